@@ -1,0 +1,5 @@
+"""Run the command line as ``python -m nxmpi``."""
+
+from nxmpi.cli.main import main
+
+main()

@@ -1,0 +1,166 @@
+"""Pixel and frame to hkl, hkl to pixel and frame, hkl to voxel."""
+
+import numpy as np
+
+from nxmpi._typing import F8
+from nxmpi.crystal.detector import detector_axes, pixel_positions
+from nxmpi.crystal.goniometer import frame_matrices, goniometer_matrix, rotation
+from nxmpi.model import Geometry, HKLGrid
+from nxmpi.params import Voxels
+
+
+def scattering_vectors(positions: F8, wavelength: float) -> F8:
+    """Return k = (v/|v| - x)/wavelength for points v seen from the sample.
+
+    Parameters
+    ----------
+    positions : (..., 3) float64
+        [any length]
+    wavelength : float
+        [Å]
+
+    Returns
+    -------
+    (..., 3) float64
+        [1/Å]
+    """
+    unit = positions / np.linalg.norm(positions, axis=-1, keepdims=True)
+    return np.asarray((unit - [1.0, 0.0, 0.0]) / wavelength)
+
+
+def UB_from_file(orientation_matrix: F8, step: float, A: F8) -> F8:
+    """Return UB from a file's ``orientation_matrix`` M: Rz(-step/2) M inv(A).
+
+    M means phi0 + k step for the middle of frame k, and is multiplied by inv(A) without the
+    transpose (NXRefine's B). phi is the innermost rotation, so half a frame is a rotation of
+    the crystal, and any programs sharing the file compute the same hkl.
+
+    Parameters
+    ----------
+    orientation_matrix : (3, 3) float64
+        [1]
+    step : float
+        Rotation during a frame [degrees].
+    A : (3, 3) float64
+        Direct matrix of the unit cell in the same file [Å].
+
+    Returns
+    -------
+    (3, 3) float64
+        [1/Å]
+    """
+    return np.asarray(rotation(2, -step / 2) @ orientation_matrix @ np.linalg.inv(A))
+
+
+def UB_to_file(UB: F8, step: float, A: F8) -> F8:
+    """Return the ``orientation_matrix`` of a file, M = Rz(step/2) UB A. See `UB_from_file`."""
+    return np.asarray(rotation(2, step / 2) @ UB @ A)
+
+
+def pixel_to_hkl(geometry: Geometry, x: F8, y: F8, phi: F8) -> F8:
+    """Return hkl of points of the detector.
+
+    Parameters
+    ----------
+    x, y : (n,) float64
+        From the outer corner of pixel 0 [pixels].
+    phi : (n,) float64
+        True angle: phi0 + (k + 1/2) step for the middle of frame k [degrees].
+
+    Returns
+    -------
+    (n, 3) float64
+        [r.l.u.]
+    """
+    UB, offset = np.array(geometry.UB), np.array(geometry.goniometer.sample_offset)
+    R = np.array([goniometer_matrix(geometry.goniometer, angle) for angle in phi])
+    v = pixel_positions(geometry.detector, x, y) - R @ offset
+    k = scattering_vectors(v, geometry.wavelength)
+    return np.asarray(np.linalg.solve(R @ UB, k[..., None])[..., 0])
+
+
+def reflecting_angles(geometry: Geometry, hkl: F8) -> F8:
+    """Return the two phi at which each reciprocal-lattice point crosses the Ewald sphere.
+
+    Parameters
+    ----------
+    hkl : (n, 3) float64
+        [r.l.u.]
+
+    Returns
+    -------
+    (n, 2) float64
+        In [-180, 180); NaN where the point never reflects [degrees].
+
+    Notes
+    -----
+    |G + x/wavelength| = 1/wavelength requires G_x = -wavelength |G|^2 / 2 in the laboratory.
+    With e the beam seen from the inside of the outer rotations, e.(Rz(phi) g) =
+    c cos(phi) + s sin(phi) + e_z g_z, which is solved for phi.
+    """
+    outer = goniometer_matrix(geometry.goniometer, 0.0)
+    e = outer[0]
+    g = np.asarray(hkl) @ np.array(geometry.UB).T
+    c = e[0] * g[:, 0] + e[1] * g[:, 1]
+    s = e[1] * g[:, 0] - e[0] * g[:, 1]
+    target = -geometry.wavelength * (g**2).sum(axis=1) / 2 - e[2] * g[:, 2]
+    amplitude = np.hypot(c, s)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        delta = np.arccos(target / amplitude)
+    middle = np.arctan2(s, c)
+    phi = np.degrees(np.stack([middle - delta, middle + delta], axis=-1))
+    return np.asarray((phi + 180) % 360 - 180)
+
+
+def hkl_to_pixel(geometry: Geometry, hkl: F8, phi: F8) -> tuple[F8, F8]:
+    """Return where the rays of reflecting points meet the detector's plane.
+
+    Parameters
+    ----------
+    hkl : (n, 3) float64
+        [r.l.u.]
+    phi : (n,) float64
+        True angle at which the point reflects [degrees].
+
+    Returns
+    -------
+    x, y : (n,) float64
+        From the outer corner of pixel 0; NaN where the ray goes away from it [pixels].
+    """
+    R = np.array([goniometer_matrix(geometry.goniometer, angle) for angle in phi])
+    kf = (R @ np.array(geometry.UB) @ np.asarray(hkl)[..., None])[..., 0]
+    kf = kf + np.array([1 / geometry.wavelength, 0.0, 0.0])
+    axes = detector_axes(geometry.detector) * geometry.detector.pixel_size
+    normal = np.cross(axes[:, 0], axes[:, 1])
+    sample = R @ np.array(geometry.goniometer.sample_offset)
+    origin = np.array([geometry.detector.distance, 0.0, 0.0]) - sample
+    with np.errstate(divide="ignore", invalid="ignore"):
+        length = (origin @ normal) / (kf @ normal)
+    length = np.where(length > 0, length, np.nan)
+    in_plane = np.linalg.pinv(axes[:, :2])
+    uv = (length[:, None] * kf - origin) @ in_plane.T
+    return uv[:, 0] + geometry.detector.beam_center[0], uv[:, 1] + geometry.detector.beam_center[1]
+
+
+def frame_transforms(geometry: Geometry, grid: HKLGrid, voxels: Voxels) -> tuple[F8, F8, F8]:
+    """Return what leads from a pixel of each frame to a place on the grid.
+
+    With v a pixel's position, t the frame's sample and k = (v-t)/|v-t| - x, the place is
+    ``matrix @ k + offset`` and the voxel its floor.
+
+    Returns
+    -------
+    matrices : (n_frames, 3, 3) float64
+        ``diag(1/step) inv(R UB) / wavelength``; rows are h, k, l [voxels].
+    offset : (3,) float64
+        ``-origin/step``, and one half more for centred voxels [voxels].
+    samples : (n_frames, 3) float64
+        R s, where the sample is in each frame [mm].
+    """
+    R = frame_matrices(geometry.goniometer)
+    step = np.array(grid.step)
+    inverse = np.linalg.inv(R @ np.array(geometry.UB)) if len(R) else R
+    matrices = inverse / (step[:, None] * geometry.wavelength)
+    offset = -np.array(grid.origin) / step + (0.5 if voxels == "centred" else 0.0)
+    samples = R @ np.array(geometry.goniometer.sample_offset)
+    return np.ascontiguousarray(matrices), offset, np.ascontiguousarray(samples)

@@ -1,0 +1,24 @@
+"""Everything that can go wrong, by who can mend it."""
+
+
+class NxmpiError(Exception):
+    """A failure whose message is meant for the user."""
+
+
+class InputError(NxmpiError, ValueError):
+    """Parameters or files that cannot be used."""
+
+
+class SchemaError(InputError):
+    """A file that lacks something, or holds something else than expected."""
+
+    def __init__(self, file: object, path: str, expected: str, found: str) -> None:
+        super().__init__(f"{file}:{path}: expected {expected}, found {found}")
+
+
+class LockedError(NxmpiError):
+    """A file or step that somebody else is working on."""
+
+
+class CollectiveError(NxmpiError):
+    """The failure of any rank, raised with the same text on all of them."""

@@ -1,0 +1,221 @@
+"""Sample, detector, goniometer and orientation of a position."""
+
+import logging
+
+import h5py
+import numpy as np
+
+from nxmpi._typing import F8
+from nxmpi.crystal.detector import as_matrix, parse_orientation
+from nxmpi.crystal.lattice import direct_matrix
+from nxmpi.crystal.reciprocal import UB_from_file
+from nxmpi.errors import InputError, SchemaError
+from nxmpi.model import Detector, Geometry, Goniometer, Lattice, Matrix, Sample
+from nxmpi.nexus import schema
+from nxmpi.nexus.values import (
+    find,
+    location,
+    read_array,
+    read_number,
+    read_text,
+    require_number,
+)
+
+log = logging.getLogger(__name__)
+
+
+def read_sample(entry: h5py.Group) -> Sample:
+    """Return the sample of an entry, or the one shared by all where it has none. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If there is no unit cell.
+    """
+    here = entry if find(entry, schema.SAMPLE) is not None else entry.file[schema.SHARED]
+    group = find(here, schema.SAMPLE)
+    where = f"{location(here, schema.SAMPLE)}"
+    if not isinstance(group, h5py.Group):
+        raise SchemaError(entry.file.filename, where, "a sample with its unit cell", "nothing")
+    cell = _read_cell(group)
+    if len(cell) != 6:
+        found = f"{len(cell)} of its six parameters"
+        raise SchemaError(entry.file.filename, where, "a unit cell", found)
+    try:
+        lattice = Lattice(**dict(zip(Lattice.__slots__, cell, strict=True)))
+    except InputError as error:
+        raise SchemaError(entry.file.filename, where, "a unit cell", str(error)) from error
+    temperature = find(group, schema.TEMPERATURE)
+    unit = temperature.attrs.get("units", "K") if temperature is not None else ""
+    unit = unit.decode() if isinstance(unit, bytes) else unit
+    degrees = read_number(group, schema.TEMPERATURE)
+    return Sample(
+        lattice=lattice,
+        space_group=read_text(group, schema.SPACE_GROUP),
+        laue_group=read_text(group, schema.LAUE_GROUP),
+        name=read_text(group, schema.NAME),
+        chemical_formula=read_text(group, schema.FORMULA),
+        temperature="" if degrees is None else f"{degrees:g}{unit}",
+    )
+
+
+def _read_cell(group: h5py.Group) -> list[float]:
+    vector = read_array(group, schema.UNIT_CELL_VECTOR)
+    if vector is not None:
+        return [float(x) for x in vector.ravel()]
+    lengths = read_array(group, schema.UNIT_CELL_LENGTHS)
+    angles = read_array(group, schema.UNIT_CELL_ANGLES)
+    if lengths is not None and angles is not None:
+        return [float(x) for x in [*lengths.ravel(), *angles.ravel()]]
+    numbers = [read_number(group, name) for name in schema.UNIT_CELL]
+    return [x for x in numbers if x is not None]
+
+
+def read_detector(entry: h5py.Group, shape: tuple[int, int]) -> Detector:
+    """Return the detector of an entry. Not collective.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the raw frames.
+
+    Raises
+    ------
+    SchemaError
+        If distance, pixel size or beam centre are missing or make no sense.
+    """
+    path = schema.DETECTOR
+    values = {
+        "pixel_size": _required(entry, f"{path}/{schema.PIXEL_SIZE}", "the pixel size in mm"),
+        "distance": _required(entry, f"{path}/{schema.DISTANCE}", "the distance in mm"),
+        "yaw": read_number(entry, f"{path}/{schema.YAW}") or 0.0,
+        "pitch": read_number(entry, f"{path}/{schema.PITCH}") or 0.0,
+        "roll": read_number(entry, f"{path}/{schema.ROLL}") or 0.0,
+    }
+    center = tuple(
+        require_number(entry, f"{path}/{name}", "the beam centre in pixels")
+        for name in (schema.BEAM_CENTER_X, schema.BEAM_CENTER_Y)
+    )
+    try:
+        return Detector(
+            shape=shape,
+            beam_center=(center[0], center[1]),
+            orientation=_read_orientation(entry),
+            **values,
+        )
+    except SchemaError:
+        raise
+    except InputError as error:
+        where = location(entry, path)
+        raise SchemaError(entry.file.filename, where, "a detector", str(error)) from error
+
+
+def _required(entry: h5py.Group, path: str, expected: str) -> float:
+    value = require_number(entry, path, expected)
+    if value <= 0:
+        raise SchemaError(
+            entry.file.filename, location(entry, path), f"{expected}, above 0", f"{value:g}"
+        )
+    return value
+
+
+def _read_orientation(entry: h5py.Group) -> Matrix:
+    path = f"{schema.DETECTOR}/{schema.ORIENTATION}"
+    dataset = find(entry, path)
+    if dataset is None:
+        log.info(
+            "%s: no %s, taking %s", entry.name, schema.ORIENTATION, schema.DEFAULT_ORIENTATION
+        )
+        return parse_orientation(schema.DEFAULT_ORIENTATION)
+    if np.asarray(dataset[()]).size == 9:
+        return as_matrix(np.asarray(dataset[()], dtype=float))
+    return parse_orientation(read_text(entry, path))
+
+
+def read_goniometer(entry: h5py.Group, n_frames: int) -> Goniometer:
+    """Return the goniometer of an entry, phi at the start of each frame. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If phi, its step or an angle is missing, or phi is an array shorter than the frames.
+    """
+    path = schema.GONIOMETER
+    phi_path = f"{path}/{schema.PHI}"
+    phi = read_array(entry, phi_path)
+    if phi is None:
+        require_number(entry, phi_path, "the rotation angle phi")
+    phi = np.atleast_1d(phi).ravel()
+    if phi.size > 1:
+        if phi.size < n_frames:
+            raise SchemaError(
+                entry.file.filename, location(entry, phi_path),
+                f"phi of {n_frames} frames", f"{phi.size} values",
+            )  # fmt: skip
+        step = float(np.median(np.diff(phi)))
+        angles = phi[:n_frames]
+    else:
+        attribute = entry[phi_path].attrs.get("step")
+        if attribute is None:
+            raise SchemaError(
+                entry.file.filename, location(entry, phi_path),
+                "an attribute 'step', the rotation during a frame", "none",
+            )  # fmt: skip
+        step = float(np.asarray(attribute).ravel()[0])
+        angles = phi[0] + step * np.arange(n_frames)
+    theta = next((name for name in schema.THETA if find(entry, f"{path}/{name}") is not None), "")
+    x, y, z = (read_number(entry, f"{path}/{name}") or 0.0 for name in schema.OFFSETS)
+    return Goniometer(
+        theta=require_number(entry, f"{path}/{theta}", "an angle") if theta else 0.0,
+        omega=read_number(entry, f"{path}/{schema.OMEGA}") or 0.0,
+        chi=read_number(entry, f"{path}/{schema.CHI}") or 0.0,
+        phi=tuple(float(angle) for angle in angles),
+        step=step,
+        sample_offset=(x, y, z),
+    )
+
+
+def read_UB(entry: h5py.Group, step: float, lattice: Lattice) -> F8:
+    """Return UB from the orientation matrix of an entry. Not collective.
+
+    Returns
+    -------
+    (3, 3) float64
+        [1/Å]
+
+    Raises
+    ------
+    SchemaError
+        If there is no orientation matrix, or a singular one.
+    """
+    path = f"{schema.DETECTOR}/{schema.ORIENTATION_MATRIX}"
+    M = read_array(entry, path)
+    where = location(entry, path)
+    if M is None:
+        expected = "an orientation matrix (index the peaks first)"
+        raise SchemaError(entry.file.filename, where, expected, "nothing")
+    if M.shape != (3, 3):
+        raise SchemaError(entry.file.filename, where, "a 3 x 3 matrix", f"shape {M.shape}")
+    if not np.isfinite(M).all() or abs(np.linalg.det(M)) < 1e-6:
+        found = f"{M.tolist()}"
+        raise SchemaError(entry.file.filename, where, "an invertible matrix", found)
+    return UB_from_file(M, step, direct_matrix(lattice))
+
+
+def read_geometry(
+    entry: h5py.Group, shape: tuple[int, int], n_frames: int, sample: Sample
+) -> Geometry:
+    """Return everything that leads from a pixel to hkl. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If a quantity is missing or unusable; see the functions this is made of.
+    """
+    goniometer = read_goniometer(entry, n_frames)
+    return Geometry(
+        wavelength=_required(entry, schema.WAVELENGTH, "the wavelength in Å"),
+        detector=read_detector(entry, shape),
+        goniometer=goniometer,
+        UB=as_matrix(read_UB(entry, goniometer.step, sample.lattice)),
+    )

@@ -1,0 +1,104 @@
+"""Every path, class and attribute of the files, once. NXRefine's layout."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+# --- wrapper: one entry per detector position, and `entry` for what they share
+SHARED = "entry"
+SAMPLE = "sample"
+UNIT_CELL = ("unitcell_a", "unitcell_b", "unitcell_c",
+             "unitcell_alpha", "unitcell_beta", "unitcell_gamma")  # fmt: skip
+UNIT_CELL_VECTOR = "unit_cell"
+UNIT_CELL_LENGTHS, UNIT_CELL_ANGLES = "unit_cell_abc", "unit_cell_alphabetagamma"
+SPACE_GROUP, LAUE_GROUP, CENTRING = "space_group", "laue_group", "lattice_centring"
+CELL_GROUP = "unit_cell_group"
+FORMULA, NAME, LABEL, TEMPERATURE = "chemical_formula", "name", "label", "temperature"
+
+INSTRUMENT = "instrument"
+WAVELENGTH = "instrument/monochromator/wavelength"
+DETECTOR = "instrument/detector"
+DISTANCE, PIXEL_SIZE, PIXEL_MASK = "distance", "pixel_size", "pixel_mask"
+DETECTOR_SHAPE = "shape"
+BEAM_CENTER_X, BEAM_CENTER_Y = "beam_center_x", "beam_center_y"
+YAW, PITCH, ROLL = "yaw", "pitch", "roll"
+ORIENTATION = "detector_orientation"
+DEFAULT_ORIENTATION = "-y +z -x"
+ORIENTATION_MATRIX, UB_MATRIX = "orientation_matrix", "ub_matrix"
+FRAME_TIME = "frame_time"
+TRANSLATION_X, TRANSLATION_Y = "translation_x", "translation_y"
+GONIOMETER = "instrument/goniometer"
+PHI, CHI, OMEGA = "phi", "chi", "omega"
+THETA = ("theta", "goniometer_pitch", "gonpitch")
+"""The present name first, older ones after it."""
+OFFSETS = ("xs", "ys", "zs")
+ATTENUATOR = "instrument/attenuator/attenuator_transmission"
+FILTER = "instrument/filter/transmission"
+LOGS = "instrument/logs"
+MONITORS = ("monitor1", "monitor")
+"""Where the monitor is looked for when no name is given."""
+
+DATA = "data"
+RAW = "data/data"
+FRAME_NUMBER, Y_PIXEL, X_PIXEL = "frame_number", "y_pixel", "x_pixel"
+DATA_MASK, MONITOR_WEIGHT = "data/data_mask", "data/monitor_weight"
+
+WORKFLOW = "nxworkflow"
+FIRST, LAST = "first_frame", "last_frame"
+SETTINGS = ("entry/nxscans/settings", "entry/nxreduce")
+"""Parameters: in a parent; in a wrapper without one."""
+PARENT = "entry/nxscans/parent"
+PARENT_GRID = "entry/nxscans/transform"
+AXES = ("Ql", "Qk", "Qh")
+
+# --- data files
+VOLUME = "entry/data"
+COUNTS, NORM, ERRORS = "v", "n", "v_errors"
+MASK = "entry/mask"
+RAW_IN_FILE = "entry/data/data"
+
+
+class Twin(NamedTuple):
+    """Names of one of the two forms of a volume: of all pixels, or of those the mask keeps."""
+
+    group: str
+    """NXdata group in the wrapper."""
+    transform_task: str
+    combine_task: str
+    prefix: str
+    """Of the file names."""
+
+
+REGULAR = Twin("transform", "nxtransform", "nxcombine", "")
+MASKED = Twin("masked_transform", "nxmasked_transform", "nxmasked_combine", "masked_")
+
+
+class ScanFiles:
+    """Where the files of a scan are: EXPERIMENT/SAMPLE/LABEL/SAMPLE_SCAN.nxs and its folder."""
+
+    def __init__(self, wrapper: Path) -> None:
+        self.wrapper = wrapper.absolute()
+        self.sample = self.wrapper.parent.parent.name
+        self.scan = self.wrapper.stem.removeprefix(f"{self.sample}_")
+        self.folder = self.wrapper.parent / self.scan
+        self.settings = self.wrapper.parent.parent.parent / "tasks" / "settings.ini"
+        self.default_parent = self.wrapper.parent / f"{self.sample}_scans.nxs"
+
+    def raw(self, entry: str) -> Path:
+        """Return the raw frames of a position."""
+        return self.folder / f"{entry}.h5"
+
+    def mask(self, entry: str) -> Path:
+        """Return the 3-D mask of a position."""
+        return self.folder / f"{entry}_mask.nxs"
+
+    def transform(self, entry: str, twin: Twin) -> Path:
+        """Return the transform of a position."""
+        return self.folder / f"{entry}_{twin.prefix}transform.nxs"
+
+    def combined(self, twin: Twin) -> Path:
+        """Return the combined volume."""
+        return self.folder / f"{twin.prefix}transform.nxs"
+
+    def truth(self) -> Path:
+        """Return the known answer of a simulated scan."""
+        return self.folder / "truth.h5"

@@ -1,0 +1,161 @@
+"""Single values as files have them: 0-d or length-1, bytes or str, through any kind of link."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from nxmpi._typing import F8
+from nxmpi.errors import SchemaError
+
+
+def location(group: h5py.Group, path: str) -> str:
+    """Return the absolute path of something in a group, for messages."""
+    return f"{group.name.rstrip('/')}/{path}"
+
+
+def find(group: h5py.Group, path: str) -> h5py.Dataset | h5py.Group | None:
+    """Return what is at a path, None where nothing is or a link leads nowhere."""
+    try:
+        return group[path]
+    except (KeyError, OSError, ValueError):
+        return None
+
+
+def require(group: h5py.Group, path: str, expected: str) -> h5py.Dataset | h5py.Group:
+    """Return what is at a path.
+
+    Raises
+    ------
+    SchemaError
+        If nothing is there, or a link leads nowhere; names the link's target.
+    """
+    found = find(group, path)
+    if found is not None:
+        return found
+    raise SchemaError(group.file.filename, location(group, path), expected, _absence(group, path))
+
+
+def _absence(group: h5py.Group, path: str) -> str:
+    parent, _, name = path.rpartition("/")
+    owner = find(group, parent) if parent else group
+    if not isinstance(owner, h5py.Group):
+        return "nothing"
+    link = owner.get(name, getlink=True) if owner.get(name, getclass=True, getlink=True) else None
+    if isinstance(link, h5py.ExternalLink):
+        target = Path(group.file.filename).absolute().parent / link.filename
+        reason = "lacks that path or cannot be read" if target.exists() else "does not exist"
+        return f"a link to {target}:{link.path}, which {reason}"
+    if isinstance(link, h5py.SoftLink):
+        return f"a link to {link.path}, which leads nowhere"
+    return "nothing"
+
+
+def read_number(group: h5py.Group, path: str) -> float | None:
+    """Return a number stored as 0-d or length-1 array, None where there is none.
+
+    Raises
+    ------
+    SchemaError
+        If there is something else.
+    """
+    dataset = find(group, path)
+    if dataset is None:
+        return None
+    value = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty(0)
+    try:
+        (number,) = value.ravel().astype(float)
+    except (ValueError, TypeError):
+        file, where = group.file.filename, location(group, path)
+        raise SchemaError(file, where, "one number", _describe(value)) from None
+    return float(number)
+
+
+def require_number(group: h5py.Group, path: str, expected: str) -> float:
+    """Return a number that must be there. Raises `SchemaError` otherwise."""
+    value = read_number(group, path)
+    if value is None:
+        file, where = group.file.filename, location(group, path)
+        raise SchemaError(file, where, expected, _absence(group, path))
+    if not np.isfinite(value):
+        raise SchemaError(group.file.filename, location(group, path), expected, f"{value}")
+    return value
+
+
+def read_text(group: h5py.Group, path: str) -> str:
+    """Return a string, empty where there is none."""
+    dataset = find(group, path)
+    if not isinstance(dataset, h5py.Dataset):
+        return ""
+    value = np.asarray(dataset[()]).ravel()
+    if value.size != 1:
+        return ""
+    text = value[0]
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def read_array(group: h5py.Group, path: str) -> F8 | None:
+    """Return an array as float64, None where there is none; of a group, its signal."""
+    found = find(group, path)
+    if isinstance(found, h5py.Group):
+        found = find(found, signal_name(found))
+    if not isinstance(found, h5py.Dataset):
+        return None
+    try:
+        return np.asarray(found[()], dtype=np.float64)
+    except (ValueError, TypeError):
+        raise SchemaError(
+            group.file.filename, location(group, path), "numbers", f"{found.dtype}"
+        ) from None
+
+
+def signal_name(group: h5py.Group) -> str:
+    """Return the name of a group's signal: by attribute, else old style, else the only one."""
+    if "signal" in group.attrs:
+        name = group.attrs["signal"]
+        return name.decode() if isinstance(name, bytes) else str(name)
+    names = [name for name in group if isinstance(find(group, name), h5py.Dataset)]
+    marked = [name for name in names if "signal" in group[name].attrs]
+    return (marked or names or ["data"])[0]
+
+
+def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5py.Dataset:
+    """Write a dataset in the place of whatever was there, with its attributes."""
+    if path in group:
+        del group[path]
+    if isinstance(value, Path):
+        value = str(value)
+    dataset = group.create_dataset(path, data=value)
+    dataset.attrs.update(attributes)
+    return dataset
+
+
+def require_group(parent: h5py.Group, path: str, nx_class: str) -> h5py.Group:
+    """Return a group, making it with its NeXus class where it is missing."""
+    group = parent.require_group(path)
+    group.attrs.setdefault("NX_class", nx_class) if hasattr(
+        group.attrs, "setdefault"
+    ) else group.attrs.update(NX_class=nx_class)
+    return group
+
+
+def replace_group(parent: h5py.Group, path: str, nx_class: str) -> h5py.Group:
+    """Return a new group in the place of whatever was there."""
+    if parent.get(path, getlink=True) is not None:
+        del parent[path]
+    group = parent.create_group(path)
+    group.attrs["NX_class"] = nx_class
+    return group
+
+
+def link_to(group: h5py.Group, name: str, file: Path, path: str) -> None:
+    """Put an external link into a group, relative to its file where that is possible."""
+    if group.get(name, getlink=True) is not None:
+        del group[name]
+    folder = Path(group.file.filename).absolute().parent
+    target = file.relative_to(folder) if file.is_relative_to(folder) else file
+    group[name] = h5py.ExternalLink(str(target), f"/{path}")
+
+
+def _describe(value: np.ndarray) -> str:  # type: ignore[type-arg]
+    return f"an array of shape {value.shape}" if value.size != 1 else f"{value.ravel()[0]!r}"
