@@ -1,0 +1,41 @@
+"""Outcomes are collective, and the report comes from rank 0 alone."""
+
+import pytest
+
+import nxmpi  # noqa: F401 - before scipy and numba: see nxmpi/__init__.py
+
+from mpi4py import MPI  # isort: skip
+
+WORLD = MPI.COMM_WORLD
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    """Let rank 0 alone write the report."""
+    if WORLD.rank:
+        config.pluginmanager.unregister(name="terminalreporter")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Give every rank the worst outcome, so that rank 0 reports failures anywhere."""
+    report = yield
+    if item.get_closest_marker("parallel"):  # set-up and tear-down too: a fixture can fail alone
+        texts = WORLD.allgather(report.longreprtext if report.failed else None)
+        failed = [rank for rank, text in enumerate(texts) if text is not None]
+        if failed:
+            report.outcome = "failed"
+            report.longrepr = f"failed on ranks {failed}; rank {failed[0]}:\n{texts[failed[0]]}"
+    return report
+
+
+@pytest.fixture
+def comm():
+    """Return the communicator of all ranks of this run."""
+    return WORLD
+
+
+@pytest.fixture
+def shared_tmp_path(comm, tmp_path_factory):
+    """Return one temporary folder that all ranks see."""
+    return comm.bcast(tmp_path_factory.mktemp("shared") if comm.rank == 0 else None)
