@@ -31,13 +31,15 @@ _NOTICE = 1
 
 
 def describe(error: BaseException) -> str:
-    """Return what an error says, in one line of bounded length.
+    """Return what an error says, in one line.
 
-    Of an `NxmpiError` the message alone; before others comes the name of their type.
+    Of an `NxmpiError` the message alone; of others the name of their type comes before it, and
+    a long text is shortened.
     """
     text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if not isinstance(error, NxmpiError):
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, NxmpiError):
+        return text
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if len(text) > LONGEST_TEXT:
         # the first lines of a stack say what failed, the last why
         half = LONGEST_TEXT // 2

@@ -1,0 +1,94 @@
+"""Files that appear complete or not at all, whenever the process or the machine stops."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from nxmpi.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def temporary(path: Path) -> Path:
+    """Return the hidden name beside ``path`` under which it is written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def publish(written: Path, target: Path) -> None:
+    """Give a file that is written and closed everywhere its own name.
+
+    Not collective: for the root. On return the file and its name are on disk.
+
+    Parameters
+    ----------
+    written : Path
+        In the folder of ``target``; gone afterwards.
+    target : Path
+        Replaced if it exists; what has it open keeps the old one.
+    """
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    written.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot, and need not: their server has the name already
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def changed_copy(path: Path) -> Iterator[Path]:
+    """Change a file by changing a copy, which takes its place when the body ends well.
+
+    Not collective: for the root. After an exception the file is what it was. Mode, extended
+    attributes and, where permitted, owner and group are kept; of a symbolic link, the file it
+    leads to is changed.
+
+    Yields
+    ------
+    Path
+        The copy, to be changed and closed.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not writable.
+    """
+    target = path.resolve()
+    if not target.is_file():
+        raise InputError(f"{path}: no such file")
+    if not os.access(target, os.W_OK):
+        raise InputError(f"{path}: not writable")
+    copy = temporary(target)
+    try:
+        copy.unlink(missing_ok=True)  # an old one may belong to somebody else
+        shutil.copyfile(target, copy)
+        _keep_owner(target, copy)
+        shutil.copystat(target, copy)  # after the owner, whose change clears bits of the mode
+        yield copy
+        publish(copy, target)
+    except BaseException:
+        copy.unlink(missing_ok=True)
+        raise
+
+
+def _keep_owner(path: Path, copy: Path) -> None:
+    wanted = path.stat()
+    with suppress(PermissionError):
+        os.chown(copy, -1, wanted.st_gid)
+    with suppress(PermissionError):
+        os.chown(copy, wanted.st_uid, -1)
