@@ -1,6 +1,7 @@
 """Choices: one frozen dataclass per stage, validated, written into the output as it is."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from nxmpi.errors import InputError
@@ -45,3 +46,44 @@ class TransformParams:
             raise InputError(f"memory: expected a size, found {self.memory}")
         if not self.checkpoint > 0:
             raise InputError(f"checkpoint: expected a time above 0, found {self.checkpoint}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScanParams:
+    """What is taken of a scan; None leaves it to the files."""
+
+    entries: tuple[str, ...] = ()
+    """Detector positions; empty for all."""
+    first_frame: int | None = None
+    last_frame: int | None = None
+    monitor: str | None = None
+    """Name of the monitor."""
+    norm: float | None = None
+    """Monitor counts that count as 1."""
+    polarization: float | None = None
+    """Fraction of the beam polarized in the horizontal plane."""
+    grid: tuple[tuple[float, float, float], ...] | None = None
+    """(start, step, stop) along h, k, l [r.l.u.]."""
+    settings: Path | None = None
+    """A settings file of CCTW, in the place of the geometry, grid and factors in the scan."""
+    mask: bool = True
+    """Make the masked twin where there is a 3-D mask."""
+
+    def __post_init__(self) -> None:
+        if self.polarization is not None and not -1 <= self.polarization <= 1:
+            raise InputError(f"polarization: expected -1 to 1, found {self.polarization}")
+        if self.norm is not None and not self.norm > 0:
+            raise InputError(f"norm: expected a number above 0, found {self.norm}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputParams:
+    """How results are written; none of it changes them."""
+
+    compression: Compression = "bitshuffle-lz4"
+    root_writes: bool = False
+    """Let the root write what the others send, even with parallel HDF5."""
+    overwrite: bool = False
+    """Do again what is complete, and replace what another program wrote."""
+    scratch: Path | None = None
+    """Folder for volumes that memory does not hold; None for the scan's own."""

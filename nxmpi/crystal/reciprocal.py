@@ -5,7 +5,7 @@ import numpy as np
 from nxmpi._typing import F8
 from nxmpi.crystal.detector import detector_axes, pixel_positions
 from nxmpi.crystal.goniometer import frame_matrices, goniometer_matrix, rotation
-from nxmpi.model import Geometry, HKLGrid
+from nxmpi.model import Geometry, HKLGrid, Vector
 from nxmpi.params import Voxels
 
 
@@ -55,6 +55,20 @@ def UB_from_file(orientation_matrix: F8, step: float, A: F8) -> F8:
 def UB_to_file(UB: F8, step: float, A: F8) -> F8:
     """Return the ``orientation_matrix`` of a file, M = Rz(step/2) UB A. See `UB_from_file`."""
     return np.asarray(rotation(2, step / 2) @ UB @ A)
+
+
+def offset_from_file(offset: Vector, step: float) -> Vector:
+    """Return the sample's displacement from a file's xs, ys, zs: Rz(-step/2) of it.
+
+    As with the orientation matrix, files mean phi0 + k step for the middle of frame k.
+    """
+    x, y, z = (float(value) for value in rotation(2, -step / 2) @ np.array(offset))
+    return x, y, z
+
+
+def offset_to_file(offset: Vector, step: float) -> Vector:
+    """Return xs, ys, zs of a file, Rz(step/2) of the displacement. See `offset_from_file`."""
+    return offset_from_file(offset, -step)
 
 
 def pixel_to_hkl(geometry: Geometry, x: F8, y: F8, phi: F8) -> F8:

@@ -8,7 +8,7 @@ slots ever taken, and slots in ``free``, the (n_slots,) int32 stack of those giv
 import numpy as np
 from numba import njit
 
-from nxmpi._typing import F8, I4, I8
+from nxmpi._typing import I4, I8
 
 EDGE = 16
 VOXELS = EDGE**3
@@ -68,44 +68,54 @@ def add_box(
 
 
 @njit(cache=True, nogil=True)
-def count_touched(arena: I8, slot: int) -> int:
-    """Return how many voxels of a brick hold something."""
-    n = 0
-    for voxel in range(VOXELS):
-        n += arena[slot, voxel, 1] != 0
-    return n
+def packed_sizes(numbers: I8, table: I4, arena: I8) -> I8:
+    """Return how many words `pack` needs for each brick of these C-order numbers."""
+    _, nk, nh = table.shape
+    sizes = np.full(numbers.shape[0], HEADER, np.int64)
+    for i in range(numbers.shape[0]):
+        number = numbers[i]
+        slot = table[number // (nk * nh), number // nh % nk, number % nh]
+        for voxel in range(VOXELS):
+            if arena[slot, voxel, 1] != 0:
+                sizes[i] += 2
+    return sizes
 
 
 @njit(cache=True, nogil=True)
-def pack_brick(number: int, slot: int, arena: I8, words: I8, start: int) -> int:
-    """Write a brick's touched voxels into ``words`` from ``start``; return the end.
+def pack(numbers: I8, table: I4, arena: I8, words: I8) -> None:
+    """Write the touched voxels of bricks, one brick after another.
 
     Parameters
     ----------
-    number : int
-        C-order number of the brick in the table.
-    words : (n,) int64
-        Receives number, touched voxels, bitmap of 64 words, then counts and norm of each.
+    numbers : (n,) int64
+        C-order numbers of bricks in the table.
+    words : (sum of `packed_sizes`,) int64
+        Receives of each brick: its number, its touched voxels, their bitmap of 64 words, then
+        counts and norm of each.
     """
-    end = start + HEADER
-    for word in range(VOXELS // 64):
-        bits = np.uint64(0)
-        for bit in range(64):
-            voxel = word * 64 + bit
-            if arena[slot, voxel, 1] != 0:
-                bits |= np.uint64(1) << np.uint64(bit)
-                words[end] = arena[slot, voxel, 0]
-                words[end + 1] = arena[slot, voxel, 1]
-                end += 2
-        words[start + 2 + word] = np.int64(bits)
-    words[start] = number
-    words[start + 1] = (end - start - HEADER) // 2
-    return end
+    _, nk, nh = table.shape
+    start = 0
+    for number in numbers:
+        slot = table[number // (nk * nh), number // nh % nk, number % nh]
+        end = start + HEADER
+        for word in range(VOXELS // 64):
+            bits = np.uint64(0)
+            for bit in range(64):
+                voxel = word * 64 + bit
+                if arena[slot, voxel, 1] != 0:
+                    bits |= np.uint64(1) << np.uint64(bit)
+                    words[end] = arena[slot, voxel, 0]
+                    words[end + 1] = arena[slot, voxel, 1]
+                    end += 2
+            words[start + 2 + word] = np.int64(bits)
+        words[start] = number
+        words[start + 1] = (end - start - HEADER) // 2
+        start = end
 
 
 @njit(cache=True, nogil=True)
 def add_packed(words: I8, table: I4, arena: I8, free: I4, used: I8) -> None:
-    """Add packed bricks, as `pack_brick` writes them one after another, to the volume."""
+    """Add packed bricks, as `pack` writes them, to the volume."""
     _, nk, nh = table.shape
     start = 0
     while start < words.shape[0]:
@@ -138,15 +148,15 @@ def give_back(numbers: I8, table: I4, arena: I8, free: I4, used: I8) -> None:
 
 
 @njit(cache=True, nogil=True)
-def add_to_slab(table: I4, arena: I8, lower: I8, counts: F8, norm: F8, unit: float) -> None:
+def add_to_slab(table: I4, arena: I8, lower: I8, counts: I8, norm: I8) -> None:
     """Add the part of the volume that a dense slab covers.
 
     Parameters
     ----------
     lower : (3,) int64
         First voxel of the slab along l, k, h.
-    counts, norm : (n_l, n_k, n_h) float64
-        Added to; norm in units of ``unit`` times the stored integers.
+    counts, norm : (n_l, n_k, n_h) int64
+        Added to.
     """
     nl, nk, nh = counts.shape
     l0, k0, h0 = lower
@@ -157,4 +167,4 @@ def add_to_slab(table: I4, arena: I8, lower: I8, counts: F8, norm: F8, unit: flo
                 slot = table[l // EDGE, k // EDGE, h // EDGE]
                 if slot >= 0:
                     counts[l - l0, k - k0, h - h0] += arena[slot, cell + h % EDGE, 0]
-                    norm[l - l0, k - k0, h - h0] += arena[slot, cell + h % EDGE, 1] * unit
+                    norm[l - l0, k - k0, h - h0] += arena[slot, cell + h % EDGE, 1]

@@ -8,7 +8,7 @@ import numpy as np
 from nxmpi._typing import F8
 from nxmpi.crystal.detector import as_matrix, parse_orientation
 from nxmpi.crystal.lattice import direct_matrix
-from nxmpi.crystal.reciprocal import UB_from_file
+from nxmpi.crystal.reciprocal import UB_from_file, offset_from_file
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.model import Detector, Geometry, Goniometer, Lattice, Matrix, Sample
 from nxmpi.nexus import schema
@@ -171,7 +171,7 @@ def read_goniometer(entry: h5py.Group, n_frames: int) -> Goniometer:
         chi=read_number(entry, f"{path}/{schema.CHI}") or 0.0,
         phi=tuple(float(angle) for angle in angles),
         step=step,
-        sample_offset=(x, y, z),
+        sample_offset=offset_from_file((x, y, z), step),
     )
 
 
@@ -202,6 +202,11 @@ def read_UB(entry: h5py.Group, step: float, lattice: Lattice) -> F8:
     return UB_from_file(M, step, direct_matrix(lattice))
 
 
+def read_wavelength(entry: h5py.Group) -> float:
+    """Return the wavelength [Å]. Raises `SchemaError` if it is missing or not above 0."""
+    return _required(entry, schema.WAVELENGTH, "the wavelength in Å")
+
+
 def read_geometry(
     entry: h5py.Group, shape: tuple[int, int], n_frames: int, sample: Sample
 ) -> Geometry:
@@ -214,7 +219,7 @@ def read_geometry(
     """
     goniometer = read_goniometer(entry, n_frames)
     return Geometry(
-        wavelength=_required(entry, schema.WAVELENGTH, "the wavelength in Å"),
+        wavelength=read_wavelength(entry),
         detector=read_detector(entry, shape),
         goniometer=goniometer,
         UB=as_matrix(read_UB(entry, goniometer.step, sample.lattice)),

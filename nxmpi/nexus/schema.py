@@ -55,6 +55,10 @@ VOLUME = "entry/data"
 COUNTS, NORM, ERRORS = "v", "n", "v_errors"
 MASK = "entry/mask"
 RAW_IN_FILE = "entry/data/data"
+FINGERPRINT = "fingerprint"
+"""Attribute of a data file: a key of all that it depends on."""
+NORM_UNIT = "norm_unit"
+"""Attribute of a transform: the norm is a multiple of it."""
 
 
 class Twin(NamedTuple):
@@ -102,3 +106,11 @@ class ScanFiles:
     def truth(self) -> Path:
         """Return the known answer of a simulated scan."""
         return self.folder / "truth.h5"
+
+
+# --- what figures look for
+WEIGHTS = "weights"
+"""Beside the signal of a volume in the wrapper."""
+FRAME_SUMS = ("frame_sums/summed_data", "summed_data")
+"""Sum of the frames: the present place first, the older one after it."""
+

@@ -6,7 +6,24 @@ import h5py
 import numpy as np
 
 from nxmpi._typing import F8
-from nxmpi.errors import SchemaError
+from nxmpi.errors import InputError, SchemaError
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file to read. Not collective.
+
+    Raises
+    ------
+    InputError
+        If it is missing, not HDF5, truncated, or not to be read.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: expected a file, found none")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "nothing that HDF5 can open" if not h5py.is_hdf5(path) else f"{error}"
+        raise InputError(f"{path}: expected an HDF5 file, found {reason}") from error
 
 
 def location(group: h5py.Group, path: str) -> str:
@@ -120,23 +137,18 @@ def signal_name(group: h5py.Group) -> str:
 
 
 def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5py.Dataset:
-    """Write a dataset in the place of whatever was there, with its attributes."""
-    if path in group:
+    """Write a dataset in the place of whatever was there, with its attributes.
+
+    Strings have a fixed length, which parallel HDF5 can write.
+    """
+    if group.get(path, getlink=True) is not None:
         del group[path]
-    if isinstance(value, Path):
-        value = str(value)
+    if isinstance(value, str):
+        text = value.encode() or b" "
+        value = np.array(text, dtype=h5py.string_dtype("utf-8", len(text)))
     dataset = group.create_dataset(path, data=value)
     dataset.attrs.update(attributes)
     return dataset
-
-
-def require_group(parent: h5py.Group, path: str, nx_class: str) -> h5py.Group:
-    """Return a group, making it with its NeXus class where it is missing."""
-    group = parent.require_group(path)
-    group.attrs.setdefault("NX_class", nx_class) if hasattr(
-        group.attrs, "setdefault"
-    ) else group.attrs.update(NX_class=nx_class)
-    return group
 
 
 def replace_group(parent: h5py.Group, path: str, nx_class: str) -> h5py.Group:

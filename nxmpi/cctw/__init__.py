@@ -1,0 +1,1 @@
+"""CCTW, the external transform program: what its settings files say."""

@@ -1,0 +1,31 @@
+"""``nxmpi combine``: the transforms of all positions to one volume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nxmpi.cli import options as shared
+from nxmpi.pipeline.combine import run_combine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+
+@click.command()
+@click.argument("scan", type=shared.FILE)
+@shared.with_options(shared.OUTPUT)
+@click.pass_obj
+def combine(comm: MPI.Intracomm, scan: Path, **options: Any) -> None:
+    """Add the transforms of all positions of SCAN and divide once: intensity with errors.
+
+    \b
+    mpiexec -n 4 nxmpi combine sample_300K.nxs
+    """
+    with shared.usage_errors():
+        output = shared.output_params(options)
+    for path in run_combine(comm, scan, output):
+        click.echo(f"{path}")

@@ -1,0 +1,63 @@
+"""The group of commands, and the one place that decides how a run ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+from mpi4py import MPI
+
+import nxmpi
+from nxmpi import log
+from nxmpi.cli.check import check
+from nxmpi.cli.combine import combine
+from nxmpi.cli.plot import plot
+from nxmpi.cli.reduce import reduce
+from nxmpi.cli.simulate import simulate
+from nxmpi.cli.transform import transform
+from nxmpi.cli.unlock import unlock
+from nxmpi.errors import CollectiveError, NxmpiError
+from nxmpi.parallel.collective import describe
+
+
+@click.group()
+@click.version_option(nxmpi.__version__)
+@click.option("--verbose", is_flag=True, help="Log everything, on every rank.")
+@click.pass_context
+def cli(context: click.Context, *, verbose: bool) -> None:
+    """Reduce single-crystal diffuse x-ray scattering, on any number of ranks.
+
+    \b
+    mpiexec -n 4 nxmpi reduce SAMPLE/LABEL/SAMPLE_SCAN.nxs
+    """
+    log.configure(context.obj.rank, context.obj.size, verbose=verbose)
+
+
+for command in (reduce, transform, combine, plot, simulate, check, unlock):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; fail once, with one message, on all ranks together."""
+    comm = MPI.COMM_WORLD
+    if comm.rank:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - stdout belongs to rank 0
+    try:
+        status = cli.main(standalone_mode=False, obj=comm) or 0
+    except click.ClickException as error:  # bad usage: the same on every rank
+        if comm.rank == 0:
+            error.show()
+        status = error.exit_code
+    except Exception as error:
+        together = comm.size == 1 or isinstance(error, CollectiveError)
+        if not (together and isinstance(error, NxmpiError)):
+            traceback.print_exc()
+            click.echo(f"Error: {describe(error)}", err=True)
+            comm.Abort(1)  # the others may be waiting in a collective
+        if comm.rank == 0:
+            click.echo(f"Error: {error}", err=True)
+        status = 1
+    sys.exit(status)

@@ -1,0 +1,159 @@
+"""Options that several commands share, and how they become parameters."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nxmpi.errors import InputError
+from nxmpi.parallel.memory import ranks_of_node
+from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mpi4py import MPI
+
+FILE = click.Path(path_type=Path)
+Axis = tuple[float, float, float]
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Size(click.ParamType):
+    """A size of memory, such as 6G."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", str(value).strip().upper())
+        if match is None:
+            self.fail(f"expected a size such as 6G, found '{value}'", param, ctx)
+        return int(float(match[1]) * UNITS[match[2]])
+
+
+OUTPUT = (
+    click.option("--overwrite", is_flag=True, help="Do again what is complete."),
+    click.option(
+        "--compression", type=click.Choice(["bitshuffle-lz4", "gzip", "none"]),
+        default="bitshuffle-lz4", show_default=True,
+        help="Of the volumes; gzip for programs without plugins.",
+    ),
+    click.option(
+        "--root-writes", is_flag=True, help="Write through the root, without parallel HDF5."
+    ),
+    click.option("--scratch", type=FILE, help="Folder for volumes larger than the memory."),
+)  # fmt: skip
+SCAN = (
+    click.option("--entry", "entries", multiple=True, help="A detector position; all by default."),
+    click.option("--first", "first_frame", type=int, help="First frame used."),
+    click.option("--last", "last_frame", type=int, help="Last frame used."),
+    click.option("--monitor", "monitor_name", help="Name of the monitor."),
+    click.option("--norm", "norm_counts", type=float, help="Monitor counts that count as 1."),
+    click.option("--polarization", "fraction", type=float, help="Of the beam; 0.99 by default."),
+    click.option("--qh", type=(float, float, float), help="Start, step, stop along h [r.l.u.]."),
+    click.option("--qk", type=(float, float, float), help="Start, step, stop along k [r.l.u.]."),
+    click.option("--ql", type=(float, float, float), help="Start, step, stop along l [r.l.u.]."),
+    click.option("--settings", type=FILE, help="A settings file of CCTW, for one --entry."),
+    click.option("--mask/--no-mask", default=True, help="Make the masked twin where there is one."),
+)
+NORM = (
+    click.option("--no-monitor", is_flag=True, help="Do not divide by the monitor."),
+    click.option("--raw-monitor", is_flag=True, help="Do not smooth the monitor."),
+    click.option("--no-attenuator", is_flag=True, help="Ignore the attenuator's transmission."),
+    click.option("--no-filter", is_flag=True, help="Ignore the filter's transmission."),
+    click.option("--no-polarization", is_flag=True, help="Do not correct for polarization."),
+    click.option("--no-solid-angle", is_flag=True, help="Do not correct for the solid angle."),
+)
+BINNING = (
+    click.option(
+        "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
+        show_default=True, help="Where a voxel lies about its coordinate; CCTW's is lower-edge.",
+    ),
+    click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
+    click.option(
+        "--memory", type=Size(), default=0,
+        help="For the volume, on each node; most of what is free by default.",
+    ),
+    click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
+    click.option(
+        "--checkpoint", default=600.0, show_default=True, help="Seconds between checkpoints."
+    ),
+)  # fmt: skip
+
+
+def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
+    """Return a decorator that adds groups of options to a command."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn parameters that cannot be used into a usage error, the same on every rank."""
+    try:
+        yield
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def scan_params(options: dict[str, Any]) -> ScanParams:
+    """Return what the options of `SCAN` say."""
+    axes = tuple(options[name] for name in ("qh", "qk", "ql"))
+    if any(axes) and not all(axes):
+        raise click.UsageError("the grid needs all of --qh, --qk and --ql")
+    return ScanParams(
+        entries=options["entries"],
+        first_frame=options["first_frame"],
+        last_frame=options["last_frame"],
+        monitor=options["monitor_name"],
+        norm=options["norm_counts"],
+        polarization=options["fraction"],
+        grid=axes if all(axes) else None,
+        settings=options["settings"],
+        mask=options["mask"],
+    )
+
+
+def norm_params(options: dict[str, Any]) -> NormParams:
+    """Return what the options of `NORM` say."""
+    return NormParams(
+        monitor=not options["no_monitor"],
+        raw_monitor=options["raw_monitor"],
+        attenuator=not options["no_attenuator"],
+        filter=not options["no_filter"],
+        polarization=not options["no_polarization"],
+        solid_angle=not options["no_solid_angle"],
+    )
+
+
+def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformParams:
+    """Return what the options of `BINNING` say. Collective on ``comm``."""
+    return TransformParams(
+        voxels=options["voxels"],
+        skip_bad_frames=options["skip_bad_frames"],
+        batch_frames=options["batch_frames"],
+        memory=options["memory"] // ranks_of_node(comm),
+        checkpoint=options["checkpoint"],
+    )
+
+
+def output_params(options: dict[str, Any]) -> OutputParams:
+    """Return what the options of `OUTPUT` say."""
+    return OutputParams(
+        compression=options["compression"],
+        root_writes=options["root_writes"],
+        overwrite=options["overwrite"],
+        scratch=options["scratch"],
+    )

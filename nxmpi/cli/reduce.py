@@ -1,0 +1,42 @@
+"""``nxmpi reduce``: all steps in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nxmpi.cli import options as shared
+from nxmpi.pipeline.reduce import STEPS, run_reduce
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+
+@click.command()
+@click.argument("scan", type=shared.FILE)
+@click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
+@click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
+@shared.with_options(shared.SCAN, shared.NORM, shared.BINNING, shared.OUTPUT)
+@click.pass_obj
+def reduce(
+    comm: MPI.Intracomm, scan: Path, first_step: str | None, only_step: str | None, **options: Any
+) -> None:
+    """Run all steps on SCAN; those complete for the same input and parameters are skipped.
+
+    \b
+    mpiexec -n 4 nxmpi reduce sample_300K.nxs
+    """
+    if first_step and only_step:
+        raise click.UsageError("--from and --only exclude each other")
+    with shared.usage_errors():
+        scan_params = shared.scan_params(options)
+        norm, params = shared.norm_params(options), shared.transform_params(comm, options)
+        output = shared.output_params(options)
+    steps = STEPS[STEPS.index(first_step) :] if first_step else STEPS
+    steps = (only_step,) if only_step else steps
+    redo = bool(first_step or only_step)
+    run_reduce(comm, scan, (scan_params, norm, params, output), steps, redo=redo)
+    click.echo(f"{scan}: complete")

@@ -1,0 +1,191 @@
+"""Raw frames and their 3-D mask: read-only, by each rank for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings the filters
+import numpy as np
+
+from nxmpi.errors import InputError, SchemaError
+from nxmpi.nexus import schema
+from nxmpi.nexus.values import find, location, require
+
+if TYPE_CHECKING:
+    from nxmpi._typing import I8, Frames, Mask
+
+CHUNK_CACHE = 256 * 2**20
+"""For files whose chunks hold many frames: a chunk is decompressed once [bytes]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """A dataset (frame, slow, fast) that ranks open for themselves."""
+
+    file: Path
+    path: str
+    shape: tuple[int, int, int]
+    dtype: str
+    chunk_frames: int
+    """Frames stored together; 1 if they are not chunked."""
+    identity: tuple[int, int]
+    """Size and time of change of the file [bytes, ns]."""
+
+
+def find_stack(entry: h5py.Group, path: str = schema.RAW) -> Stack:
+    """Return where the raw frames, or another stack, of an entry are. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If the link is broken, the data are not three-dimensional or not of an integer type,
+        a filter is not installed, or a source of a virtual dataset is missing.
+    """
+    dataset = require(entry, path, "raw frames")
+    file, where = entry.file.filename, location(entry, path)
+    if not isinstance(dataset, h5py.Dataset):
+        raise SchemaError(file, where, "raw frames", "a group")
+    if dataset.ndim != 3:
+        raise SchemaError(
+            file, where, "3 dimensions (frame, y, x)", f"{dataset.ndim}: shape {dataset.shape}"
+        )
+    if dataset.dtype.kind not in "iu" and dataset.dtype != bool:
+        raise SchemaError(file, where, "integer counts", f"{dataset.dtype}")
+    _require_filters(dataset)
+    if dataset.is_virtual:
+        _require_sources(dataset)
+    target = Path(dataset.file.filename)
+    status = target.stat()
+    return Stack(
+        file=target,
+        path=dataset.name,
+        shape=dataset.shape,
+        dtype=dataset.dtype.str,
+        chunk_frames=dataset.chunks[0] if dataset.chunks else 1,
+        identity=(status.st_size, status.st_mtime_ns),
+    )
+
+
+def _require_filters(dataset: h5py.Dataset) -> None:
+    plist = dataset.id.get_create_plist()
+    for i in range(plist.get_nfilters()):
+        code, _, _, name = plist.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            label = name.decode(errors="replace") or "without a name"
+            raise SchemaError(
+                dataset.file.filename, dataset.name,
+                "a compression filter that is installed", f"filter {code} ({label}), which is not",
+            )  # fmt: skip
+
+
+def _require_sources(dataset: h5py.Dataset) -> None:
+    folder = Path(dataset.file.filename).parent
+    for source in dataset.virtual_sources():
+        if source.file_name not in {".", ""} and not (folder / source.file_name).exists():
+            raise SchemaError(
+                dataset.file.filename, dataset.name,
+                f"the virtual dataset's source {source.file_name}", "no such file",
+            )  # fmt: skip
+
+
+def read_pixel_mask(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
+    """Return True for the pixels to exclude; none where there is no mask. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If the mask has another shape than the frames.
+    """
+    path = f"{schema.DETECTOR}/{schema.PIXEL_MASK}"
+    dataset = find(entry, path)
+    if dataset is None:
+        return np.zeros(shape, bool)
+    if dataset.shape != shape:
+        raise SchemaError(
+            entry.file.filename, location(entry, path),
+            f"the shape of the frames, {shape}", f"{dataset.shape}",
+        )  # fmt: skip
+    return np.asarray(dataset[()] != 0)
+
+
+class StackReader:
+    """Open raw frames, and their 3-D mask where there is one."""
+
+    def __init__(self, raw: Stack, mask: Stack | None, *, skip_bad_frames: bool) -> None:
+        """Open the files. Not collective.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be opened on this node.
+        """
+        self.skip_bad_frames = skip_bad_frames
+        self.dtype = np.dtype(raw.dtype)
+        self.chunk_frames = raw.chunk_frames
+        self.masked = mask is not None
+        self._raw = _open(raw)
+        self._mask = _open(mask) if mask else None
+
+    def read(self, frames: I8) -> tuple[Frames, Frames, I8]:
+        """Return frames of consecutive numbers. Not collective.
+
+        Parameters
+        ----------
+        frames : (n,) int64
+
+        Returns
+        -------
+        data : (m, n_pixels) integer
+            Those that could be read.
+        excluded : (m, n_pixels) int8 or (0, 0)
+            Their 3-D mask.
+        bad : (n - m,) int64
+            Numbers of those that could not.
+
+        Raises
+        ------
+        InputError
+            If a frame cannot be read and bad frames are not to be skipped.
+        """
+        bad = np.empty(0, np.int64)
+        try:
+            data = self._raw[frames[0] : frames[-1] + 1]
+        except (OSError, RuntimeError):
+            data, bad = self._read_one_by_one(frames)
+        excluded = np.empty((0, 0), np.int8)
+        if self._mask is not None:
+            excluded = self._mask[frames[0] : frames[-1] + 1].astype(np.int8, copy=False)
+            excluded = excluded[~np.isin(frames, bad)].reshape(data.shape[0], -1)
+        return data.reshape(data.shape[0], -1), excluded, bad
+
+    def _read_one_by_one(self, frames: I8) -> tuple[Frames, I8]:
+        data, bad = [], []
+        for frame in frames:
+            try:
+                data.append(self._raw[frame])
+            except (OSError, RuntimeError) as error:
+                if not self.skip_bad_frames:
+                    raise InputError(
+                        f"{self._raw.file.filename}:{self._raw.name}: expected frame {frame} to "
+                        f"be readable, found: {error} (--skip-bad-frames goes on without it)"
+                    ) from error
+                bad.append(frame)
+        shape = (len(data), *self._raw.shape[1:])
+        return np.array(data, self.dtype).reshape(shape), np.array(bad, np.int64)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._raw.file.close()
+        if self._mask is not None:
+            self._mask.file.close()
+
+
+def _open(stack: Stack) -> h5py.Dataset:
+    cache = CHUNK_CACHE if stack.chunk_frames > 1 else 2**20
+    try:
+        return h5py.File(stack.file, "r", rdcc_nbytes=cache)[stack.path]
+    except (OSError, KeyError) as error:
+        raise InputError(f"{stack.file}:{stack.path}: cannot be opened: {error}") from error

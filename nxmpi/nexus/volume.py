@@ -1,0 +1,153 @@
+"""Volumes on an HKL grid: their files, and the groups that lead to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from nxmpi.crystal.lattice import reciprocal_parameters
+from nxmpi.errors import SchemaError
+from nxmpi.model import HKLGrid
+from nxmpi.nexus import schema
+from nxmpi.nexus.values import find, link_to, open_file, put, read_array, replace_group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nxmpi._typing import F8
+    from nxmpi.model import Lattice, Sample
+
+CHUNK = 32
+"""Voxels of a chunk along every axis."""
+
+
+def create_volume(
+    file: h5py.File, grid: HKLGrid, lattice: Lattice | None, fills: Mapping[str, float],
+    dtype: str, storage: Mapping[str, Any], title: str,
+) -> None:  # fmt: skip
+    """Create the datasets of a volume, and what makes them plottable. Not collective.
+
+    With parallel HDF5 all ranks call it with the same arguments.
+
+    Parameters
+    ----------
+    fills : mapping of name to float
+        The datasets, the signal first, and what stands in voxels never written.
+    dtype : str
+        Of the datasets, which have shape (n_l, n_k, n_h).
+    storage : mapping
+        Arguments of ``create_dataset``, for compression.
+    """
+    entry = replace_group(file, schema.SHARED, "NXentry")
+    entry.attrs["default"] = schema.VOLUME.rpartition("/")[2]
+    file.attrs["default"] = schema.SHARED
+    data = replace_group(file, schema.VOLUME, "NXdata")
+    for name, fill in fills.items():
+        data.create_dataset(
+            name, shape=grid.array_shape, dtype=dtype, fillvalue=fill,
+            chunks=tuple(min(CHUNK, n) for n in grid.array_shape), **storage,
+        )  # fmt: skip
+    _put_axes(data, grid, lattice)
+    _describe(data, next(iter(fills)), lattice, title)
+
+
+def _put_axes(data: h5py.Group, grid: HKLGrid, lattice: Lattice | None) -> None:
+    for axis, (name, index) in enumerate(zip(reversed(schema.AXES), "HKL", strict=True)):
+        values = axis_values(grid, axis)
+        dataset = put(data, name, values, long_name=f"{index} (r.l.u.)")
+        if lattice is not None:
+            dataset.attrs["scaling_factor"] = 2 * np.pi * reciprocal_parameters(lattice)[axis]
+
+
+def _describe(data: h5py.Group, signal: str, lattice: Lattice | None, title: str) -> None:
+    data.attrs["signal"] = signal
+    data.attrs["axes"] = list(schema.AXES)
+    put(data, "title", title)
+    if lattice is not None:
+        alpha, beta, gamma = reciprocal_parameters(lattice)[3:]
+        data.attrs["angles"] = [gamma, beta, alpha]
+
+
+def axis_values(grid: HKLGrid, axis: int) -> F8:
+    """Return the centres of the voxels along h (0), k (1) or l (2) [r.l.u.]."""
+    return np.asarray(grid.origin[axis] + grid.step[axis] * np.arange(grid.shape[axis]))
+
+
+def regular_axis(start: float, step: float, stop: float) -> tuple[float, float, int]:
+    """Return origin, step and number of voxels of an axis, free of rounding noise.
+
+    Ten digits are kept, so that a grid read back from its axes is the same grid.
+    """
+    n = int(np.floor((stop - start) / step + 0.5)) + 1 if step > 0 and stop >= start else 1
+    return float(f"{start:.10g}"), float(f"{step:.10g}"), n
+
+
+def grid_from_axes(axes: tuple[tuple[float, float, float], ...]) -> HKLGrid:
+    """Return the grid of (start, step, stop) along h, k, l.
+
+    Raises
+    ------
+    InputError
+        If a step is not positive.
+    """
+    (h0, dh, nh), (k0, dk, nk), (l0, dl, nl) = (regular_axis(*axis) for axis in axes)
+    return HKLGrid(origin=(h0, k0, l0), step=(dh, dk, dl), shape=(nh, nk, nl))
+
+
+def read_grid(group: h5py.Group | None) -> HKLGrid | None:
+    """Return the grid of a volume's axes, None where there are none. Not collective."""
+    if not isinstance(group, h5py.Group):
+        return None
+    axes = []
+    for name in reversed(schema.AXES):
+        values = read_array(group, name)
+        if values is None or values.size < 2:
+            return None
+        digits = 6 if find(group, name).dtype.itemsize < 8 else 10
+        step = float(f"{(values[-1] - values[0]) / (values.size - 1):.{digits}g}")
+        axes.append((float(f"{values[0]:.{digits}g}"), step, values[0] + step * (values.size - 1)))
+    return grid_from_axes(tuple(axes))
+
+
+def write_volume_group(
+    entry: h5py.Group, twin: schema.Twin, file: Path, grid: HKLGrid, lattice: Lattice | None,
+    *, title: str, command: str, combined: bool,
+) -> None:  # fmt: skip
+    """Write the NXdata group that shows a volume in the wrapper. Not collective."""
+    data = replace_group(entry, twin.group, "NXdata")
+    link_to(data, "data", file, f"{schema.VOLUME}/{schema.COUNTS}")
+    link_to(data, "weights", file, f"{schema.VOLUME}/{schema.NORM}")
+    if combined:
+        link_to(data, "data_errors", file, f"{schema.VOLUME}/{schema.ERRORS}")
+    _put_axes(data, grid, lattice)
+    _describe(data, "data", lattice, title)
+    put(data, "command", command)
+    entry.attrs["default"] = twin.group
+    entry.file.attrs["default"] = entry.name.strip("/")
+
+
+def title_of(sample: Sample | None, name: str, group: str) -> str:
+    """Return a title such as ``C3 H7 N O2 S 100K Masked Transform``."""
+    words = [group.replace("_", " ").title()]
+    if sample is not None:
+        words = [sample.chemical_formula or sample.name or name, sample.temperature, *words]
+    return " ".join(word for word in words if word)
+
+
+def open_volume(path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """Open a transform and return counts and norm, (n_l, n_k, n_h). Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If the file is missing or lacks either.
+    """
+    file = open_file(path)
+    data = find(file, schema.VOLUME)
+    for name in (schema.COUNTS, schema.NORM):
+        if data is None or name not in data:
+            raise SchemaError(path, f"/{schema.VOLUME}/{name}", "a volume", "nothing")
+    return data[schema.COUNTS], data[schema.NORM]

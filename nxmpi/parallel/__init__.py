@@ -1,0 +1,1 @@
+"""More than one process: who owns what, collective work, files written together."""

@@ -1,0 +1,59 @@
+"""Arrays between ranks, in pieces that MPI's 32-bit counts can hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+    from numpy.typing import NDArray
+
+    from nxmpi._typing import I8
+
+T = TypeVar("T", bound=np.generic)
+PIECE = 64 * 2**20
+"""Bytes moved at a time."""
+
+
+def bcast_array(comm: MPI.Intracomm, array: NDArray[T] | None) -> NDArray[T]:
+    """Return the root's array on every rank.
+
+    Collective on ``comm``. Sent in pieces of 64 MiB.
+    """
+    header = comm.bcast(None if array is None else (array.shape, array.dtype.str))
+    shape, dtype = header
+    result = np.ascontiguousarray(array) if array is not None else np.empty(shape, dtype)
+    flat = result.reshape(-1).view(np.uint8)
+    for start in range(0, flat.size, PIECE):
+        comm.Bcast(flat[start : start + PIECE])
+    return result
+
+
+def exchange(comm: MPI.Intracomm, parts: list[I8]) -> I8:
+    """Send one array to each rank and return what all ranks sent here, in rank order.
+
+    Collective on ``comm``: one ``Alltoallv``; the parts of a rank hold at most a few times
+    64 MiB in all, which the caller sees to.
+
+    Parameters
+    ----------
+    parts : list of (n_i,) int64
+        For each rank.
+
+    Returns
+    -------
+    (n,) int64
+    """
+    sent = np.array([part.size for part in parts])
+    received = np.empty_like(sent)
+    comm.Alltoall(sent, received)
+    result = np.empty(int(received.sum()), np.int64)
+    comm.Alltoallv([np.concatenate(parts), sent], [result, received])
+    return result
+
+
+def largest(comm: MPI.Intracomm, value: int) -> int:
+    """Return the largest value of all ranks. Collective on ``comm``."""
+    return max(comm.allgather(value))

@@ -1,0 +1,113 @@
+"""Work saved in the middle of a step: two generations, the manifest renamed last."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.errors import CollectiveError
+from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.publish import publish, temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from nxmpi._typing import I8
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+class Checkpoint:
+    """Saves and loads numbered arrays of integers, and a state, in a folder of its own.
+
+    The manifest names the generation that is complete. A generation that a crash left
+    incomplete is never named, and is overwritten by the next.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        """Not collective.
+
+        Parameters
+        ----------
+        folder : Path
+            Seen by all ranks.
+        key : str
+            Of all that the work depends on; what was saved under another one is not used.
+        """
+        self.folder = folder
+        self.key = key
+        self.generation = 0
+
+    def load(self, comm: MPI.Intracomm) -> tuple[object | None, Iterator[tuple[int, I8]]]:
+        """Return the state and this rank's share of the arrays, or None and nothing.
+
+        Collective on ``comm``. However many ranks saved, each array reaches one rank.
+        """
+        manifest = None
+        with all_or_none(comm):
+            if comm.rank == 0 and (self.folder / MANIFEST).exists():
+                manifest = json.loads((self.folder / MANIFEST).read_text())
+        manifest = comm.bcast(manifest)
+        if manifest is None or manifest["key"] != self.key:
+            return None, iter(())
+        self.generation = manifest["generation"] + 1
+        return manifest["state"], self._pieces(manifest["files"][comm.rank :: comm.size])
+
+    def _pieces(self, names: list[str]) -> Iterator[tuple[int, I8]]:
+        for name in names:
+            with (self.folder / name).open("rb") as file:
+                while (header := np.fromfile(file, np.int64, 2)).size:
+                    yield int(header[0]), np.fromfile(file, np.int64, int(header[1]))
+
+    def save(
+        self, comm: MPI.Intracomm, state: object, pieces: Iterable[tuple[int, I8]]
+    ) -> None:  # fmt: skip
+        """Save every rank's arrays and the root's state.
+
+        Collective on ``comm``. A checkpoint that cannot be written is a warning: the work goes
+        on, and an earlier one stays.
+
+        Parameters
+        ----------
+        state : object
+            What JSON can hold.
+        pieces : iterable of (number, (n,) int64)
+        """
+        name = f"{self.generation % 2}-{{}}.bin"
+        try:
+            with all_or_none(comm):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with (self.folder / name.format(comm.rank)).open("wb") as file:
+                    for number, words in pieces:
+                        np.array([number, words.size]).tofile(file)
+                        words.tofile(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            with all_or_none(comm):
+                if comm.rank == 0:
+                    manifest = {
+                        "key": self.key,
+                        "generation": self.generation,
+                        "state": state,
+                        "files": [name.format(rank) for rank in range(comm.size)],
+                    }
+                    target = self.folder / MANIFEST
+                    temporary(target).write_text(json.dumps(manifest))
+                    publish(temporary(target), target)
+        except CollectiveError as error:
+            log.warning("no checkpoint was written: %s", error)
+            return
+        self.generation += 1
+
+    def remove(self) -> None:
+        """Remove all that was saved. Not collective: the root calls it."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,170 @@
+"""One file written by many ranks: through parallel HDF5, or by the root for all."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from nxmpi.parallel.collective import all_or_none, or_abort
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mpi4py import MPI
+    from numpy.typing import NDArray
+
+    from nxmpi.params import Compression
+
+log = logging.getLogger(__name__)
+
+Slab = tuple[slice, ...]
+
+
+def has_parallel_hdf5() -> bool:
+    """Return whether h5py was built with MPI."""
+    return bool(h5py.get_config().mpi)
+
+
+def filters(compression: Compression) -> dict[str, Any]:
+    """Return the arguments of ``create_dataset`` for a kind of compression."""
+    if compression == "bitshuffle-lz4":
+        return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    return {}
+
+
+class Output:
+    """A file being written. Metadata is written by `holders`, slabs by all together."""
+
+    def __init__(self, comm: MPI.Intracomm, file: h5py.File | None, *, parallel: bool) -> None:
+        self.comm = comm
+        self.file = file
+        """The open file; None on ranks that only send what they have."""
+        self.parallel = parallel
+
+    def write_round(self, pieces: Mapping[str, tuple[Slab, NDArray[Any]]]) -> None:
+        """Write at most one slab of each dataset per rank.
+
+        Collective on the output's communicator. All ranks name the same datasets in the same
+        order; a rank without a slab gives one of no extent.
+
+        Parameters
+        ----------
+        pieces : mapping of dataset's path to (slices, array)
+            Arrays have the dataset's dtype.
+        """
+        for path, (slab, data) in pieces.items():
+            if self.parallel:
+                assert self.file is not None
+                _write_collectively(self.file[path], slab, data)
+            else:
+                self._write_by_root(path, slab, data)
+
+    def _write_by_root(self, path: str, slab: Slab, data: NDArray[Any]) -> None:
+        slabs = self.comm.gather(slab if data.size else None)
+        if self.file is None or slabs is None:
+            if data.size:
+                self.comm.Send(np.ascontiguousarray(data).view(np.uint8), dest=0)
+            with all_or_none(self.comm):  # hears whether the root could write
+                pass
+            return
+        dataset = self.file[path]
+        error: Exception | None = None
+        for source, where in enumerate(slabs):
+            if where is None:
+                continue
+            if source:
+                part = np.empty([s.stop - s.start for s in where], dataset.dtype)
+                self.comm.Recv(part.view(np.uint8), source=source)
+            else:
+                part = data
+            try:
+                if error is None:
+                    dataset[where] = part
+            except (OSError, RuntimeError) as caught:  # the others' slabs are still to be received
+                error = caught
+        with all_or_none(self.comm):
+            if error is not None:
+                raise error
+
+
+def _write_collectively(dataset: h5py.Dataset, slab: Slab, data: NDArray[Any]) -> None:
+    space = dataset.id.get_space()
+    if data.size:
+        space.select_hyperslab(tuple(s.start for s in slab), data.shape)
+        memory = h5py.h5s.create_simple(data.shape)
+    else:
+        space.select_none()
+        memory = h5py.h5s.create_simple((1,) * dataset.ndim)
+        memory.select_none()
+        data = np.empty((1,) * dataset.ndim, dataset.dtype)
+    plist = h5py.h5p.create(h5py.h5p.DATASET_XFER)
+    plist.set_dxpl_mpio(h5py.h5fd.MPIO_COLLECTIVE)
+    dataset.id.write(memory, space, np.ascontiguousarray(data), dxpl=plist)
+
+
+@contextmanager
+def create_file(comm: MPI.Intracomm, path: Path, *, root_writes: bool) -> Iterator[Output]:
+    """Create a file that all ranks write together, and close it.
+
+    Collective on ``comm``. A failure ends the run on all ranks with one message.
+
+    Parameters
+    ----------
+    path : Path
+        A temporary name; see `nxmpi.parallel.publish`.
+    root_writes : bool
+        Let the root write what the others send, even with parallel HDF5.
+    """
+    if has_parallel_hdf5() and not root_writes:
+        with all_or_none(comm):  # finds out about a folder that is missing or not writable
+            if comm.rank == 0:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.open("w").close()
+        with (
+            or_abort(comm, path),
+            _removed_on_failure(path),
+            h5py.File(path, "w", driver="mpio", comm=comm) as file,
+        ):
+            yield Output(comm, file, parallel=True)
+        return
+    if comm.size > 1 and not root_writes:
+        log.info("h5py is without parallel HDF5: the root writes what the others send")
+    handle = None
+    try:
+        with all_or_none(comm):
+            if comm.rank == 0:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle = h5py.File(path, "w")
+        yield Output(comm, handle, parallel=False)
+        with all_or_none(comm):
+            if handle is not None:
+                handle.close()
+    except BaseException:
+        if handle is not None:
+            _close_quietly(handle)
+            path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _close_quietly(file: h5py.File) -> None:
+    try:
+        file.close()
+    except (OSError, RuntimeError):
+        log.debug("closing %s after a failure", file.filename, exc_info=True)

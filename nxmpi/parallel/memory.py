@@ -1,0 +1,72 @@
+"""Room for volumes: memory that is taken when touched, or a scratch file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from nxmpi._typing import I8
+
+_NORESERVE = 0x4000
+"""MAP_NORESERVE of Linux, which Python's mmap does not name before 3.13."""
+
+
+def lazy_zeros(shape: tuple[int, ...], scratch: Path | None = None) -> I8:
+    """Return an int64 array of zeros whose pages are taken when first written. Not collective.
+
+    Parameters
+    ----------
+    scratch : Path or None
+        Folder for a nameless file that holds the array; None keeps it in memory.
+    """
+    n_bytes = max(int(np.prod(shape)) * 8, 8)
+    if scratch is None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+        room = mmap.mmap(-1, n_bytes, flags=flags)
+    else:
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            file.truncate(n_bytes)
+            room = mmap.mmap(file.fileno(), n_bytes)
+    return np.frombuffer(room, np.int64, count=int(np.prod(shape))).reshape(shape)
+
+
+def ranks_of_node(comm: MPI.Intracomm) -> int:
+    """Return how many ranks this node has. Collective on ``comm``."""
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    size = node.size
+    node.Free()
+    return size
+
+
+def available_memory(comm: MPI.Intracomm) -> int:
+    """Return four fifths of this node's free memory, shared among its ranks [bytes].
+
+    Collective on ``comm``. The limit of a control group (a batch job's) counts where lower.
+    """
+    size = ranks_of_node(comm)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        for line in _lines(Path("/sys/fs/cgroup") / name):
+            if line.strip().isdigit():
+                free = min(free, int(line))
+    return min(comm.allgather(free * 4 // 5 // size))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,115 @@
+"""What a result depends on: to skip what is complete, and to say why something is done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+import nxmpi
+from nxmpi.errors import InputError
+from nxmpi.nexus import schema
+from nxmpi.nexus.process import read_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from nxmpi.model import HKLGrid
+    from nxmpi.nexus.frames import Stack
+    from nxmpi.params import TransformParams
+    from nxmpi.pipeline.scan import Measured
+
+Inputs = dict[str, object]
+
+
+def transform_inputs(
+    measured: Measured, grid: HKLGrid, params: TransformParams, twin: schema.Twin
+) -> Inputs:
+    """Return all that the transform of a position depends on, by name; JSON values.
+
+    Not collective. Arrays stand as hashes, files as size and time of change.
+    """
+    position = measured.position
+    geometry = asdict(position.geometry)
+    geometry["goniometer"]["phi"] = _hash(np.array(position.geometry.goniometer.phi))
+    return {
+        "program": f"nxmpi {nxmpi.__version__}",
+        "raw": _file(measured.raw),
+        "mask": _file(measured.mask) if measured.mask and twin is schema.MASKED else "none",
+        "pixel_mask": _hash(position.bad),
+        "weight": _hash(position.weight),
+        "geometry": _round_trip(geometry),
+        "polarization": "off" if measured.polarization is None else measured.polarization,
+        "solid_angle": "off" if measured.solid_angle_unit is None else measured.solid_angle_unit,
+        "first_frame": position.first_frame,
+        "last_frame": position.last_frame,
+        "grid": _round_trip(asdict(grid)),
+        "voxels": params.voxels,
+        "skip_bad_frames": int(params.skip_bad_frames),
+        **{f"factor_{name}": text for name, text in position.factors.items()},
+    }
+
+
+def _file(stack: Stack) -> dict[str, object]:
+    size, changed = stack.identity
+    return {
+        "file": stack.file.name, "path": stack.path, "size": size, "changed": changed,
+        "shape": list(stack.shape), "dtype": stack.dtype,
+    }  # fmt: skip
+
+
+def _hash(array: np.ndarray) -> str:  # type: ignore[type-arg]
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def _round_trip(value: dict[str, object]) -> dict[str, object]:
+    result: dict[str, object] = json.loads(json.dumps(value))
+    return result
+
+
+def fingerprint(inputs: Mapping[str, object]) -> str:
+    """Return a key of what a result depends on."""
+    text = json.dumps(inputs, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def is_complete(entry: h5py.Group, task: str, file: Path, inputs: Inputs) -> tuple[bool, str]:
+    """Return whether a result is there for these inputs; if not, why it is to be made.
+
+    Not collective. The record in the wrapper and the data file must both be of these inputs.
+
+    Raises
+    ------
+    InputError
+        If another program made the result that is there: it is not replaced unasked.
+    """
+    recorded = read_inputs(entry, task)
+    if recorded is None:
+        return False, "not done yet"
+    if not recorded and file.exists():
+        raise InputError(
+            f"{entry.file.filename}:{entry.name}: {task} was done by another program, and its "
+            f"result {file.name} is kept; --overwrite replaces it"
+        )
+    if not file.exists():
+        return False, f"{file.name} is gone"
+    changed = [name for name in inputs if recorded.get(name) != inputs[name]]
+    if changed:
+        return False, f"changed since: {', '.join(changed)}"
+    if read_fingerprint(file) != fingerprint(inputs):
+        return False, f"{file.name} is of other inputs"
+    return True, ""
+
+
+def read_fingerprint(file: Path) -> str:
+    """Return the key that a data file was written with, empty where there is none."""
+    try:
+        with h5py.File(file, "r") as data:
+            return str(data[schema.VOLUME].attrs.get(schema.FINGERPRINT, ""))
+    except (OSError, KeyError):
+        return ""

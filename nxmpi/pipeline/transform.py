@@ -1,0 +1,249 @@
+"""The transform of every position of a scan: from raw frames to published volumes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.errors import InputError
+from nxmpi.kernels.bricks import EDGE
+from nxmpi.nexus import schema
+from nxmpi.nexus.frames import Stack, StackReader
+from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.values import open_file
+from nxmpi.nexus.volume import title_of, write_volume_group
+from nxmpi.parallel.checkpoint import Checkpoint
+from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.locks import step_lock
+from nxmpi.parallel.memory import available_memory
+from nxmpi.parallel.publish import publish, temporary
+from nxmpi.parallel.timing import Timer
+from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
+from nxmpi.pipeline.scan import Measured, Scan, read_scan
+from nxmpi.pipeline.volume import VolumeFile, write_volume
+from nxmpi.pipeline.wrapper import change_wrapper, now
+from nxmpi.stages.bricks import BRICK_BYTES, fill_pillar, owned_pillars
+from nxmpi.stages.tables import Tables, bcast_tables, build_tables, covered_bricks, pixel_factors
+from nxmpi.stages.transform import transform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+    from mpi4py import MPI
+
+    from nxmpi._typing import F8
+    from nxmpi.model import HKLGrid, Sample
+    from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+
+log = logging.getLogger(__name__)
+STEP = "transform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all ranks need to know of one position's transform."""
+
+    name: str
+    raw: Stack
+    mask: Stack | None
+    grid: HKLGrid
+    sample: Sample | None
+    files: schema.ScanFiles
+    twins: dict[schema.Twin, Inputs]
+    """What is to be made, and what it depends on; empty if all is complete."""
+
+
+def run_transform(
+    comm: MPI.Intracomm, wrapper: Path, scan_params: ScanParams, norm: NormParams,
+    params: TransformParams, output: OutputParams,
+) -> list[Path]:  # fmt: skip
+    """Transform the positions of a scan that are not complete.
+
+    Collective on ``comm``. Positions one after another, each over all ranks.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if the input is unusable, or a file cannot be read or written.
+    """
+    scan = None
+    with all_or_none(comm):
+        if comm.rank == 0:
+            scan = read_scan(wrapper, scan_params, norm)
+    names = comm.bcast([m.position.name for m in scan.measured] if scan else None)
+    written: list[Path] = []
+    for index, name in enumerate(names):
+        with step_lock(comm, wrapper, name, STEP):
+            plan = None
+            with all_or_none(comm):
+                if scan is not None:
+                    plan = _plan(scan, scan.measured[index], params, output)
+            plan = comm.bcast(plan)
+            if plan.twins:
+                measured = scan.measured[index] if scan else None
+                written += _transform_position(comm, plan, measured, params, output)
+    return written
+
+
+def _plan(scan: Scan, measured: Measured, params: TransformParams, output: OutputParams) -> Plan:
+    name = measured.position.name
+    wanted = [schema.REGULAR, *([schema.MASKED] if measured.mask else [])]
+    twins = {twin: transform_inputs(measured, scan.grid, params, twin) for twin in wanted}
+    reasons = []
+    with open_file(scan.files.wrapper) as wrapper:
+        for twin, inputs in twins.items():
+            done, reason = False, "--overwrite"
+            if not output.overwrite:
+                file = scan.files.transform(name, twin)
+                done, reason = is_complete(wrapper[name], twin.transform_task, file, inputs)
+            reasons += [] if done else [f"{twin.transform_task} ({reason})"]
+    if reasons:
+        log.info("%s: %s", name, ", ".join(reasons))
+    else:
+        log.info("%s: transform is complete", name)
+    return Plan(
+        name=name, raw=measured.raw, mask=measured.mask, grid=scan.grid, sample=scan.sample,
+        files=scan.files, twins=twins if reasons else {},
+    )  # fmt: skip
+
+
+def _transform_position(
+    comm: MPI.Intracomm, plan: Plan, measured: Measured | None, params: TransformParams,
+    output: OutputParams,
+) -> list[Path]:  # fmt: skip
+    timer, start_time = Timer(), now()
+    params = replace(params, memory=params.memory or available_memory(comm))
+    with timer.part("tables"):
+        tables = None
+        scratch = None
+        with all_or_none(comm):
+            if measured is not None:
+                tables = _tables(plan, measured, params)
+                scratch = _scratch(plan, tables, params, output, comm.size)
+        tables = bcast_tables(comm, tables)
+        scratch = comm.bcast(scratch)
+    with all_or_none(comm):
+        reader = StackReader(plan.raw, plan.mask, skip_bad_frames=params.skip_bad_frames)
+    folder = plan.files.folder / f".{plan.name}_{STEP}.checkpoint"
+    store = Checkpoint(folder, fingerprint(_together(plan)))
+    volume = transform(comm, tables, reader, params, store=store, timer=timer, scratch=scratch)
+    reader.close()
+    if volume.bad_frames:
+        log.warning("%s: left out frames that cannot be read: %s", plan.name, volume.bad_frames)
+    parts = {schema.REGULAR: (volume.kept, volume.excluded), schema.MASKED: (volume.kept,)}
+    targets = {twin: plan.files.transform(plan.name, twin) for twin in plan.twins}
+    with timer.part("write"):
+        for twin, target in targets.items():
+            bricks = parts[twin]
+            pillars = sorted({pillar for part in bricks for pillar in owned_pillars(part)})
+
+            def fill(l: int, k: int) -> dict[str, F8]:
+                counts, norm = fill_pillar(bricks, l, k, volume.unit)  # noqa: B023 - used at once
+                return {schema.COUNTS: counts, schema.NORM: norm}
+
+            write_volume(
+                comm, output, _file(plan, twin, temporary(target), volume.unit), pillars, fill
+            )
+    summary = timer.summary(comm)
+    frames = int((tables.scales > 0).sum()) - len(volume.bad_frames)
+    line = f"{plan.name}: {frames} frames, {summary}"
+    with all_or_none(comm):
+        if comm.rank == 0:
+            for target in targets.values():
+                publish(temporary(target), target)
+            change_wrapper(
+                plan.files.wrapper,
+                lambda file: _write_records(
+                    file[plan.name], plan, start_time, line, volume.bad_frames
+                ),
+            )
+            store.remove()
+    log.info("transform of %s", line)
+    return list(targets.values())
+
+
+def _together(plan: Plan) -> Inputs:
+    return {twin.group: inputs for twin, inputs in plan.twins.items()}
+
+
+def _tables(plan: Plan, measured: Measured, params: TransformParams) -> Tables:
+    factor = pixel_factors(
+        measured.position.geometry,
+        polarization=measured.polarization,
+        solid_angle_unit=measured.solid_angle_unit,
+    )
+    return build_tables(measured.position, factor, plan.grid, params.voxels)
+
+
+def _scratch(
+    plan: Plan, tables: Tables, params: TransformParams, output: OutputParams, size: int
+) -> Path | None:
+    """Return where the volume is to lie if memory does not hold it, None if it does."""
+    n = int(np.prod(-(-tables.shape // EDGE)))
+    table = n * 16
+    grid = f"a grid of {' x '.join(str(s) for s in plan.grid.shape)} voxels"
+    advice = "give more --memory, use more nodes, or take larger steps (--qh, --qk, --ql)"
+    if table > params.memory:
+        raise InputError(
+            f"{plan.files.wrapper}:/{plan.name}: expected a grid that fits the memory, found "
+            f"{grid} whose tables alone take {table / 2**30:.1f} GiB of the "
+            f"{params.memory / 2**30:.1f} GiB of a rank; {advice}"
+        )
+    needed = covered_bricks(tables) * BRICK_BYTES
+    if needed // size + table <= params.memory:
+        return None
+    folder = output.scratch or plan.files.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{plan.files.wrapper}:/{plan.name}: expected a grid that fits memory or disk, found "
+            f"{grid} that needs {needed / 2**30:.1f} GiB over all ranks, {params.memory / 2**30:.1f} "
+            f"GiB a rank of memory and {free / 2**30:.1f} GiB free in {folder}; {advice}"
+        )
+    log.info("%s: the volume lies in a scratch file in %s", plan.name, folder)
+    return folder
+
+
+def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
+    return VolumeFile(
+        path=path,
+        grid=plan.grid,
+        lattice=plan.sample.lattice if plan.sample else None,
+        title=title_of(plan.sample, plan.name, twin.group),
+        fills={schema.COUNTS: 0.0, schema.NORM: 0.0},
+        dtype="f8",
+        attributes={
+            schema.FINGERPRINT: fingerprint(plan.twins[twin]),
+            schema.NORM_UNIT: unit,
+        },
+    )
+
+
+def _write_records(
+    entry: h5py.Group, plan: Plan, start_time: str, line: str, bad_frames: list[int]
+) -> None:
+    """Show the volumes in the wrapper, and record how they were made."""
+    bad = f"\nFrames that could not be read: {bad_frames}" if bad_frames else ""
+    for twin, inputs in plan.twins.items():
+        write_volume_group(
+            entry, twin, plan.files.transform(plan.name, twin), plan.grid,
+            plan.sample.lattice if plan.sample else None,
+            title=title_of(plan.sample, plan.name, twin.group), command=f"nxmpi {STEP}",
+            combined=False,
+        )  # fmt: skip
+        process = Process(
+            task=twin.transform_task, start_time=start_time, end_time=now(),
+            note=f"{line}{bad}", inputs=inputs,
+        )  # fmt: skip
+        write_process(entry, process)

@@ -1,0 +1,1 @@
+"""The steps: collective functions on model objects; no paths."""

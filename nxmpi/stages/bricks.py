@@ -1,0 +1,155 @@
+"""A volume in sparse bricks, one copy of it over all ranks.
+
+Bricks of 16^3 voxels come into being where a pixel falls. A rank adds to any brick; at the
+end of a round the bricks it does not own go to their owners, packed. Owners hold pillars:
+all voxels along h of 32 x 32 in l and k, dealt out in turn, the unit in which files are
+written.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.kernels.bricks import (
+    EDGE,
+    VOXELS,
+    add_packed,
+    add_to_slab,
+    give_back,
+    pack,
+    packed_sizes,
+)
+from nxmpi.parallel.arrays import PIECE, exchange, largest
+from nxmpi.parallel.memory import lazy_zeros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from nxmpi._typing import F8, I8
+
+PILLAR = 2 * EDGE
+"""Voxels of a pillar along l and k, and of a file's chunk along every axis."""
+BRICK_BYTES = VOXELS * 16
+
+
+class Bricks:
+    """Counts and norm of the voxels that this rank has touched or owns."""
+
+    def __init__(self, array_shape: tuple[int, int, int], scratch: Path | None = None) -> None:
+        """Make an empty volume. Memory is taken as bricks are touched.
+
+        Parameters
+        ----------
+        array_shape : tuple of int
+            (n_l, n_k, n_h) [voxels].
+        scratch : Path or None
+            Folder of a scratch file to hold it instead of memory.
+        """
+        self.array_shape = array_shape
+        n_l, n_k, n_h = (ceil(n / EDGE) for n in array_shape)
+        n = n_l * n_k * n_h
+        self.table = np.full((n_l, n_k, n_h), -1, np.int32)
+        self.arena = lazy_zeros((n, VOXELS, 2), scratch)
+        self.free = np.empty(n, np.int32)
+        self.used = np.zeros(2, np.int64)
+        self.bytes_sent = 0
+
+    @property
+    def n_bricks(self) -> int:
+        """Bricks held now."""
+        return int(self.used[0] - self.used[1])
+
+    def touched(self) -> I8:
+        """Return the numbers of the bricks held, in C order of the table."""
+        return np.flatnonzero(self.table.ravel() >= 0)
+
+    def owners(self, numbers: I8, size: int) -> I8:
+        """Return the rank that owns each brick."""
+        _, n_k, n_h = self.table.shape
+        row = numbers // n_h
+        return (row // n_k // 2 * ceil(n_k / 2) + row % n_k // 2) % size
+
+    def packed_sizes(self, numbers: I8) -> I8:
+        """Return the words that each brick takes when packed."""
+        sizes: I8 = packed_sizes(numbers, self.table, self.arena)
+        return sizes
+
+    def pack(self, numbers: I8, sizes: I8) -> I8:
+        """Return bricks in packed form, one after another."""
+        words = np.empty(int(sizes.sum()), np.int64)
+        pack(numbers, self.table, self.arena, words)
+        return words
+
+    def add(self, words: I8) -> None:
+        """Add packed bricks."""
+        add_packed(words, self.table, self.arena, self.free, self.used)
+
+
+def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
+    """Bring every brick to the rank that owns it.
+
+    Collective on ``comm``. Each rank sends at most 64 MiB in a round and empties what it has
+    sent; the number of rounds is agreed on before the first.
+    """
+    numbers = bricks.touched()
+    owners = bricks.owners(numbers, comm.size)
+    numbers, owners = numbers[owners != comm.rank], owners[owners != comm.rank]
+    sizes = bricks.packed_sizes(numbers)
+    rounds = np.cumsum(sizes) * 8 // PIECE
+    n_rounds = largest(comm, int(rounds[-1]) + 1 if rounds.size else 0)
+    for n in range(n_rounds):
+        parts = []
+        for rank in range(comm.size):
+            mine = (rounds == n) & (owners == rank)
+            parts.append(bricks.pack(numbers[mine], sizes[mine]))
+            bricks.bytes_sent += parts[-1].nbytes
+        give_back(numbers[rounds == n], bricks.table, bricks.arena, bricks.free, bricks.used)
+        bricks.add(exchange(comm, parts))
+
+
+def packed_pieces(bricks: Bricks) -> Iterator[I8]:
+    """Yield all bricks held, packed, in pieces of about 64 MiB."""
+    numbers = bricks.touched()
+    sizes = bricks.packed_sizes(numbers)
+    rounds = np.cumsum(sizes) * 8 // PIECE
+    for n in np.unique(rounds):
+        yield bricks.pack(numbers[rounds == n], sizes[rounds == n])
+
+
+def owned_pillars(bricks: Bricks) -> list[tuple[int, int]]:
+    """Return first l and k of the pillars held here in which anything was touched."""
+    _, n_k, n_h = bricks.table.shape
+    rows = np.unique(bricks.touched() // n_h)
+    pillars = np.unique(np.stack([rows // n_k // 2, rows % n_k // 2], axis=-1), axis=0)
+    return [(int(l) * PILLAR, int(k) * PILLAR) for l, k in pillars.reshape(-1, 2)]
+
+
+def fill_pillar(
+    parts: tuple[Bricks, ...], l: int, k: int, unit: float
+) -> tuple[F8, F8]:
+    """Return one pillar of the sum of volumes as dense arrays. Not collective.
+
+    Parameters
+    ----------
+    l, k : int
+        First voxel.
+    unit : float
+        Of the norm.
+
+    Returns
+    -------
+    counts, norm : (at most 32, at most 32, n_h) float64
+        Exact sums of the integers; norm is their sum times ``unit``.
+    """
+    n_l, n_k, n_h = parts[0].array_shape
+    shape = (min(PILLAR, n_l - l), min(PILLAR, n_k - k), n_h)
+    counts, norm = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for part in parts:
+        add_to_slab(part.table, part.arena, np.array([l, k, 0]), counts, norm)
+    return counts.astype(np.float64), norm * unit
