@@ -1,0 +1,47 @@
+"""``nxmpi plot``: one picture of a scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nxmpi.parallel.collective import on_root
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("scan", type=FILE)
+@click.option("--output", type=FILE, help="PNG to write.  [default: SCAN.png beside SCAN.nxs]")
+@click.option("--entry", help="Show this position and its own volume, not the combined one.")
+@click.option("--masked", is_flag=True, help="Show the volume without what the 3-D mask excludes.")
+@click.option(
+    "--vmax", type=click.FloatRange(0, min_open=True), help="Intensity of the brightest colour."
+)
+@click.pass_obj
+def plot(
+    comm: MPI.Intracomm, scan: Path, *,
+    output: Path | None, entry: str | None, masked: bool, vmax: float | None,
+) -> None:  # fmt: skip
+    """Draw hk0, h0l, 0kl, a raw frame, the summed frame and the coverage of SCAN.
+
+    Works after any step: what is not there yet is named in its place. The planes are drawn
+    at the true angle of the reciprocal axes, with unmeasured voxels in grey.
+
+    \b
+    nxmpi plot KMnO4/KMnO4_300K.nxs --output overview.png
+    """
+    target = output or scan.with_suffix(".png")
+
+    def draw() -> None:
+        from nxmpi.plot.scan import plot_scan  # matplotlib is slow to import
+
+        plot_scan(scan, target, entry=entry, masked=masked, vmax=vmax)
+
+    on_root(comm, draw)
+    click.echo(f"{target}: picture of {scan.name}")

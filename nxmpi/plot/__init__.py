@@ -1,0 +1,1 @@
+"""Pictures of a scan: one figure of the steps done so far."""
