@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Slab = tuple[slice, ...]
+DIRTY_BYTES = 32 * 2**20
+"""Changed metadata that HDF5 keeps back, its largest. Beyond the default of 256 KiB HDF5 1.10
+writes metadata in the middle of a collective write of chunks, by the data's own MPI types, and
+crashes."""
+ROUNDS_TO_FLUSH = 64
+"""After so many rounds metadata is written, between two writes."""
 
 
 def has_parallel_hdf5() -> bool:
@@ -48,6 +54,7 @@ class Output:
         self.file = file
         """The open file; None on ranks that only send what they have."""
         self.parallel = parallel
+        self.rounds = 0
 
     def write_round(self, pieces: Mapping[str, tuple[Slab, NDArray[Any]]]) -> None:
         """Write at most one slab of each dataset per rank.
@@ -66,6 +73,10 @@ class Output:
                 _write_collectively(self.file[path], slab, data)
             else:
                 self._write_by_root(path, slab, data)
+        self.rounds += 1
+        if self.parallel and self.rounds % ROUNDS_TO_FLUSH == 0:
+            assert self.file is not None
+            self.file.flush()
 
     def _write_by_root(self, path: str, slab: Slab, data: NDArray[Any]) -> None:
         slabs = self.comm.gather(slab if data.size else None)
@@ -133,6 +144,9 @@ def create_file(comm: MPI.Intracomm, path: Path, *, root_writes: bool) -> Iterat
             _removed_on_failure(path),
             h5py.File(path, "w", driver="mpio", comm=comm) as file,
         ):
+            config = file.id.get_mdc_config()
+            config.dirty_bytes_threshold = DIRTY_BYTES
+            file.id.set_mdc_config(config)
             yield Output(comm, file, parallel=True)
         return
     if comm.size > 1 and not root_writes:

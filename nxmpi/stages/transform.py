@@ -109,7 +109,7 @@ def transform(
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     result = Transformed(
         kept=Bricks((n_l, n_k, n_h), scratch),
-        excluded=Bricks((n_l, n_k, n_h) if reader.masked else (1, 1, 1), scratch),
+        excluded=Bricks((n_l, n_k, n_h), scratch),
         unit=tables.unit,
     )
     parts = (result.kept, result.excluded)
