@@ -1,0 +1,76 @@
+"""Run nxmpi, one rank of which kills itself at a named point of a write.
+
+mpiexec -n N python tests/system/kill_at.py POINT RANK -- <nxmpi arguments>
+
+A point is ``before-fsync:NAME``, ``before-replace:NAME`` or ``after-replace:NAME``: the file with
+the final name NAME is written but perhaps not on disk, is complete under its temporary name, has
+its name. ``after-copy:NAME``: the temporary copy of NAME is made and not yet changed. NAME may be a
+pattern (``*.bin``). With ``#2`` at the end, the second time; else the first. Only what
+the rank RANK itself does counts, and publishing is done by rank 0.
+"""
+
+import fnmatch
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+
+def point_reached(point):
+    """Return a function that is told of every point, and kills the process at the given one."""
+    wanted, _, occurrence = point.partition("#")
+    left = int(occurrence or 1)
+
+    def reached(kind, path):
+        nonlocal left
+        name = Path(path).name
+        if name.startswith(".") and name.endswith(".tmp"):
+            name = name[1:-4]
+        if fnmatch.fnmatch(f"{kind}:{name}", wanted):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reached
+
+
+def patch(reached):
+    """Tell of what is done to files on the way, from here on."""
+    replace, fsync, copyfile = os.replace, os.fsync, shutil.copyfile
+
+    def told_replace(source, target, **options):
+        reached("before-replace", target)
+        replace(source, target, **options)
+        reached("after-replace", target)
+
+    def told_fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        reached("before-fsync", path)
+        fsync(descriptor)
+        reached("after-fsync", path)
+
+    def told_copyfile(source, target, **options):
+        copied = copyfile(source, target, **options)
+        reached("after-copy", target)
+        return copied
+
+    os.replace, os.fsync, shutil.copyfile = told_replace, told_fsync, told_copyfile
+
+
+def main():
+    point, rank, separator, *arguments = sys.argv[1:]
+    if separator != "--" or ":" not in point:
+        sys.exit(__doc__)
+    from nxmpi.cli.main import main as nxmpi_main
+
+    from mpi4py import MPI  # isort: skip - after nxmpi: see nxmpi/__init__.py
+
+    if MPI.COMM_WORLD.rank == int(rank):
+        patch(point_reached(point))
+    sys.argv = ["nxmpi", *arguments]
+    nxmpi_main()
+
+
+if __name__ == "__main__":
+    main()
