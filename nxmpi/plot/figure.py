@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -61,7 +61,7 @@ def draw(contents: Contents, vmax: float | None) -> Figure:
     _draw_picture(figure, lower[0], contents.frame, "Raw frame")
     _draw_picture(figure, lower[1], contents.summed, "Summed frame")
     coverage = contents.coverage
-    scale = linear(coverage.values) if isinstance(coverage, Plane) else Normalize()
+    scale = square_root(coverage.values) if isinstance(coverage, Plane) else Normalize()
     image = _draw_slice(lower[2], coverage, contents.lattice, scale, COVERAGE)
     where = _plane_title(coverage) if isinstance(coverage, Plane) else NAMES["l"]
     _add_title(lower[2], f"Coverage of {where}")
@@ -95,10 +95,10 @@ def logarithmic(arrays: list[F8], vmax: float | None) -> Normalize:
     return LogNorm(min(max(low / 2, high * 1e-4), high / 10), high, clip=True)
 
 
-def linear(values: F8) -> Normalize:
-    """Return a scale from 0 to the 99.5th percentile."""
+def square_root(values: F8) -> Normalize:
+    """Return a scale from 0 to the 99th percentile: a norm rises steeply towards the origin."""
     values = values[np.isfinite(values)]
-    return Normalize(0.0, float(np.percentile(values, 99.5)) if values.size else 1.0)
+    return PowerNorm(0.5, 0.0, float(np.percentile(values, 99)) if values.size else 1.0)
 
 
 def _colors(name: str) -> Colormap:
