@@ -114,3 +114,10 @@ WEIGHTS = "weights"
 FRAME_SUMS = ("frame_sums/summed_data", "summed_data")
 """Sum of the frames: the present place first, the older one after it."""
 
+
+# --- what simulations add
+MONITOR_SIGNAL = "data"
+"""Inside a monitor's group."""
+TRUTH_DIFFUSE, TRUTH_BRAGG, TRUTH_CRYSTAL = "diffuse", "bragg", "crystal"
+TRUTH_FACTORS, TRUTH_PEAKS = "factors", "peaks"
+"""In truth.h5, the last two below each position's entry."""

@@ -1,0 +1,1 @@
+"""Synthetic experiments with a known answer, in the layout of real ones."""

@@ -1,0 +1,172 @@
+"""The diffuse scattering: a stated formula, for any cell and Laue group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.crystal.symmetry import space_group_info
+from nxmpi.errors import InputError
+
+if TYPE_CHECKING:
+    from nxmpi._typing import F8
+    from nxmpi.model import Vector
+
+FORMULA = (
+    "I(hkl) = flat + halo exp(-Q^2 / (2 halo_width^2)) + amplitude exp(-falloff Q^2) "
+    "[1 + sum_j alphas_j cos(2 pi hkl . vectors_j)], Q = 2 pi |UB hkl|"
+)
+
+
+DIVISORS = np.array([1, 2, 3, 4, 6, 8, 12, 24])
+"""Vectors between atoms are multiples of one of these fractions of the cell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diffuse:
+    """Background that depends on |Q| alone, and short-range order of two kinds of atom."""
+
+    flat: float = 0.5
+    """Background everywhere [counts per pixel and frame, where all factors are 1]."""
+    halo: float = 1.0
+    """Background at Q = 0, above the flat one [same]."""
+    halo_width: float = 2.0
+    """Standard deviation of the halo [1/Å]."""
+    amplitude: float = 3.0
+    """Mean of the diffuse scattering at Q = 0, if the atoms were points [same]."""
+    falloff: float = 0.01
+    """Of atomic scattering and thermal motion [Å^2]."""
+    shells: tuple[tuple[Vector, float], ...] = (((1, 0, 0), -0.1), ((0, 0, 1), -0.1))
+    """Vectors between atoms [cells], each with the Warren-Cowley parameter of its shell [1]."""
+
+    def __post_init__(self) -> None:
+        levels = (self.flat, self.halo, self.amplitude, self.falloff)
+        if not min(levels) >= 0 or not self.halo_width > 0:
+            raise InputError(f"diffuse scattering: expected levels of 0 or more, found {self}")
+        parts = np.array([vector for vector, _ in self.shells], float).ravel() * DIVISORS[-1]
+        if not np.allclose(parts, np.rint(parts), atol=1e-9):
+            raise InputError(
+                f"diffuse scattering: expected vectors in multiples of 1/{DIVISORS[-1]} of the "
+                f"cell, found {self.shells}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DiffuseParameters:
+    """What the formula needs, symmetry expanded."""
+
+    flat: float
+    halo: float
+    halo_width: float
+    amplitude: float
+    falloff: float
+    vectors: F8
+    """(m, 3) float64: one of each pair of opposite vectors [cells]."""
+    alphas: F8
+    """(m,) float64: twice the Warren-Cowley parameter, for the pair [1]."""
+
+    @property
+    def levels(self) -> F8:
+        """The scalars, as kernels take them."""
+        return np.array([self.flat, self.halo, self.halo_width, self.amplitude, self.falloff])
+
+    @property
+    def divisor(self) -> int:
+        """What makes integers of the vectors when they are multiplied by it."""
+        scaled = (np.outer(self.vectors.ravel(), DIVISORS) + 0.25) % 1 - 0.25
+        return int(DIVISORS[(abs(scaled) < 1e-9).all(axis=0)].min())
+
+
+def laue_operators(space_group: str) -> F8:
+    """Return the matrices of the Laue group, which act on real-space columns.
+
+    Returns
+    -------
+    (n, 3, 3) float64
+        In the basis of the cell; a row of hkl is multiplied from its right.
+    """
+    group = space_group_info(space_group).group().build_derived_laue_group()
+    unique = {tuple(op.r().as_double()) for op in group.all_ops()}
+    return np.array(sorted(unique)).reshape(-1, 3, 3)
+
+
+def expand(diffuse: Diffuse, space_group: str) -> DiffuseParameters:
+    """Return the parameters with every shell completed by the Laue group.
+
+    Raises
+    ------
+    InputError
+        If the correlations allow a negative intensity.
+    """
+    operators = laue_operators(space_group)
+    found: dict[Vector, float] = {}
+    for vector, alpha in diffuse.shells:
+        for image in {tuple(float(x) for x in row) for row in operators @ np.array(vector, float)}:
+            x, y, z = image
+            if image > (0.0, 0.0, 0.0):  # the opposite vector is in the shell too
+                found[x + 0.0, y + 0.0, z + 0.0] = 2 * alpha
+    total = sum(abs(alpha) for alpha in found.values())
+    if total > 1 + 1e-12:
+        raise InputError(
+            "diffuse scattering: expected correlations whose sizes add to 1 at most over all "
+            f"vectors of the shells in {space_group}, found {total:g}"
+        )
+    vectors = sorted(found)
+    return DiffuseParameters(
+        flat=diffuse.flat,
+        halo=diffuse.halo,
+        halo_width=diffuse.halo_width,
+        amplitude=diffuse.amplitude,
+        falloff=diffuse.falloff,
+        vectors=np.array(vectors, float).reshape(-1, 3),
+        alphas=np.array([found[vector] for vector in vectors], float),
+    )
+
+
+def diffuse_intensity(parameters: DiffuseParameters, hkl: F8, Q: F8) -> F8:
+    """Return the intensity of `FORMULA`: counts where all factors of the norm are 1.
+
+    Parameters
+    ----------
+    hkl : (..., 3) float64
+        [r.l.u.]
+    Q : (...) float64
+        Length of the scattering vector, with 2 pi [1/Å].
+
+    Returns
+    -------
+    (...) float64
+        [counts]
+    """
+    p = parameters
+    order = 1 + np.cos(2 * np.pi * (np.asarray(hkl) @ p.vectors.T)) @ p.alphas
+    halo = p.halo * np.exp(-0.5 * (Q / p.halo_width) ** 2)
+    return np.asarray(p.flat + halo + p.amplitude * np.exp(-p.falloff * Q**2) * order)
+
+
+def voxel_mean(parameters: DiffuseParameters, UB: F8, hkl: F8, step: Vector) -> F8:
+    """Return the intensity averaged over voxels, by three Gauss-Legendre points an axis.
+
+    Parameters
+    ----------
+    UB : (3, 3) float64
+        [1/Å]
+    hkl : (n, 3) float64
+        Centres of the voxels [r.l.u.].
+    step : tuple of float
+        Size of a voxel along h, k, l [r.l.u.].
+
+    Returns
+    -------
+    (n,) float64
+        [counts]
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(3)
+    mean = np.zeros(len(hkl))
+    for i, j, k in np.ndindex(3, 3, 3):
+        point = hkl + 0.5 * np.array(step) * nodes[[i, j, k]]
+        Q = 2 * np.pi * np.linalg.norm(point @ np.asarray(UB).T, axis=1)
+        mean += weights[[i, j, k]].prod() / 8 * diffuse_intensity(parameters, point, Q)
+    return mean
