@@ -26,22 +26,41 @@ CELL = (float, float, float, float, float, float)
 
 @click.command()
 @click.argument("directory", type=FILE)
-@click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="demo",
-              show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-              help="Of intensities and noise.")
+@click.option(
+    "--preset", "name", type=click.Choice(list(PRESETS)), default="demo", show_default=True
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of intensities and noise."
+)
 @click.option("--frames", type=click.IntRange(1), help="Frames of each position.")
 @click.option("--dtype", type=click.Choice(get_args(Dtype)), default="int32", show_default=True)
-@click.option("--compression", type=click.Choice(get_args(Compression)), show_default=True,
-              default="bitshuffle-lz4")
-@click.option("--chunk-frames", type=click.IntRange(1), default=1, show_default=True,
-              help="Frames stored together.")
+@click.option(
+    "--compression",
+    type=click.Choice(get_args(Compression)),
+    show_default=True,
+    default="bitshuffle-lz4",
+)
+@click.option(
+    "--chunk-frames",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Frames stored together.",
+)
 @click.option("--cell", type=CELL, help="a, b, c [Å], alpha, beta, gamma [degrees].")
 @click.option("--space-group", help="Symbol or number.")
-@click.option("--rotate", type=(float, float, float),
-              help="Orientation of the crystal: about x, y, z [degrees].")
-@click.option("--transmission-drift", type=click.FloatRange(0, 1, max_open=True), default=0.0,
-              show_default=True, help="Change of the sample's own transmission.")
+@click.option(
+    "--rotate",
+    type=(float, float, float),
+    help="Orientation of the crystal: about x, y, z [degrees].",
+)
+@click.option(
+    "--transmission-drift",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Change of the sample's own transmission.",
+)
 @click.option("--no-noise", is_flag=True, help="Rounded expected counts, without counting noise.")
 @click.option("--no-orientation", is_flag=True, help="Leave the orientation out of the file.")
 @click.option("--no-monitor", is_flag=True, help="Constant flux that is not recorded.")

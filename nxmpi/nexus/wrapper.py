@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.crystal.lattice import direct_matrix
-from nxmpi.crystal.reciprocal import UB_to_file
+from nxmpi.crystal.reciprocal import UB_to_file, offset_to_file
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import link_to, put, replace_group
 from nxmpi.nexus.volume import axis_values
@@ -131,7 +131,8 @@ def _write_goniometer(entry: h5py.Group, geometry: Geometry) -> None:
     put(group, schema.CHI, goniometer.chi, units="degree")
     put(group, schema.OMEGA, goniometer.omega, units="degree")
     put(group, schema.THETA[0], goniometer.theta, units="degree")
-    for name, value in zip(schema.OFFSETS, goniometer.sample_offset, strict=True):
+    offset = offset_to_file(goniometer.sample_offset, goniometer.step)
+    for name, value in zip(schema.OFFSETS, offset, strict=True):
         put(group, name, value, units="mm")
 
 

@@ -38,18 +38,26 @@ class Diffuse:
     """Mean of the diffuse scattering at Q = 0, if the atoms were points [same]."""
     falloff: float = 0.01
     """Of atomic scattering and thermal motion [Å^2]."""
-    shells: tuple[tuple[Vector, float], ...] = (((1, 0, 0), -0.1), ((0, 0, 1), -0.1))
-    """Vectors between atoms [cells], each with the Warren-Cowley parameter of its shell [1]."""
+    shells: tuple[tuple[Vector, float], ...] = (((1, 0, 0), -0.3), ((0, 0, 1), -0.2))
+    """Vectors between atoms [cells], each with the sum of the Warren-Cowley parameters over the
+    shell of vectors that the Laue group makes of it [1]."""
 
     def __post_init__(self) -> None:
         levels = (self.flat, self.halo, self.amplitude, self.falloff)
         if not min(levels) >= 0 or not self.halo_width > 0:
             raise InputError(f"diffuse scattering: expected levels of 0 or more, found {self}")
+        total = sum(abs(alpha) for _, alpha in self.shells)
+        if total > 1:  # the intensity could be negative
+            raise InputError(
+                "diffuse scattering: expected correlations whose sizes add to 1 at most, "
+                f"found {total:g}"
+            )
         parts = np.array([vector for vector, _ in self.shells], float).ravel() * DIVISORS[-1]
-        if not np.allclose(parts, np.rint(parts), atol=1e-9):
+        whole = np.allclose(parts, np.rint(parts), atol=1e-9)
+        if not whole or not parts.reshape(-1, 3).any(axis=1).all():
             raise InputError(
                 f"diffuse scattering: expected vectors in multiples of 1/{DIVISORS[-1]} of the "
-                f"cell, found {self.shells}"
+                f"cell, none of them zero, found {self.shells}"
             )
 
 
@@ -65,7 +73,7 @@ class DiffuseParameters:
     vectors: F8
     """(m, 3) float64: one of each pair of opposite vectors [cells]."""
     alphas: F8
-    """(m,) float64: twice the Warren-Cowley parameter, for the pair [1]."""
+    """(m,) float64: sum of the Warren-Cowley parameters of the pair [1]."""
 
     @property
     def levels(self) -> F8:
@@ -93,26 +101,15 @@ def laue_operators(space_group: str) -> F8:
 
 
 def expand(diffuse: Diffuse, space_group: str) -> DiffuseParameters:
-    """Return the parameters with every shell completed by the Laue group.
-
-    Raises
-    ------
-    InputError
-        If the correlations allow a negative intensity.
-    """
+    """Return the parameters with every shell completed by the Laue group."""
     operators = laue_operators(space_group)
     found: dict[Vector, float] = {}
     for vector, alpha in diffuse.shells:
-        for image in {tuple(float(x) for x in row) for row in operators @ np.array(vector, float)}:
-            x, y, z = image
-            if image > (0.0, 0.0, 0.0):  # the opposite vector is in the shell too
-                found[x + 0.0, y + 0.0, z + 0.0] = 2 * alpha
-    total = sum(abs(alpha) for alpha in found.values())
-    if total > 1 + 1e-12:
-        raise InputError(
-            "diffuse scattering: expected correlations whose sizes add to 1 at most over all "
-            f"vectors of the shells in {space_group}, found {total:g}"
-        )
+        rows = operators @ np.array(vector, float) + 0.0  # no negative zeros
+        images = {(float(x), float(y), float(z)) for x, y, z in rows}
+        one_of_each_pair = [image for image in images if image > (0.0, 0.0, 0.0)]
+        for image in one_of_each_pair:
+            found[image] = found.get(image, 0.0) + alpha / len(one_of_each_pair)
     vectors = sorted(found)
     return DiffuseParameters(
         flat=diffuse.flat,

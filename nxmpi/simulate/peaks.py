@@ -102,7 +102,7 @@ def true_peaks(experiment: Experiment, index: int) -> TruePeaks:
     everything = reflections(experiment.lattice, experiment.space_group, _least_spacing(place))
     everything = everything[reflection_strengths(experiment, everything) > 0]
     hkl, phi = _crossings(place, everything, REACH * bragg.sigma[2])
-    x, y = hkl_to_pixel(place, hkl, phi)
+    x, y = hkl_to_pixel(place, hkl, phi) if len(hkl) else (phi, phi)
     margin_x, margin_y = REACH * bragg.sigma[0], REACH * bragg.sigma[1]
     reaches = (x > -margin_x) & (x < n_fast + margin_x) & (y > -margin_y) & (y < n_slow + margin_y)
     hkl, phi, x, y = hkl[reaches], phi[reaches], x[reaches], y[reaches]

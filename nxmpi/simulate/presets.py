@@ -53,7 +53,7 @@ def tiny() -> Experiment:
         ),
         diffuse=Diffuse(
             flat=1.0, halo=2.0, halo_width=1.5, amplitude=5.0,
-            shells=(((1, 0, 0), -0.15), ((0, 1, 0), 0.1), ((0, 1, 1), -0.1)),
+            shells=(((1, 0, 0), -0.4), ((0, 1, 0), 0.3), ((0, 1, 1), -0.2)),
         ),
         bragg=Bragg(strength=2000.0, B=1.5, sigma=(0.8, 0.8, 0.45)),
         grid=HKLGrid(origin=(-3.0, -4.0, -4.0), step=(0.2, 0.2, 0.2), shape=(31, 41, 41)),
@@ -102,8 +102,8 @@ def demo() -> Experiment:
         diffuse=Diffuse(
             flat=0.4, halo=1.5, halo_width=2.0, amplitude=6.0, falloff=0.02,
             shells=(
-                ((1, 0, 0), -0.055), ((2, 1, 0), 0.03), ((2, 0, 0), -0.018),
-                ((0, 0, 1), -0.08), ((1, 0, 1), 0.018),
+                ((1, 0, 0), -0.33), ((2, 1, 0), 0.18), ((2, 0, 0), -0.11),
+                ((0, 0, 1), -0.16), ((1, 0, 1), 0.22),
             ),
         ),
         bragg=Bragg(strength=4000.0, B=1.0, sigma=(0.9, 0.9, 0.45)),
