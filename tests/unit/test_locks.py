@@ -41,13 +41,20 @@ print("held", flush=True)
 time.sleep(100)
 """
 
-# takes a lock when it is told to, so that many do at once; says whether it got it
+# takes a lock when it is told to, so that many do at once; says whether it got it. Slow between
+# finding a lock that was left and removing it: who is not careful removes another's new lock.
 RACE = """
-import sys
+import sys, time
 from pathlib import Path
 from mpi4py import MPI
 from nxmpi.errors import CollectiveError
 from nxmpi.parallel.locks import step_lock
+unlink = Path.unlink
+def slow_unlink(path, **options):
+    if path.suffix == ".lock":
+        time.sleep(float(sys.argv[2]))
+    unlink(path, **options)
+Path.unlink = slow_unlink
 lock = step_lock(MPI.COMM_SELF, Path(sys.argv[1]), "f1", "transform")
 print("ready", flush=True)
 sys.stdin.readline()
@@ -228,14 +235,18 @@ def test_lock_without_hard_links_works_too(wrapper, monkeypatch):
 def test_one_of_many_takes_over_what_was_left(wrapper, hold):
     kill(hold("f1", "transform"))
     left = lock_file(wrapper).read_bytes()
-    racers = [start_mpi(0, "-c", RACE, wrapper, stdin=subprocess.PIPE) for _ in range(6)]
+    racers = [
+        start_mpi(0, "-c", RACE, wrapper, 0.05 * number, stdin=subprocess.PIPE)
+        for number in range(6)
+    ]
     try:
         assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 6
         for racer in racers:
             racer.stdin.write("\n")
             racer.stdin.flush()
-        said = [racer.stdout.readline().split()[0] for racer in racers]
-        assert sorted(said) == ["lost:"] * 5 + ["won"]
+        lines = [racer.stdout.readline() for racer in racers]
+        said = [line.split()[0] for line in lines]
+        assert sorted(said) == ["lost:"] * 5 + ["won"], lines
         winner = racers[said.index("won")]
         assert Owner.parse(lock_file(wrapper).read_bytes()).pid == winner.pid
         assert lock_file(wrapper).read_bytes() != left
