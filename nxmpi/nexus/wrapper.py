@@ -161,6 +161,7 @@ def write_filter(entry: h5py.Group, transmission: F8) -> None:
     replace_group(entry, schema.FILTER.rpartition("/")[0], "NXfilter")
     group = replace_group(entry, schema.FILTER, "NXdata")
     _write_by_frame(group, schema.FILTER.rpartition("/")[2], transmission, "")
+    put(group, "title", "Transmission of the filter")
 
 
 def _write_by_frame(group: h5py.Group, signal: str, values: F8, units: str) -> None:
@@ -171,8 +172,7 @@ def _write_by_frame(group: h5py.Group, signal: str, values: F8, units: str) -> N
 
 def write_suggested_grid(entry: h5py.Group, grid: HKLGrid) -> None:
     """Write the axes of a volume still to be made. Not collective."""
-    group = replace_group(entry, schema.REGULAR.group, "NXdata")
-    group.attrs["axes"] = list(schema.AXES)
+    group = replace_group(entry, schema.REGULAR.group, "NXcollection")  # no NXdata as yet
     for axis, (name, index) in enumerate(zip(reversed(schema.AXES), "HKL", strict=True)):
         put(group, name, axis_values(grid, axis), long_name=f"{index} (r.l.u.)")
 

@@ -64,8 +64,9 @@ def tiny() -> Experiment:
 def demo() -> Experiment:
     """Return a hexagonal alloy that orders on a triangular net: three rotations of 180 frames.
 
-    Neighbours in a layer and in the next layer avoid each other, so that the diffuse
-    scattering gathers about (1/3 1/3 1/2): rods in honeycombs, best seen in hk planes.
+    Neighbours in a layer are of unlike kinds, and layers know little of each other, so that the
+    diffuse scattering forms rods through (1/3 1/3 l), strongest at l = 1/2: a honeycomb in hk
+    planes.
     """
     detector = Detector(
         shape=(360, 400), pixel_size=0.172, distance=55.0, beam_center=(204.3, 176.8),
@@ -100,10 +101,10 @@ def demo() -> Experiment:
             ),
         ),
         diffuse=Diffuse(
-            flat=0.4, halo=1.5, halo_width=2.0, amplitude=6.0, falloff=0.02,
+            flat=0.4, halo=1.2, halo_width=2.0, amplitude=6.0, falloff=0.02,
             shells=(
-                ((1, 0, 0), -0.33), ((2, 1, 0), 0.18), ((2, 0, 0), -0.11),
-                ((0, 0, 1), -0.16), ((1, 0, 1), 0.22),
+                ((1, 0, 0), -0.42), ((2, 1, 0), 0.26), ((2, 0, 0), -0.16),
+                ((0, 0, 1), -0.06), ((1, 0, 1), 0.09),
             ),
         ),
         bragg=Bragg(strength=4000.0, B=1.0, sigma=(0.9, 0.9, 0.45)),
