@@ -86,9 +86,7 @@ class Goniometer:
     """Sample's displacement from the goniometer's centre, turning with it [mm]."""
 
     def __post_init__(self) -> None:
-        _require_finite(
-            self, theta=self.theta, omega=self.omega, chi=self.chi, step=self.step
-        )
+        _require_finite(self, theta=self.theta, omega=self.omega, chi=self.chi, step=self.step)
         if not np.isfinite(self.phi).all():
             raise InputError("Goniometer.phi: expected numbers, found NaN or infinity")
 

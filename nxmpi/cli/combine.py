@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("scan", type=shared.FILE)
 @shared.with_options(shared.OUTPUT)
 @click.pass_obj
-def combine(comm: MPI.Intracomm, scan: Path, **options: Any) -> None:
+def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Add the transforms of all positions of SCAN and divide once: intensity with errors.
 
     \b

@@ -20,7 +20,7 @@ from nxmpi.cli.simulate import simulate
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
 from nxmpi.errors import CollectiveError, NxmpiError
-from nxmpi.parallel.collective import describe
+from nxmpi.parallel.collective import abort, describe, first_to_speak
 
 
 @click.group()
@@ -45,19 +45,21 @@ def main() -> None:
     comm = MPI.COMM_WORLD
     if comm.rank:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - stdout belongs to rank 0
-    try:
-        status = cli.main(standalone_mode=False, obj=comm) or 0
-    except click.ClickException as error:  # bad usage: the same on every rank
-        if comm.rank == 0:
-            error.show()
-        status = error.exit_code
-    except Exception as error:
-        together = comm.size == 1 or isinstance(error, CollectiveError)
-        if not (together and isinstance(error, NxmpiError)):
-            traceback.print_exc()
-            click.echo(f"Error: {describe(error)}", err=True)
-            comm.Abort(1)  # the others may be waiting in a collective
-        if comm.rank == 0:
-            click.echo(f"Error: {error}", err=True)
-        status = 1
+    with first_to_speak(comm) as may_speak:
+        try:
+            status = cli.main(standalone_mode=False, obj=comm) or 0
+        except click.ClickException as error:  # bad usage: the same on every rank
+            if comm.rank == 0:
+                error.show()
+            status = error.exit_code
+        except Exception as error:  # noqa: BLE001 - the one exit
+            together = comm.size == 1 or isinstance(error, CollectiveError)
+            if not (together and isinstance(error, NxmpiError)):
+                speaks = may_speak()
+                if speaks:
+                    traceback.print_exc()
+                abort(comm, describe(error) if speaks else None)  # the others may be waiting
+            if comm.rank == 0:
+                click.echo(f"Error: {error}", err=True)
+            status = 1
     sys.exit(status)

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 @shared.with_options(shared.SCAN, shared.NORM, shared.BINNING, shared.OUTPUT)
 @click.pass_obj
 def reduce(
-    comm: MPI.Intracomm, scan: Path, first_step: str | None, only_step: str | None, **options: Any
+    comm: MPI.Intracomm,
+    /,
+    scan: Path,
+    first_step: str | None,
+    only_step: str | None,
+    **options: Any,
 ) -> None:
     """Run all steps on SCAN; those complete for the same input and parameters are skipped.
 

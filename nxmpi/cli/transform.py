@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("scan", type=shared.FILE)
 @shared.with_options(shared.SCAN, shared.NORM, shared.BINNING, shared.OUTPUT)
 @click.pass_obj
-def transform(comm: MPI.Intracomm, scan: Path, **options: Any) -> None:
+def transform(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Bin the frames of SCAN onto a grid of hkl, one volume a detector position.
 
     Positions that are complete for the same input and parameters are left as they are.

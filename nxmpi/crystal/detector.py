@@ -21,9 +21,11 @@ def parse_orientation(text: str) -> Matrix:
         Unless the string names each of x, y, z once.
     """
     axes = re.findall(r"([+-]?)([xyz])", text.replace(" ", ""))
-    if "".join(s + a for s, a in axes) != text.replace(" ", "") or sorted(
-        a for _, a in axes
-    ) != ["x", "y", "z"]:
+    if "".join(s + a for s, a in axes) != text.replace(" ", "") or sorted(a for _, a in axes) != [
+        "x",
+        "y",
+        "z",
+    ]:
         raise InputError(f"detector orientation: expected such as '-y +z -x', found '{text}'")
     rows = np.zeros((3, 3))
     for row, (sign, axis) in enumerate(axes):

@@ -60,6 +60,6 @@ def reflections(lattice: Lattice, symbol: str, d_min: float) -> F8:
         Sorted by h, k, l.
     """
     p1 = sgtbx.space_group_info("P 1").group().type()
-    everything = miller.index_generator(unit_cell(lattice), p1, True, d_min).to_array()  # noqa: FBT003
+    everything = miller.index_generator(unit_cell(lattice), p1, True, d_min).to_array()
     hkl = np.array(list(everything), dtype=float).reshape(-1, 3)
     return np.asarray(hkl[is_allowed(symbol, hkl)])

@@ -17,13 +17,13 @@ HEADER = 2 + VOXELS // 64
 
 
 @njit(cache=True, nogil=True)
-def take_slot(table: I4, arena: I8, free: I4, used: I8, bl: int, bk: int, bh: int) -> int:
+def take_slot(table: I4, free: I4, used: I8, bl: int, bk: int, bh: int) -> np.int32:
     """Return the slot of a brick, taking one (filled with zeros) if it has none."""
-    slot = table[bl, bk, bh]
+    slot = np.int32(table[bl, bk, bh])
     if slot < 0:
         if used[1] > 0:
             used[1] -= 1
-            slot = free[used[1]]
+            slot = np.int32(free[used[1]])
         else:
             slot = np.int32(used[0])
             used[0] += 1
@@ -52,7 +52,7 @@ def add_box(
             ka, kb = max(k0, bk * EDGE), min(k0 + nk, (bk + 1) * EDGE)
             for bh in range(h0 // EDGE, (h0 + nh - 1) // EDGE + 1):
                 ha, hb = max(h0, bh * EDGE), min(h0 + nh, (bh + 1) * EDGE)
-                slot = -1
+                slot = np.int32(-1)
                 for l in range(la, lb):
                     for k in range(ka, kb):
                         row = ((l - l0) * nk + (k - k0)) * nh - h0
@@ -60,7 +60,7 @@ def add_box(
                         for h in range(ha, hb):
                             if box[row + h, 1] != 0:
                                 if slot < 0:
-                                    slot = take_slot(table, arena, free, used, bl, bk, bh)
+                                    slot = take_slot(table, free, used, bl, bk, bh)
                                 arena[slot, cell + h % EDGE, 0] += box[row + h, 0]
                                 arena[slot, cell + h % EDGE, 1] += box[row + h, 1]
                                 box[row + h, 0] = 0
@@ -120,9 +120,7 @@ def add_packed(words: I8, table: I4, arena: I8, free: I4, used: I8) -> None:
     start = 0
     while start < words.shape[0]:
         number = words[start]
-        slot = take_slot(
-            table, arena, free, used, number // (nk * nh), number // nh % nk, number % nh
-        )
+        slot = take_slot(table, free, used, number // (nk * nh), number // nh % nk, number % nh)
         value = start + HEADER
         for word in range(VOXELS // 64):
             bits = np.uint64(words[start + 2 + word])

@@ -76,14 +76,14 @@ def voxels_of_tile(
 
 
 @njit(cache=True, nogil=True)
-def widen(voxel: I4, norm: I4, low: int, high: int) -> tuple[int, int]:
+def widen(voxel: I4, norm: I4, low: int, high: int) -> tuple[np.int32, np.int32]:
     """Return the range low to high, inclusive, widened to hold the voxels of these pixels."""
     big, none = np.int32(2**30), np.int32(-1)
-    low, high = np.int32(low), np.int32(high)
+    least, most = np.int32(low), np.int32(high)
     for p in range(voxel.shape[0]):
-        low = min(low, voxel[p] if norm[p] > 0 else big)
-        high = max(high, voxel[p] if norm[p] > 0 else none)
-    return low, high
+        least = np.int32(min(least, voxel[p] if norm[p] > 0 else big))
+        most = np.int32(max(most, voxel[p] if norm[p] > 0 else none))
+    return least, most
 
 
 @njit(cache=True, nogil=True)
@@ -116,7 +116,7 @@ def scatter_to_bricks(
     for p in range(pixels.shape[0]):
         count = np.int64(frame[pixels[p]])
         if norm[p] > 0 and count >= 0 and count != sentinel:
-            slot = take_slot(table, arena, free, used, l[p] // EDGE, k[p] // EDGE, h[p] // EDGE)
+            slot = take_slot(table, free, used, l[p] // EDGE, k[p] // EDGE, h[p] // EDGE)
             cell = ((l[p] % EDGE) * EDGE + k[p] % EDGE) * EDGE + h[p] % EDGE
             arena[slot, cell, 0] += count
             arena[slot, cell, 1] += norm[p]

@@ -123,9 +123,7 @@ def _read_orientation(entry: h5py.Group) -> Matrix:
     path = f"{schema.DETECTOR}/{schema.ORIENTATION}"
     dataset = find(entry, path)
     if dataset is None:
-        log.info(
-            "%s: no %s, taking %s", entry.name, schema.ORIENTATION, schema.DEFAULT_ORIENTATION
-        )
+        log.info("%s: no %s, taking %s", entry.name, schema.ORIENTATION, schema.DEFAULT_ORIENTATION)
         return parse_orientation(schema.DEFAULT_ORIENTATION)
     if np.asarray(dataset[()]).size == 9:
         return as_matrix(np.asarray(dataset[()], dtype=float))
@@ -144,7 +142,7 @@ def read_goniometer(entry: h5py.Group, n_frames: int) -> Goniometer:
     phi_path = f"{path}/{schema.PHI}"
     phi = read_array(entry, phi_path)
     if phi is None:
-        require_number(entry, phi_path, "the rotation angle phi")
+        phi = np.array(require_number(entry, phi_path, "the rotation angle phi"))
     phi = np.atleast_1d(phi).ravel()
     if phi.size > 1:
         if phi.size < n_frames:

@@ -1,9 +1,11 @@
 """Single values as files have them: 0-d or length-1, bytes or str, through any kind of link."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from nxmpi._typing import F8
 from nxmpi.errors import InputError, SchemaError
@@ -133,7 +135,7 @@ def signal_name(group: h5py.Group) -> str:
         return name.decode() if isinstance(name, bytes) else str(name)
     names = [name for name in group if isinstance(find(group, name), h5py.Dataset)]
     marked = [name for name in names if "signal" in group[name].attrs]
-    return (marked or names or ["data"])[0]
+    return str((marked or names or ["data"])[0])
 
 
 def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5py.Dataset:
@@ -169,5 +171,5 @@ def link_to(group: h5py.Group, name: str, file: Path, path: str) -> None:
     group[name] = h5py.ExternalLink(str(target), f"/{path}")
 
 
-def _describe(value: np.ndarray) -> str:  # type: ignore[type-arg]
+def _describe(value: NDArray[Any]) -> str:
     return f"an array of shape {value.shape}" if value.size != 1 else f"{value.ravel()[0]!r}"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from nxmpi.crystal.lattice import reciprocal_parameters
-from nxmpi.errors import SchemaError
 from nxmpi.model import HKLGrid
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, link_to, open_file, put, read_array, replace_group
+from nxmpi.nexus.values import link_to, open_file, put, read_array, replace_group, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from nxmpi._typing import F8
     from nxmpi.model import Lattice, Sample
@@ -24,20 +23,25 @@ CHUNK = 32
 """Voxels of a chunk along every axis."""
 
 
-def create_volume(
-    file: h5py.File, grid: HKLGrid, lattice: Lattice | None, fills: Mapping[str, float],
-    dtype: str, storage: Mapping[str, Any], title: str,
-) -> None:  # fmt: skip
-    """Create the datasets of a volume, and what makes them plottable. Not collective.
+class VolumeFile(NamedTuple):
+    """A volume and the file that holds it."""
 
-    With parallel HDF5 all ranks call it with the same arguments.
+    path: Path
+    grid: HKLGrid
+    lattice: Lattice | None
+    title: str
+    fills: Mapping[str, float]
+    """Datasets, the signal first, and what stands in voxels never written."""
+    dtype: str
+    attributes: Mapping[str, str | float]
+    """Of the group that holds the datasets."""
+
+
+def create_volume(file: h5py.File, volume: VolumeFile, storage: Mapping[str, Any]) -> None:
+    """Create the datasets of a volume, and what makes them plottable. Not collective.
 
     Parameters
     ----------
-    fills : mapping of name to float
-        The datasets, the signal first, and what stands in voxels never written.
-    dtype : str
-        Of the datasets, which have shape (n_l, n_k, n_h).
     storage : mapping
         Arguments of ``create_dataset``, for compression.
     """
@@ -45,13 +49,15 @@ def create_volume(
     entry.attrs["default"] = schema.VOLUME.rpartition("/")[2]
     file.attrs["default"] = schema.SHARED
     data = replace_group(file, schema.VOLUME, "NXdata")
-    for name, fill in fills.items():
+    shape = volume.grid.array_shape
+    chunks = tuple(min(CHUNK, n) for n in shape)
+    for name, fill in volume.fills.items():
         data.create_dataset(
-            name, shape=grid.array_shape, dtype=dtype, fillvalue=fill,
-            chunks=tuple(min(CHUNK, n) for n in grid.array_shape), **storage,
-        )  # fmt: skip
-    _put_axes(data, grid, lattice)
-    _describe(data, next(iter(fills)), lattice, title)
+            name, shape=shape, dtype=volume.dtype, fillvalue=fill, chunks=chunks, **storage
+        )
+    _put_axes(data, volume.grid, volume.lattice)
+    _describe(data, next(iter(volume.fills)), volume.lattice, volume.title)
+    data.attrs.update(volume.attributes)
 
 
 def _put_axes(data: h5py.Group, grid: HKLGrid, lattice: Lattice | None) -> None:
@@ -106,24 +112,23 @@ def read_grid(group: h5py.Group | None) -> HKLGrid | None:
         values = read_array(group, name)
         if values is None or values.size < 2:
             return None
-        digits = 6 if find(group, name).dtype.itemsize < 8 else 10
+        digits = 6 if group[name].dtype.itemsize < 8 else 10
         step = float(f"{(values[-1] - values[0]) / (values.size - 1):.{digits}g}")
         axes.append((float(f"{values[0]:.{digits}g}"), step, values[0] + step * (values.size - 1)))
     return grid_from_axes(tuple(axes))
 
 
 def write_volume_group(
-    entry: h5py.Group, twin: schema.Twin, file: Path, grid: HKLGrid, lattice: Lattice | None,
-    *, title: str, command: str, combined: bool,
-) -> None:  # fmt: skip
+    entry: h5py.Group, twin: schema.Twin, volume: VolumeFile, command: str
+) -> None:
     """Write the NXdata group that shows a volume in the wrapper. Not collective."""
     data = replace_group(entry, twin.group, "NXdata")
-    link_to(data, "data", file, f"{schema.VOLUME}/{schema.COUNTS}")
-    link_to(data, "weights", file, f"{schema.VOLUME}/{schema.NORM}")
-    if combined:
-        link_to(data, "data_errors", file, f"{schema.VOLUME}/{schema.ERRORS}")
-    _put_axes(data, grid, lattice)
-    _describe(data, "data", lattice, title)
+    link_to(data, "data", volume.path, f"{schema.VOLUME}/{schema.COUNTS}")
+    link_to(data, "weights", volume.path, f"{schema.VOLUME}/{schema.NORM}")
+    if schema.ERRORS in volume.fills:
+        link_to(data, "data_errors", volume.path, f"{schema.VOLUME}/{schema.ERRORS}")
+    _put_axes(data, volume.grid, volume.lattice)
+    _describe(data, "data", volume.lattice, volume.title)
     put(data, "command", command)
     entry.attrs["default"] = twin.group
     entry.file.attrs["default"] = entry.name.strip("/")
@@ -146,8 +151,18 @@ def open_volume(path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
         If the file is missing or lacks either.
     """
     file = open_file(path)
-    data = find(file, schema.VOLUME)
-    for name in (schema.COUNTS, schema.NORM):
-        if data is None or name not in data:
-            raise SchemaError(path, f"/{schema.VOLUME}/{name}", "a volume", "nothing")
-    return data[schema.COUNTS], data[schema.NORM]
+    counts, norm = (
+        require(file, f"{schema.VOLUME}/{name}", "a volume")
+        for name in (schema.COUNTS, schema.NORM)
+    )
+    return counts, norm
+
+
+def has_chunk(dataset: h5py.Dataset, start: tuple[int, int, int]) -> bool:
+    """Return whether anything was written where a chunk of our files begins. Not collective.
+
+    True for datasets of other programs, whose chunks lie otherwise.
+    """
+    if dataset.chunks != tuple(min(CHUNK, n) for n in dataset.shape):
+        return True
+    return dataset.id.get_chunk_info_by_coord(start).byte_offset is not None

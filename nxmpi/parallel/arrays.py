@@ -56,4 +56,4 @@ def exchange(comm: MPI.Intracomm, parts: list[I8]) -> I8:
 
 def largest(comm: MPI.Intracomm, value: int) -> int:
     """Return the largest value of all ranks. Collective on ``comm``."""
-    return max(comm.allgather(value))
+    return int(max(comm.allgather(value)))

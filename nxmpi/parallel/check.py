@@ -123,16 +123,18 @@ def launched_size(environment: Mapping[str, str]) -> int:
 
 
 def _write(comm: MPI.Intracomm, path: Path, *, root_writes: bool) -> None:
-    with create_file(comm, path, root_writes=root_writes) as output:
-        with all_or_none(comm):
-            if output.file is not None:
-                output.file.create_dataset(
-                    "trial", shape=TRIAL_SHAPE, dtype=np.int32, chunks=(1, *TRIAL_SHAPE[1:]),
-                    **filters("bitshuffle-lz4"),
-                )  # fmt: skip
-        first, last = block_range(TRIAL_SHAPE[0], comm.size, comm.rank)
+    first, last = block_range(TRIAL_SHAPE[0], comm.size, comm.rank)
+    planes = {"trial": [(n, 0, 0) for n in range(first, last)]}
+    with create_file(comm, path, _create, planes, root_writes=root_writes) as output:
         slab = (slice(first, last), *(slice(0, n) for n in TRIAL_SHAPE[1:]))
         output.write_round({"trial": (slab, _values(first, last))})
+
+
+def _create(file: h5py.File) -> None:
+    file.create_dataset(
+        "trial", shape=TRIAL_SHAPE, dtype=np.int32, chunks=(1, *TRIAL_SHAPE[1:]),
+        **filters("bitshuffle-lz4"),
+    )  # fmt: skip
 
 
 def _verify(path: Path, size: int, ranks: set[int]) -> None:

@@ -6,12 +6,12 @@ import json
 import logging
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nxmpi.errors import CollectiveError
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.publish import publish, temporary
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ class Checkpoint:
 
         Collective on ``comm``. However many ranks saved, each array reaches one rank.
         """
-        manifest = None
-        with all_or_none(comm):
-            if comm.rank == 0 and (self.folder / MANIFEST).exists():
-                manifest = json.loads((self.folder / MANIFEST).read_text())
-        manifest = comm.bcast(manifest)
+        manifest = on_root(comm, self._read_manifest)
         if manifest is None or manifest["key"] != self.key:
             return None, iter(())
         self.generation = manifest["generation"] + 1
         return manifest["state"], self._pieces(manifest["files"][comm.rank :: comm.size])
+
+    def _read_manifest(self) -> dict[str, Any] | None:
+        path = self.folder / MANIFEST
+        return json.loads(path.read_text()) if path.exists() else None
 
     def _pieces(self, names: list[str]) -> Iterator[tuple[int, I8]]:
         for name in names:
@@ -92,21 +92,20 @@ class Checkpoint:
                         words.tofile(file)
                     file.flush()
                     os.fsync(file.fileno())
-            with all_or_none(comm):
-                if comm.rank == 0:
-                    manifest = {
-                        "key": self.key,
-                        "generation": self.generation,
-                        "state": state,
-                        "files": [name.format(rank) for rank in range(comm.size)],
-                    }
-                    target = self.folder / MANIFEST
-                    temporary(target).write_text(json.dumps(manifest))
-                    publish(temporary(target), target)
+            files = [name.format(rank) for rank in range(comm.size)]
+            on_root(comm, lambda: self._write_manifest(state, files))
         except CollectiveError as error:
             log.warning("no checkpoint was written: %s", error)
             return
         self.generation += 1
+
+    def _write_manifest(self, state: object, files: list[str]) -> None:
+        manifest = {
+            "key": self.key, "generation": self.generation, "state": state, "files": files,
+        }  # fmt: skip
+        target = self.folder / MANIFEST
+        temporary(target).write_text(json.dumps(manifest))
+        publish(temporary(target), target)
 
     def remove(self) -> None:
         """Remove all that was saved. Not collective: the root calls it."""

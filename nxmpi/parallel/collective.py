@@ -103,6 +103,16 @@ def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
     return value
 
 
+def kept_on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T | None:
+    """Call a function on the root and return its result there, None on the other ranks.
+
+    Collective on ``comm``, like `on_root`, for results that are too large to send.
+    """
+    kept: list[T] = []
+    on_root(comm, lambda: kept.append(function()))
+    return kept[0] if kept else None
+
+
 @contextmanager
 def first_to_speak(comm: MPI.Intracomm) -> Iterator[Callable[[], bool]]:
     """Give ranks that fail a way to find the one among them that tells the user.
@@ -168,10 +178,17 @@ def or_abort(comm: MPI.Intracomm, file: Path | None = None) -> Iterator[None]:
                 text = f"{file}: {text}"
             if comm.size == 1:
                 raise CollectiveError(text) from error
-            _abort(comm, text if may_speak() else None)
+            abort(comm, text if may_speak() else None)
 
 
-def _abort(comm: MPI.Intracomm, text: str | None) -> NoReturn:
+def abort(comm: MPI.Intracomm, text: str | None) -> NoReturn:
+    """End the job on all ranks, with one line from the rank that may speak. Not collective.
+
+    Parameters
+    ----------
+    text : str or None
+        None on the ranks that another one speaks for.
+    """
     if text is None:
         time.sleep(DYING_TIME)  # the one that speaks ends this process too
     else:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import hdf5plugin
 import numpy as np
 
+from nxmpi.errors import CollectiveError
 from nxmpi.parallel.collective import all_or_none, or_abort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from mpi4py import MPI
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Slab = tuple[slice, ...]
+Chunks = dict[str, list[tuple[int, int, int]]]
 DIRTY_BYTES = 32 * 2**20
 """Changed metadata that HDF5 keeps back, its largest. Beyond the default of 256 KiB HDF5 1.10
 writes metadata in the middle of a collective write of chunks, by the data's own MPI types, and
@@ -122,41 +124,46 @@ def _write_collectively(dataset: h5py.Dataset, slab: Slab, data: NDArray[Any]) -
 
 
 @contextmanager
-def create_file(comm: MPI.Intracomm, path: Path, *, root_writes: bool) -> Iterator[Output]:
+def create_file(
+    comm: MPI.Intracomm, path: Path, create: Callable[[h5py.File], None], chunks: Chunks,
+    *, root_writes: bool,
+) -> Iterator[Output]:  # fmt: skip
     """Create a file that all ranks write together, and close it.
 
-    Collective on ``comm``. A failure ends the run on all ranks with one message.
+    Collective on ``comm``. The root creates datasets and attributes by itself, and makes room
+    for the chunks that any rank is going to write: parallel HDF5 1.10 would make room for all
+    chunks of a dataset, or hang at one that has none. A failure ends the run on all ranks with
+    one message, and the file is removed.
 
     Parameters
     ----------
     path : Path
         A temporary name; see `nxmpi.parallel.publish`.
+    create : callable
+        Creates groups, datasets and attributes in the open file; called on the root only.
+    chunks : mapping of dataset's path to list of (int, ...)
+        First elements of the chunks that this rank will write.
     root_writes : bool
         Let the root write what the others send, even with parallel HDF5.
     """
-    if has_parallel_hdf5() and not root_writes:
-        with all_or_none(comm):  # finds out about a folder that is missing or not writable
-            if comm.rank == 0:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.open("w").close()
-        with (
-            or_abort(comm, path),
-            _removed_on_failure(path),
-            h5py.File(path, "w", driver="mpio", comm=comm) as file,
-        ):
-            config = file.id.get_mdc_config()
-            config.dirty_bytes_threshold = DIRTY_BYTES
-            file.id.set_mdc_config(config)
-            yield Output(comm, file, parallel=True)
-        return
-    if comm.size > 1 and not root_writes:
-        log.info("h5py is without parallel HDF5: the root writes what the others send")
+    everyone = comm.gather(chunks)
+    parallel = has_parallel_hdf5() and not root_writes
     handle = None
     try:
         with all_or_none(comm):
-            if comm.rank == 0:
+            if everyone is not None:  # on the root
                 path.parent.mkdir(parents=True, exist_ok=True)
                 handle = h5py.File(path, "w")
+                create(handle)
+                if parallel:
+                    _make_room(handle, everyone)
+                    handle.close()
+        if parallel:
+            with or_abort(comm, path), _removed_on_failure(path), _open_by_all(comm, path) as file:
+                yield Output(comm, file, parallel=True)
+            return
+        if comm.size > 1 and not root_writes:
+            log.info("h5py is without parallel HDF5: the root writes what the others send")
         yield Output(comm, handle, parallel=False)
         with all_or_none(comm):
             if handle is not None:
@@ -166,6 +173,34 @@ def create_file(comm: MPI.Intracomm, path: Path, *, root_writes: bool) -> Iterat
             _close_quietly(handle)
             path.unlink(missing_ok=True)
         raise
+
+
+def _make_room(file: h5py.File, everyone: list[Chunks]) -> None:
+    for chunks in everyone:
+        for path, offsets in chunks.items():
+            dataset = file[path]
+            empty = None
+            for offset in offsets:
+                if empty is None:  # compressed once, by writing one chunk of the fill value
+                    corner = tuple(slice(start, start + 1) for start in offset)
+                    dataset[corner] = dataset.fillvalue
+                    file.flush()
+                    empty = dataset.id.read_direct_chunk(offset)
+                dataset.id.write_direct_chunk(offset, empty[1], empty[0])
+
+
+@contextmanager
+def _open_by_all(comm: MPI.Intracomm, path: Path) -> Iterator[h5py.File]:
+    file = h5py.File(path, "r+", driver="mpio", comm=comm)
+    config = file.id.get_mdc_config()
+    config.dirty_bytes_threshold = DIRTY_BYTES
+    file.id.set_mdc_config(config)
+    try:
+        yield file
+    except CollectiveError:  # of all ranks, which close it together
+        file.close()
+        raise
+    file.close()  # after a failure on one rank it stays open: closing waits for the others
 
 
 @contextmanager

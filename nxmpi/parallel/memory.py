@@ -43,7 +43,7 @@ def ranks_of_node(comm: MPI.Intracomm) -> int:
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    size = node.size
+    size = int(node.size)
     node.Free()
     return size
 
@@ -62,7 +62,7 @@ def available_memory(comm: MPI.Intracomm) -> int:
         for line in _lines(Path("/sys/fs/cgroup") / name):
             if line.strip().isdigit():
                 free = min(free, int(line))
-    return min(comm.allgather(free * 4 // 5 // size))
+    return int(min(comm.allgather(free * 4 // 5 // size)))
 
 
 def _lines(path: Path) -> list[str]:

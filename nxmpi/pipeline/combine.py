@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,15 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, read_inputs, write_process
 from nxmpi.nexus.values import find, open_file
-from nxmpi.nexus.volume import open_volume, read_grid, title_of, write_volume_group
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.nexus.volume import (
+    VolumeFile,
+    has_chunk,
+    open_volume,
+    read_grid,
+    title_of,
+    write_volume_group,
+)
+from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.progress import progress
@@ -23,9 +31,9 @@ from nxmpi.parallel.publish import publish, temporary
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
 from nxmpi.pipeline.scan import entry_names
-from nxmpi.pipeline.volume import VolumeFile, write_volume
+from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import change_wrapper, now
-from nxmpi.stages.bricks import PILLAR
+from nxmpi.stages.bricks import WIDTH, Pillar
 from nxmpi.stages.combine import combine
 
 if TYPE_CHECKING:
@@ -69,15 +77,9 @@ def run_combine(comm: MPI.Intracomm, wrapper: Path, output: OutputParams) -> lis
     CollectiveError
         On every rank, if a transform is missing or has another grid.
     """
-    written = []
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = None
-        with all_or_none(comm):
-            if comm.rank == 0:
-                plans = _plans(schema.ScanFiles(wrapper), output)
-        for plan in comm.bcast(plans):
-            written.append(_combine_twin(comm, plan, output))
-    return written
+        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), output))
+        return [_combine_twin(comm, plan, output) for plan in plans]
 
 
 def _plans(files: schema.ScanFiles, output: OutputParams) -> list[Plan]:
@@ -106,13 +108,16 @@ def _plans(files: schema.ScanFiles, output: OutputParams) -> list[Plan]:
                 done, reason = is_complete(
                     wrapper[schema.SHARED], twin.combine_task, files.combined(twin), inputs
                 )
-            log.info("%s is complete" if done else "%s (%s)", *(
-                (twin.combine_task,) if done else (twin.combine_task, reason)
-            ))
+            log.info(
+                "%s is complete" if done else "%s (%s)",
+                *((twin.combine_task,) if done else (twin.combine_task, reason)),
+            )
             if not done:
-                plans.append(Plan(
-                    twin=twin, files=files, names=names, grid=grid, sample=sample, inputs=inputs
-                ))
+                plans.append(
+                    Plan(
+                        twin=twin, files=files, names=names, grid=grid, sample=sample, inputs=inputs
+                    )
+                )
     return plans
 
 
@@ -148,38 +153,48 @@ def _combine_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path
                     f"{plan.grid.array_shape} as /{name}/{plan.twin.group} says, "
                     f"found {counts.shape}"
                 )
-    n_l, n_k, _ = plan.grid.array_shape
-    pillars = [(l, k) for l in range(0, n_l, PILLAR) for k in range(0, n_k, PILLAR)]
-    mine = pillars[slice(*block_range(len(pillars), comm.size, comm.rank))]
-
+        everything = _pillars([counts for counts, _ in volumes])
+    mine = everything[slice(*block_range(len(everything), comm.size, comm.rank))]
     with progress(comm, STEP, len(mine), "pillars") as bar:
 
-        def fill(l: int, k: int) -> dict[str, F8] | None:
-            where = np.s_[l : l + PILLAR, k : k + PILLAR]
+        def fill(pillar: Pillar) -> dict[str, F8]:
+            l, k, start, stop = pillar
+            where = np.s_[l : l + WIDTH, k : k + WIDTH, start:stop]
             with timer.part("read"):
                 counts = [c[where].astype(np.float64) for c, _ in volumes]
                 norm = [n[where].astype(np.float64) for _, n in volumes]
             with timer.part("combine"):
                 intensity, weight, errors = combine(counts, norm)
             bar.advance(1)
-            if not weight.any():
-                return None
             return {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
 
-        with timer.part("write and wait"):
+        with timer.part("write and the rest"):
             write_volume(comm, output, _file(plan, temporary(target)), mine, fill)
     for counts, _ in volumes:
         counts.file.close()
     line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
-    with all_or_none(comm):
-        if comm.rank == 0:
-            publish(temporary(target), target)
-            change_wrapper(
-                plan.files.wrapper,
-                lambda file: _write_records(file[schema.SHARED], plan, start_time, line),
-            )
+
+    def publish_all() -> None:
+        publish(temporary(target), target)
+        change_wrapper(
+            plan.files.wrapper,
+            lambda file: _write_records(file[schema.SHARED], plan, start_time, line),
+        )
+
+    on_root(comm, publish_all)
     log.info("%s", line)
     return target
+
+
+def _pillars(volumes: list[h5py.Dataset]) -> list[Pillar]:
+    """Return the pillars in which any volume has something, the same on every rank."""
+    n_l, n_k, n_h = volumes[0].shape
+    pillars = []
+    for l, k in product(range(0, n_l, WIDTH), range(0, n_k, WIDTH)):
+        along = [h for h in range(0, n_h, WIDTH) if any(has_chunk(v, (l, k, h)) for v in volumes)]
+        if along:
+            pillars.append(Pillar(l, k, along[0], min(along[-1] + WIDTH, n_h)))
+    return pillars
 
 
 def _file(plan: Plan, path: Path) -> VolumeFile:
@@ -195,12 +210,8 @@ def _file(plan: Plan, path: Path) -> VolumeFile:
 
 
 def _write_records(entry: h5py.Group, plan: Plan, start_time: str, line: str) -> None:
-    write_volume_group(
-        entry, plan.twin, plan.files.combined(plan.twin), plan.grid,
-        plan.sample.lattice if plan.sample else None,
-        title=title_of(plan.sample, plan.files.scan, plan.twin.group), command=f"nxmpi {STEP}",
-        combined=True,
-    )  # fmt: skip
+    volume = _file(plan, plan.files.combined(plan.twin))
+    write_volume_group(entry, plan.twin, volume, f"nxmpi {STEP}")
     process = Process(
         task=plan.twin.combine_task, start_time=start_time, end_time=now(), note=line,
         inputs=plan.inputs,

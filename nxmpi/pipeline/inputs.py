@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -18,6 +18,8 @@ from nxmpi.nexus.process import read_inputs
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from nxmpi.model import HKLGrid
     from nxmpi.nexus.frames import Stack
@@ -63,7 +65,7 @@ def _file(stack: Stack) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _hash(array: np.ndarray) -> str:  # type: ignore[type-arg]
+def _hash(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 

@@ -257,4 +257,3 @@ def _find_grid(
         shape = find_stack(entry).shape[1:]
         radii.append(largest_G(read_detector(entry, shape), read_wavelength(entry)))
     return grid_from_axes(default_axes(max(radii), sample.lattice))
-

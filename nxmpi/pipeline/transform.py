@@ -15,20 +15,20 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.values import open_file
-from nxmpi.nexus.volume import title_of, write_volume_group
+from nxmpi.nexus.volume import VolumeFile, title_of, write_volume_group
 from nxmpi.parallel.checkpoint import Checkpoint
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory
 from nxmpi.parallel.publish import publish, temporary
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
-from nxmpi.pipeline.volume import VolumeFile, write_volume
+from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import change_wrapper, now
-from nxmpi.stages.bricks import BRICK_BYTES, fill_pillar, owned_pillars
+from nxmpi.stages.bricks import BRICK_BYTES, Pillar, fill_pillar, pillars_held
 from nxmpi.stages.tables import Tables, bcast_tables, build_tables, covered_bricks, pixel_factors
-from nxmpi.stages.transform import transform
+from nxmpi.stages.transform import Workspace, transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,23 +76,27 @@ def run_transform(
     CollectiveError
         On every rank, if the input is unusable, or a file cannot be read or written.
     """
-    scan = None
-    with all_or_none(comm):
-        if comm.rank == 0:
-            scan = read_scan(wrapper, scan_params, norm)
+    scan = kept_on_root(comm, lambda: read_scan(wrapper, scan_params, norm))
     names = comm.bcast([m.position.name for m in scan.measured] if scan else None)
     written: list[Path] = []
     for index, name in enumerate(names):
         with step_lock(comm, wrapper, name, STEP):
-            plan = None
-            with all_or_none(comm):
-                if scan is not None:
-                    plan = _plan(scan, scan.measured[index], params, output)
-            plan = comm.bcast(plan)
-            if plan.twins:
-                measured = scan.measured[index] if scan else None
-                written += _transform_position(comm, plan, measured, params, output)
+            written += _transform_if_due(comm, scan, index, params, output)
     return written
+
+
+def _transform_if_due(
+    comm: MPI.Intracomm, scan: Scan | None, index: int, params: TransformParams,
+    output: OutputParams,
+) -> list[Path]:  # fmt: skip
+    measured = scan.measured[index] if scan else None
+
+    def plan_on_root() -> Plan:
+        assert scan is not None
+        return _plan(scan, scan.measured[index], params, output)
+
+    plan = on_root(comm, plan_on_root)
+    return _transform_position(comm, plan, measured, params, output) if plan.twins else []
 
 
 def _plan(scan: Scan, measured: Measured, params: TransformParams, output: OutputParams) -> Plan:
@@ -124,19 +128,15 @@ def _transform_position(
     timer, start_time = Timer(), now()
     params = replace(params, memory=params.memory or available_memory(comm))
     with timer.part("tables"):
-        tables = None
-        scratch = None
-        with all_or_none(comm):
-            if measured is not None:
-                tables = _tables(plan, measured, params)
-                scratch = _scratch(plan, tables, params, output, comm.size)
-        tables = bcast_tables(comm, tables)
-        scratch = comm.bcast(scratch)
+        built = kept_on_root(comm, lambda: _tables(plan, measured, params))
+        scratch = on_root(comm, lambda: _scratch(plan, built, params, output, comm.size))
+        tables = bcast_tables(comm, built)
     with all_or_none(comm):
         reader = StackReader(plan.raw, plan.mask, skip_bad_frames=params.skip_bad_frames)
     folder = plan.files.folder / f".{plan.name}_{STEP}.checkpoint"
     store = Checkpoint(folder, fingerprint(_together(plan)))
-    volume = transform(comm, tables, reader, params, store=store, timer=timer, scratch=scratch)
+    workspace = Workspace(store=store, timer=timer, scratch=scratch)
+    volume = transform(comm, tables, reader, params, workspace)
     reader.close()
     if volume.bad_frames:
         log.warning("%s: left out frames that cannot be read: %s", plan.name, volume.bad_frames)
@@ -145,29 +145,27 @@ def _transform_position(
     with timer.part("write"):
         for twin, target in targets.items():
             bricks = parts[twin]
-            pillars = sorted({pillar for part in bricks for pillar in owned_pillars(part)})
 
-            def fill(l: int, k: int) -> dict[str, F8]:
-                counts, norm = fill_pillar(bricks, l, k, volume.unit)  # noqa: B023 - used at once
+            def fill(pillar: Pillar) -> dict[str, F8]:
+                counts, norm = fill_pillar(bricks, pillar, volume.unit)  # noqa: B023 - at once
                 return {schema.COUNTS: counts, schema.NORM: norm}
 
-            write_volume(
-                comm, output, _file(plan, twin, temporary(target), volume.unit), pillars, fill
-            )
+            file = _file(plan, twin, temporary(target), volume.unit)
+            write_volume(comm, output, file, pillars_held(bricks), fill)
     summary = timer.summary(comm)
     frames = int((tables.scales > 0).sum()) - len(volume.bad_frames)
     line = f"{plan.name}: {frames} frames, {summary}"
-    with all_or_none(comm):
-        if comm.rank == 0:
-            for target in targets.values():
-                publish(temporary(target), target)
-            change_wrapper(
-                plan.files.wrapper,
-                lambda file: _write_records(
-                    file[plan.name], plan, start_time, line, volume.bad_frames
-                ),
-            )
-            store.remove()
+
+    def publish_all() -> None:
+        for target in targets.values():
+            publish(temporary(target), target)
+        change_wrapper(
+            plan.files.wrapper,
+            lambda file: _write_records(file[plan.name], plan, start_time, line, volume.bad_frames),
+        )
+        store.remove()
+
+    on_root(comm, publish_all)
     log.info("transform of %s", line)
     return list(targets.values())
 
@@ -176,7 +174,8 @@ def _together(plan: Plan) -> Inputs:
     return {twin.group: inputs for twin, inputs in plan.twins.items()}
 
 
-def _tables(plan: Plan, measured: Measured, params: TransformParams) -> Tables:
+def _tables(plan: Plan, measured: Measured | None, params: TransformParams) -> Tables:
+    assert measured is not None  # on the root
     factor = pixel_factors(
         measured.position.geometry,
         polarization=measured.polarization,
@@ -186,9 +185,10 @@ def _tables(plan: Plan, measured: Measured, params: TransformParams) -> Tables:
 
 
 def _scratch(
-    plan: Plan, tables: Tables, params: TransformParams, output: OutputParams, size: int
+    plan: Plan, tables: Tables | None, params: TransformParams, output: OutputParams, size: int
 ) -> Path | None:
     """Return where the volume is to lie if memory does not hold it, None if it does."""
+    assert tables is not None  # on the root
     n = int(np.prod(-(-tables.shape // EDGE)))
     table = n * 16
     grid = f"a grid of {' x '.join(str(s) for s in plan.grid.shape)} voxels"
@@ -199,7 +199,7 @@ def _scratch(
             f"{grid} whose tables alone take {table / 2**30:.1f} GiB of the "
             f"{params.memory / 2**30:.1f} GiB of a rank; {advice}"
         )
-    needed = covered_bricks(tables) * BRICK_BYTES
+    needed, gib = covered_bricks(tables) * BRICK_BYTES, 2.0**30
     if needed // size + table <= params.memory:
         return None
     folder = output.scratch or plan.files.folder
@@ -208,8 +208,8 @@ def _scratch(
     if needed > free:
         raise InputError(
             f"{plan.files.wrapper}:/{plan.name}: expected a grid that fits memory or disk, found "
-            f"{grid} that needs {needed / 2**30:.1f} GiB over all ranks, {params.memory / 2**30:.1f} "
-            f"GiB a rank of memory and {free / 2**30:.1f} GiB free in {folder}; {advice}"
+            f"{grid} that needs {needed / gib:.1f} GiB over all ranks, {params.memory / gib:.1f} "
+            f"GiB of memory a rank and {free / gib:.1f} GiB free in {folder}; {advice}"
         )
     log.info("%s: the volume lies in a scratch file in %s", plan.name, folder)
     return folder
@@ -236,12 +236,8 @@ def _write_records(
     """Show the volumes in the wrapper, and record how they were made."""
     bad = f"\nFrames that could not be read: {bad_frames}" if bad_frames else ""
     for twin, inputs in plan.twins.items():
-        write_volume_group(
-            entry, twin, plan.files.transform(plan.name, twin), plan.grid,
-            plan.sample.lattice if plan.sample else None,
-            title=title_of(plan.sample, plan.name, twin.group), command=f"nxmpi {STEP}",
-            combined=False,
-        )  # fmt: skip
+        volume = _file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
+        write_volume_group(entry, twin, volume, f"nxmpi {STEP}")
         process = Process(
             task=twin.transform_task, start_time=start_time, end_time=now(),
             note=f"{line}{bad}", inputs=inputs,

@@ -95,8 +95,11 @@ def _prepare(directory: Path, files: schema.ScanFiles, *, overwrite: bool) -> No
     if directory.exists() and any(directory.iterdir()):
         if not overwrite:
             raise InputError(f"{directory}: exists already (--overwrite replaces it)")
-        if not files.truth().exists() and (files.wrapper.exists() or files.folder.exists()):
-            raise InputError(f"{files.wrapper}: not a simulation, and therefore not overwritten")
+        if not files.truth().exists() and _is_in_use(files):
+            raise InputError(
+                f"{directory}: holds no simulation of {files.wrapper.name}, but other data, "
+                "which are not overwritten"
+            )
     files.wrapper.unlink(missing_ok=True)
     if files.folder.exists():
         shutil.rmtree(files.folder)
@@ -104,14 +107,20 @@ def _prepare(directory: Path, files: schema.ScanFiles, *, overwrite: bool) -> No
     files.settings.parent.mkdir(exist_ok=True)
 
 
+def _is_in_use(files: schema.ScanFiles) -> bool:
+    folder = files.folder.iterdir() if files.folder.is_dir() else ()
+    names = [path.name for path in folder if not path.name.startswith(".")]
+    return files.wrapper.exists() or files.settings.exists() or bool(names)
+
+
 def _write_beside(
     files: schema.ScanFiles, experiment: Experiment, peaks: list[TruePeaks]
 ) -> None:  # fmt: skip
-    """Write settings and truth."""
-    files.settings.write_text(settings_text(experiment))
+    """Write truth and settings; the truth first, as it marks what may be overwritten."""
     with h5py.File(temporary(files.truth()), "w") as file:
         write_scan_truth(file, experiment, peaks)
     publish(temporary(files.truth()), files.truth())
+    files.settings.write_text(settings_text(experiment))
 
 
 def _write_frames(
@@ -120,13 +129,13 @@ def _write_frames(
     """Write the raw frames of a position. Collective on ``comm``."""
     n_frames, shape = len(tables.scales), tables.bad.shape
     storage = filters(experiment.compression)
-    with create_file(comm, temporary(target), root_writes=True) as output:
-        with all_or_none(comm):
-            if output.file is not None:
-                wrapper.create_raw(
-                    output.file, (n_frames, *shape), experiment.dtype,
-                    experiment.chunk_frames, storage,
-                )  # fmt: skip
+
+    def create(file: h5py.File) -> None:
+        wrapper.create_raw(
+            file, (n_frames, *shape), experiment.dtype, experiment.chunk_frames, storage
+        )
+
+    with create_file(comm, temporary(target), create, {}, root_writes=True) as output:
         for start, stop in _rounds(n_frames, experiment.chunk_frames, comm.size, comm.rank):
             data: Frames = np.empty((stop - start, *shape), experiment.dtype)
             with all_or_none(comm):

@@ -9,7 +9,7 @@ written.
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,9 +33,22 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, I8
 
-PILLAR = 2 * EDGE
+WIDTH = 2 * EDGE
 """Voxels of a pillar along l and k, and of a file's chunk along every axis."""
 BRICK_BYTES = VOXELS * 16
+
+
+class Pillar(NamedTuple):
+    """A part of a volume that one rank owns and writes: 32 x 32 voxels, some way along h."""
+
+    l: int
+    """First voxel along l."""
+    k: int
+    """First voxel along k."""
+    h_start: int
+    """First voxel along h, at a chunk's beginning."""
+    h_stop: int
+    """Last voxel along h, plus 1."""
 
 
 class Bricks:
@@ -122,23 +135,27 @@ def packed_pieces(bricks: Bricks) -> Iterator[I8]:
         yield bricks.pack(numbers[rounds == n], sizes[rounds == n])
 
 
-def owned_pillars(bricks: Bricks) -> list[tuple[int, int]]:
-    """Return first l and k of the pillars held here in which anything was touched."""
-    _, n_k, n_h = bricks.table.shape
-    rows = np.unique(bricks.touched() // n_h)
-    pillars = np.unique(np.stack([rows // n_k // 2, rows % n_k // 2], axis=-1), axis=0)
-    return [(int(l) * PILLAR, int(k) * PILLAR) for l, k in pillars.reshape(-1, 2)]
+def pillars_held(bricks: tuple[Bricks, ...]) -> list[Pillar]:
+    """Return the pillars held here in which anything was touched, in order. Not collective."""
+    ends: dict[tuple[int, int], list[int]] = {}
+    for part in bricks:
+        _, n_k, n_h = part.table.shape
+        numbers = part.touched()
+        rows, along = numbers // n_h, numbers % n_h // 2
+        for l, k, h in zip(rows // n_k // 2, rows % n_k // 2, along, strict=True):
+            ends.setdefault((int(l), int(k)), []).append(int(h))
+    n_voxels = bricks[0].array_shape[2]
+    return [
+        Pillar(l * WIDTH, k * WIDTH, min(h) * WIDTH, min((max(h) + 1) * WIDTH, n_voxels))
+        for (l, k), h in sorted(ends.items())
+    ]
 
 
-def fill_pillar(
-    parts: tuple[Bricks, ...], l: int, k: int, unit: float
-) -> tuple[F8, F8]:
+def fill_pillar(parts: tuple[Bricks, ...], pillar: Pillar, unit: float) -> tuple[F8, F8]:
     """Return one pillar of the sum of volumes as dense arrays. Not collective.
 
     Parameters
     ----------
-    l, k : int
-        First voxel.
     unit : float
         Of the norm.
 
@@ -147,9 +164,10 @@ def fill_pillar(
     counts, norm : (at most 32, at most 32, n_h) float64
         Exact sums of the integers; norm is their sum times ``unit``.
     """
-    n_l, n_k, n_h = parts[0].array_shape
-    shape = (min(PILLAR, n_l - l), min(PILLAR, n_k - k), n_h)
+    n_l, n_k, _ = parts[0].array_shape
+    l, k, start, stop = pillar
+    shape = (min(WIDTH, n_l - l), min(WIDTH, n_k - k), stop - start)
     counts, norm = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for part in parts:
-        add_to_slab(part.table, part.arena, np.array([l, k, 0]), counts, norm)
-    return counts.astype(np.float64), norm * unit
+        add_to_slab(part.table, part.arena, np.array([l, k, start]), counts, norm)
+    return counts.astype(np.float64), norm.astype(np.float64) * unit

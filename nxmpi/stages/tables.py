@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
     InputError
         If no pixel is good, or no frame has a weight.
     """
-    n_slow, n_fast = position.geometry.detector.shape
+    n_fast = position.geometry.detector.shape[1]
     slow, fast = np.nonzero(~position.bad)
     if not slow.size:
         raise InputError(f"{position.name}: expected good pixels, found all of them masked")
@@ -114,7 +114,7 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
         pixel_centres(position.geometry.detector).reshape(-1, 3)[pixels].T
     )
     if not moving:
-        unit_vectors(*vectors, np.zeros(3), vectors)
+        unit_vectors(vectors[0], vectors[1], vectors[2], np.zeros(3), vectors)
     weight = factor.ravel()[pixels]
     return Tables(
         pixels=pixels,
@@ -133,7 +133,7 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
 
 def bcast_tables(comm: MPI.Intracomm, tables: Tables | None) -> Tables:
     """Return the root's tables on every rank. Collective on ``comm``."""
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(Tables):
         value = getattr(tables, field.name, None)
         is_array = comm.bcast(isinstance(value, np.ndarray))

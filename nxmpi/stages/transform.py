@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -35,7 +35,7 @@ LARGEST_BOX = 2**18
 class FrameReader(Protocol):
     """Where frames come from."""
 
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[Any]
     chunk_frames: int
     """Frames that are stored together."""
     masked: bool
@@ -55,6 +55,16 @@ class Store(Protocol):
         self, comm: MPI.Intracomm, state: object, pieces: Iterable[tuple[int, I8]]
     ) -> None:  # fmt: skip
         """Save the work done so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """What a long stage works with besides its data."""
+
+    store: Store
+    timer: Timer
+    scratch: Path | None = None
+    """Folder for volumes larger than the memory."""
 
 
 @dataclass(kw_only=True)
@@ -91,9 +101,12 @@ def batches(frames: I8, size: int, chunk: int) -> list[I8]:
 
 
 def transform(
-    comm: MPI.Intracomm, tables: Tables, reader: FrameReader, params: TransformParams,
-    *, store: Store, timer: Timer, scratch: Path | None = None,
-) -> Transformed:  # fmt: skip
+    comm: MPI.Intracomm,
+    tables: Tables,
+    reader: FrameReader,
+    params: TransformParams,
+    workspace: Workspace,
+) -> Transformed:
     """Bin all frames of a position that have a weight.
 
     Collective on ``comm``. Frames are dealt out in contiguous blocks. A rank bins into
@@ -108,13 +121,13 @@ def transform(
     """
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     result = Transformed(
-        kept=Bricks((n_l, n_k, n_h), scratch),
-        excluded=Bricks((n_l, n_k, n_h), scratch),
+        kept=Bricks((n_l, n_k, n_h), workspace.scratch),
+        excluded=Bricks((n_l, n_k, n_h), workspace.scratch),
         unit=tables.unit,
     )
     parts = (result.kept, result.excluded)
-    with timer.part("restart"):
-        done = _resume(comm, parts, store)
+    with workspace.timer.part("restart"):
+        done = _resume(comm, parts, workspace.store)
         result.bad_frames = done.bad_frames
     frames = np.setdiff1d(np.flatnonzero(tables.scales > 0), done.frames)
     mine = frames[slice(*block_range(frames.size, comm.size, comm.rank))]
@@ -128,20 +141,20 @@ def transform(
             with all_or_none(comm):
                 while waiting and not _round_is_due(comm, parts, params, started):
                     batch = waiting.pop()
-                    with timer.part("read"):
+                    with workspace.timer.part("read"):
                         data, excluded, unread = reader.read(batch)
-                    with timer.part("bin"):
+                    with workspace.timer.part("bin"):
                         readable = batch[~np.isin(batch, unread)]
                         binner.bin(readable, data, excluded, parts)
                     bad.extend(int(n) for n in unread)
                     binned.extend(int(n) for n in batch)
                     bar.advance(batch.size)
-            with timer.part("exchange"):
+            with workspace.timer.part("exchange"):
                 for part in parts:
                     send_to_owners(comm, part)
             if largest(comm, len(waiting)):
-                with timer.part("checkpoint"):
-                    _checkpoint(comm, parts, store, _together(comm, done, binned, bad))
+                with workspace.timer.part("checkpoint"):
+                    _checkpoint(comm, parts, workspace.store, _together(comm, done, binned, bad))
     result.bad_frames = _together(comm, done, binned, bad).bad_frames
     return result
 
@@ -197,7 +210,7 @@ def _checkpoint(
 class _Binner:
     """The tables and the room that the kernel works in."""
 
-    def __init__(self, tables: Tables, batch: int, dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, tables: Tables, batch: int, dtype: np.dtype[Any]) -> None:
         m = int(np.diff(tables.tiles).max())
         self.tables = tables
         self.sentinel = int(np.iinfo(dtype).max) if dtype.kind == "u" else -1
@@ -209,9 +222,7 @@ class _Binner:
         self.room = np.empty((3, m))
         self.box: I8 = np.zeros((LARGEST_BOX, 2), np.int64)
 
-    def bin(
-        self, frames: I8, data: Frames, excluded: Frames, parts: tuple[Bricks, Bricks]
-    ) -> None:
+    def bin(self, frames: I8, data: Frames, excluded: Frames, parts: tuple[Bricks, Bricks]) -> None:
         """Add frames to the bricks."""
         if not frames.size:
             return
