@@ -318,9 +318,17 @@ def test_measured_data_are_never_overwritten(tmp_path):
     path = simulate(MPI.COMM_SELF, tmp_path / "e", TINY)
     files = schema.ScanFiles(path)
     files.truth().unlink()
-    with pytest.raises(CollectiveError, match="not a simulation"):
+    with pytest.raises(CollectiveError, match="holds no simulation"):
         simulate(MPI.COMM_SELF, tmp_path / "e", TINY, overwrite=True)
     assert files.raw("f1").exists()
+
+
+def test_settings_of_another_experiment_are_never_overwritten(tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "settings.ini").write_text("[nxreduce]")
+    with pytest.raises(CollectiveError, match="holds no simulation"):
+        simulate(MPI.COMM_SELF, tmp_path, TINY, overwrite=True)
+    assert (tmp_path / "tasks" / "settings.ini").read_text() == "[nxreduce]"
 
 
 @pytest.mark.parametrize(
