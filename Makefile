@@ -1,0 +1,145 @@
+# nxmpi: `make demo` shows it, `make test` checks it; both install what is missing first.
+#
+# With an MPI and a parallel HDF5 of your own (modules of a cluster):
+#   make setup MPICC=mpicc HDF5_DIR=/path/to/parallel/hdf5
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+MPICC ?= $(shell command -v mpicc.openmpi || command -v mpicc || echo mpicc)
+WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nxmpi/wheels
+H5PY := 3.16.0
+DEMO := demo
+BIN := $(CURDIR)/.venv/bin
+NXREFINE_PYTHON ?= $(CURDIR)/.venv-nxrefine/bin/python
+
+# as root (containers) and with more ranks than cores, Open MPI wants to be told
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+export OMPI_MCA_rmaps_base_oversubscribe := 1
+export OMPI_MCA_btl_vader_single_copy_mechanism := none
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export NUMBA_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export NXREFINE_PYTHON
+
+.PHONY: help setup system demo test check-full benchmark lint types serial mpi system-tests clean
+
+help:
+	@echo "make demo        simulate a small experiment, reduce it with 2 ranks, draw it"
+	@echo "make test        all checks and tests of CI"
+	@echo "make check-full  the slow proofs too"
+	@echo "make benchmark   speed, memory and traffic of the transform"
+	@echo "make setup       only install what these need, into .venv"
+	@echo "make clean       remove what the others made, but for the wheels kept in $(WHEELS)"
+
+# --- what the operating system has to bring
+system:
+	@missing=""
+	command -v $(MPICC) >/dev/null || missing="$$missing openmpi-bin libopenmpi-dev"
+	[ -n "$${HDF5_DIR:-}" ] || ls /usr/lib/*/libhdf5_openmpi.so >/dev/null 2>&1 || missing="$$missing libhdf5-openmpi-dev"
+	$(PYTHON) -c 'import ensurepip, sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null || missing="$$missing python3-venv python3-dev"
+	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"
+	if [ -z "$$missing" ]; then exit 0; fi
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	  echo "missing:$$missing (Debian's names). Load modules of an MPI and a parallel HDF5, then:" >&2
+	  echo "  make $(MAKECMDGOALS) MPICC=mpicc HDF5_DIR=/path/to/parallel/hdf5" >&2
+	  exit 1
+	fi
+	echo "installing Debian packages:$$missing"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+# --- the virtual environment, with an h5py of its own for parallel HDF5
+setup: system .venv/.ready
+
+.venv/.ready: pyproject.toml .ci/constraints.txt
+	@echo "making the virtual environment .venv"
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -U -c .ci/constraints.txt pip
+	$(BIN)/pip install -q -c .ci/constraints.txt mpi4py numpy cython pkgconfig setuptools wheel packaging
+	tag=$$($(BIN)/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+	built="$(WHEELS)/$$( { $(MPICC) --version; $(MPICC) -show 2>/dev/null || true; echo "$${HDF5_DIR:-}"; ls -l /usr/lib/*/libhdf5_openmpi.so* 2>/dev/null || true; echo "$$tag $(H5PY)"; } | sha256sum | cut -c1-12)"
+	if ! ls "$$built"/h5py-$(H5PY)-*.whl >/dev/null 2>&1; then
+	  echo "building h5py $(H5PY) for parallel HDF5 (a minute, once; kept in $(WHEELS))"
+	  mkdir -p "$$built"
+	  config=$$(mktemp); trap 'rm -f "$$config"' EXIT
+	  printf '[build_ext]\nparallel=4\n' > "$$config"
+	  # no build isolation: it would compile mpi4py from source; no cache: pip's knows nothing of MPI
+	  DIST_EXTRA_CONFIG="$$config" CFLAGS='-O2 -g0' HDF5_MPI=ON CC="$(MPICC)" \
+	    $(BIN)/pip wheel -q --no-cache-dir --no-deps --no-build-isolation --no-binary=h5py -w "$$built" h5py==$(H5PY)
+	fi
+	$(BIN)/pip install -q --force-reinstall --no-deps "$$built"/h5py-$(H5PY)-*.whl
+	echo "installing nxmpi and what it needs"
+	$(BIN)/pip install -q -c .ci/constraints.txt --group dev --editable .
+	$(BIN)/python -c 'import h5py, sys; sys.exit(not h5py.get_config().mpi and "h5py has lost parallel HDF5")'
+	touch $@
+
+# --- NXRefine, whose own classes read our files in the tests
+.venv-nxrefine/.ready: .ci/nxrefine.txt
+	@echo "making the environment of NXRefine, .venv-nxrefine"
+	if ! ls /usr/lib/*/libGL.so.1 /usr/lib/*/libEGL.so.1 >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	  apt-get update -qq
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libgl1 libegl1 libglib2.0-0 >/dev/null
+	fi
+	[ -x .venv-nxrefine/bin/python ] || $(PYTHON) -m venv .venv-nxrefine
+	.venv-nxrefine/bin/pip install -q -r .ci/nxrefine.txt
+	touch $@
+
+demo: setup
+	@echo "simulating an experiment in $(DEMO)/"
+	mpiexec -n 2 $(BIN)/nxmpi simulate $(DEMO) --preset demo --overwrite
+	scan=$$(ls $(DEMO)/*/*/*.nxs)
+	echo "reducing it"
+	mpiexec -n 2 $(BIN)/nxmpi reduce "$$scan"
+	$(BIN)/nxmpi plot "$$scan" --output $(DEMO)/demo.png
+	echo
+	echo "scan file   $$scan (opens in NeXpy)"
+	echo "volumes     $${scan%/*}/*/*transform.nxs"
+	echo "truth       $$(ls $${scan%/*}/*/truth.h5)"
+	echo "picture     $(DEMO)/demo.png"
+
+# --- the checks of CI, in order
+test: setup .venv-nxrefine/.ready lint types serial mpi system-tests
+	@echo "all checks passed"
+
+lint: setup
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+	PATH=$(BIN):$$PATH lint-imports
+
+SUITE := not full
+TIMEOUT := 2400
+SERIAL := tests/unit tests/property tests/regression tests/mpi
+
+serial: setup
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -m "parallel[1] and ($(SUITE))" $(SERIAL)
+	timeout $(TIMEOUT) $(BIN)/python -m pytest -q --benchmark-disable benchmarks
+
+mpi: setup
+	@for n in 2 3 4 7; do
+	  echo "MPI tests on $$n ranks"
+	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q -m "parallel[$$n] and ($(SUITE))" tests/mpi
+	done
+
+system-tests: setup .venv-nxrefine/.ready
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -m "$(SUITE)" tests/system
+
+check-full: SUITE := full or not full
+check-full: TIMEOUT := 7200
+check-full: test
+
+benchmark: setup
+	@$(BIN)/python benchmarks/transform.py
+
+clean:
+	rm -rf .venv .venv-nxrefine $(DEMO)
