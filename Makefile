@@ -63,7 +63,7 @@ setup: system .venv/.ready
 	@echo "making the virtual environment .venv"
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -U -c .ci/constraints.txt pip
-	$(BIN)/pip install -q -c .ci/constraints.txt mpi4py numpy cython pkgconfig setuptools wheel packaging
+	$(BIN)/pip install -q -U -c .ci/constraints.txt mpi4py numpy cython pkgconfig setuptools wheel packaging
 	tag=$$($(BIN)/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 	built="$(WHEELS)/$$( { $(MPICC) --version; $(MPICC) -show 2>/dev/null || true; echo "$${HDF5_DIR:-}"; ls -l /usr/lib/*/libhdf5_openmpi.so* 2>/dev/null || true; echo "$$tag $(H5PY)"; } | sha256sum | cut -c1-12)"
 	if ! ls "$$built"/h5py-$(H5PY)-*.whl >/dev/null 2>&1; then
