@@ -8,6 +8,7 @@ written.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from nxmpi.kernels.bricks import (
     EDGE,
+    HEADER,
     VOXELS,
     add_packed,
     add_to_slab,
@@ -51,6 +53,15 @@ class Pillar(NamedTuple):
     """Last voxel along h, plus 1."""
 
 
+@dataclass
+class Sent:
+    """What left a rank for the owners."""
+
+    bricks: int = 0
+    voxels: int = 0
+    bytes: int = 0
+
+
 class Bricks:
     """Counts and norm of the voxels that this rank has touched or owns."""
 
@@ -71,7 +82,7 @@ class Bricks:
         self.arena = lazy_zeros((n, VOXELS, 2), scratch)
         self.free = np.empty(n, np.int32)
         self.used = np.zeros(2, np.int64)
-        self.bytes_sent = 0
+        self.sent = Sent()
 
     @property
     def n_bricks(self) -> int:
@@ -121,7 +132,9 @@ def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
         for rank in range(comm.size):
             mine = (rounds == n) & (owners == rank)
             parts.append(bricks.pack(numbers[mine], sizes[mine]))
-            bricks.bytes_sent += parts[-1].nbytes
+            bricks.sent.bytes += parts[-1].nbytes
+        bricks.sent.bricks += int((rounds == n).sum())
+        bricks.sent.voxels += int((sizes[rounds == n] - HEADER).sum()) // 2
         give_back(numbers[rounds == n], bricks.table, bricks.arena, bricks.free, bricks.used)
         bricks.add(exchange(comm, parts))
 

@@ -120,11 +120,12 @@ def transform(
         On every rank, if any rank fails to read its frames.
     """
     n_h, n_k, n_l = (int(n) for n in tables.shape)
-    result = Transformed(
-        kept=Bricks((n_l, n_k, n_h), workspace.scratch),
-        excluded=Bricks((n_l, n_k, n_h), workspace.scratch),
-        unit=tables.unit,
-    )
+    with all_or_none(comm):
+        result = Transformed(
+            kept=Bricks((n_l, n_k, n_h), workspace.scratch),
+            excluded=Bricks((n_l, n_k, n_h), workspace.scratch),
+            unit=tables.unit,
+        )
     parts = (result.kept, result.excluded)
     with workspace.timer.part("restart"):
         done = _resume(comm, parts, workspace.store)
@@ -134,12 +135,14 @@ def transform(
     waiting = batches(mine, params.batch_frames, reader.chunk_frames)[::-1]
     binned: list[int] = []
     bad: list[int] = []
-    binner = _Binner(tables, params.batch_frames, reader.dtype)
+    with all_or_none(comm):
+        longest = max((batch.size for batch in waiting), default=0)
+        binner = _Binner(tables, longest, reader.dtype)
+    last_saved = time.monotonic()
     with progress(comm, "transform", mine.size, "frames") as bar:
         while largest(comm, len(waiting)):
-            started = time.monotonic()
             with all_or_none(comm):
-                while waiting and not _round_is_due(comm, parts, params, started):
+                while waiting:
                     batch = waiting.pop()
                     with workspace.timer.part("read"):
                         data, excluded, unread = reader.read(batch)
@@ -149,12 +152,17 @@ def transform(
                     bad.extend(int(n) for n in unread)
                     binned.extend(int(n) for n in batch)
                     bar.advance(batch.size)
+                    del data, excluded  # before the next batch is read
+                    if _round_is_due(comm, parts, params, last_saved):
+                        break
             with workspace.timer.part("exchange"):
                 for part in parts:
                     send_to_owners(comm, part)
-            if largest(comm, len(waiting)):
+            now = time.monotonic()
+            if largest(comm, int(now - last_saved > params.checkpoint and len(waiting) > 0)):
                 with workspace.timer.part("checkpoint"):
                     _checkpoint(comm, parts, workspace.store, _together(comm, done, binned, bad))
+                last_saved = now
     result.bad_frames = _together(comm, done, binned, bad).bad_frames
     return result
 
@@ -173,9 +181,9 @@ def _resume(comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], store: Store) -> 
 
 
 def _round_is_due(
-    comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], params: TransformParams, started: float
+    comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], params: TransformParams, last_saved: float
 ) -> bool:
-    if time.monotonic() - started > params.checkpoint:
+    if time.monotonic() - last_saved > params.checkpoint:
         return True
     if not params.memory:
         return False

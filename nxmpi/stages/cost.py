@@ -1,0 +1,49 @@
+"""What the transform takes: memory of a rank and traffic between ranks, as formulas."""
+
+from nxmpi.kernels.bricks import HEADER
+from nxmpi.parallel.arrays import PIECE
+from nxmpi.stages.bricks import BRICK_BYTES, WIDTH
+from nxmpi.stages.transform import LARGEST_BOX
+
+
+def bytes_sent(n_bricks: int, n_voxels: int) -> int:
+    """Return the bytes that bricks take on their way to the ranks that own them.
+
+    Parameters
+    ----------
+    n_bricks : int
+        Bricks that a rank touched in a wedge of frames and does not own.
+    n_voxels : int
+        Voxels touched in them: 16 bytes each, besides 528 bytes for each brick.
+    """
+    return 8 * (HEADER * n_bricks + 2 * n_voxels)
+
+
+def memory(
+    n_bricks: int, array_shape: tuple[int, int, int], n_pixels: int, batch_bytes: int
+) -> int:
+    """Return the memory of a rank in the transform, beyond the interpreter's own [bytes].
+
+    Parameters
+    ----------
+    n_bricks : int
+        Bricks held at once, owned and not: at most those of the position divided by the ranks,
+        plus those of a wedge.
+    array_shape : tuple of int
+        Of the grid: each of its bricks has 8 bytes in the tables of the volume and as many in
+        those of the excluded pixels.
+    n_pixels : int
+        Good pixels, with 36 bytes each in the tables.
+    batch_bytes : int
+        Of a batch of frames and its mask, of which a rank holds one.
+    """
+    n_l, n_k, n_h = (-(-n // 16) for n in array_shape)
+    pillar = 4 * 8 * WIDTH * WIDTH * array_shape[2]
+    return (
+        n_bricks * BRICK_BYTES
+        + 16 * n_l * n_k * n_h
+        + 36 * n_pixels
+        + batch_bytes
+        + 16 * LARGEST_BOX
+        + max(3 * PIECE, pillar)
+    )
