@@ -60,6 +60,6 @@ def main() -> None:
                     traceback.print_exc()
                 abort(comm, describe(error) if speaks else None)  # the others may be waiting
             if comm.rank == 0:
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {describe(error)}", err=True)
             status = 1
     sys.exit(status)

@@ -123,7 +123,7 @@ class StackReader:
             If a file cannot be opened on this node.
         """
         self.skip_bad_frames = skip_bad_frames
-        self.dtype = np.dtype(raw.dtype)
+        self.dtype = np.dtype(raw.dtype).newbyteorder("=")
         self.chunk_frames = raw.chunk_frames
         self.masked = mask is not None
         self._raw = _open(raw)
@@ -139,7 +139,7 @@ class StackReader:
         Returns
         -------
         data : (m, n_pixels) integer
-            Those that could be read.
+            Those that could be read, and their mask too.
         excluded : (m, n_pixels) int8 or (0, 0)
             Their 3-D mask.
         bad : (n - m,) int64
@@ -150,31 +150,50 @@ class StackReader:
         InputError
             If a frame cannot be read and bad frames are not to be skipped.
         """
+        where = slice(int(frames[0]), int(frames[-1]) + 1)
         bad = np.empty(0, np.int64)
+        excluded: Frames = np.empty((0, 0), np.int8)
         try:
-            data = self._raw[frames[0] : frames[-1] + 1]
+            data = self._raw[where]
+            if self._mask is not None:
+                excluded = self._mask[where]
         except (OSError, RuntimeError):
-            data, bad = self._read_one_by_one(frames)
-        excluded = np.empty((0, 0), np.int8)
+            data, excluded, bad = self._read_one_by_one(frames)
+        data = data.astype(self.dtype, copy=False).reshape(data.shape[0], -1)
         if self._mask is not None:
-            excluded = self._mask[frames[0] : frames[-1] + 1].astype(np.int8, copy=False)
-            excluded = excluded[~np.isin(frames, bad)].reshape(data.shape[0], -1)
-        return data.reshape(data.shape[0], -1), excluded, bad
+            excluded = excluded if excluded.dtype == np.int8 else excluded != 0
+            excluded = excluded.astype(np.int8, copy=False).reshape(data.shape)
+        return data, excluded, bad
 
-    def _read_one_by_one(self, frames: I8) -> tuple[Frames, I8]:
-        data, bad = [], []
+    def _read_one_by_one(self, frames: I8) -> tuple[Frames, Frames, I8]:
+        stacks = [self._raw] if self._mask is None else [self._raw, self._mask]
+        parts: list[list[Frames]] = [[] for _ in stacks]
+        bad = []
         for frame in frames:
-            try:
-                data.append(self._raw[frame])
-            except (OSError, RuntimeError) as error:
-                if not self.skip_bad_frames:
-                    raise InputError(
-                        f"{self._raw.file.filename}:{self._raw.name}: expected frame {frame} to "
-                        f"be readable, found: {error} (--skip-bad-frames goes on without it)"
-                    ) from error
+            read = [self._read_frame(stack, int(frame)) for stack in stacks]
+            readable = [part for part in read if part is not None]
+            if len(readable) < len(stacks):
                 bad.append(frame)
-        shape = (len(data), *self._raw.shape[1:])
-        return np.array(data, self.dtype).reshape(shape), np.array(bad, np.int64)
+                continue
+            for kept, part in zip(parts, readable, strict=True):
+                kept.append(part)
+        arrays = [
+            np.array(kept, stack.dtype).reshape(len(kept), *stack.shape[1:])
+            for kept, stack in zip(parts, stacks, strict=True)
+        ]
+        excluded = arrays[1] if self._mask is not None else np.empty((0, 0), np.int8)
+        return arrays[0], excluded, np.array(bad, np.int64)
+
+    def _read_frame(self, stack: h5py.Dataset, frame: int) -> Frames | None:
+        try:
+            return np.asarray(stack[frame])
+        except (OSError, RuntimeError) as error:
+            if self.skip_bad_frames:
+                return None
+            raise InputError(
+                f"{stack.file.filename}:{stack.name}: expected frame {frame} to be readable, "
+                f"found: {error} (--skip-bad-frames goes on without it)"
+            ) from error
 
     def close(self) -> None:
         """Close the files."""

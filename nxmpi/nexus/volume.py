@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from nxmpi.crystal.lattice import reciprocal_parameters
+from nxmpi.errors import InputError
 from nxmpi.model import HKLGrid
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import link_to, open_file, put, read_array, replace_group, require
@@ -86,8 +87,18 @@ def regular_axis(start: float, step: float, stop: float) -> tuple[float, float, 
     """Return origin, step and number of voxels of an axis, free of rounding noise.
 
     Ten digits are kept, so that a grid read back from its axes is the same grid.
+
+    Raises
+    ------
+    InputError
+        If there is no such axis.
     """
-    n = int(np.floor((stop - start) / step + 0.5)) + 1 if step > 0 and stop >= start else 1
+    if not np.isfinite([start, step, stop]).all() or not step > 0 or stop < start:
+        raise InputError(
+            f"grid: expected start, a step above 0 and a stop not below start along each axis, "
+            f"found {start:g} {step:g} {stop:g}"
+        )
+    n = int(np.floor((stop - start) / step + 0.5)) + 1
     return float(f"{start:.10g}"), float(f"{step:.10g}"), n
 
 
@@ -97,7 +108,7 @@ def grid_from_axes(axes: tuple[tuple[float, float, float], ...]) -> HKLGrid:
     Raises
     ------
     InputError
-        If a step is not positive.
+        If a step is not positive, or a stop is below its start.
     """
     (h0, dh, nh), (k0, dk, nk), (l0, dl, nl) = (regular_axis(*axis) for axis in axes)
     return HKLGrid(origin=(h0, k0, l0), step=(dh, dk, dl), shape=(nh, nk, nl))
@@ -156,6 +167,24 @@ def open_volume(path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
         for name in (schema.COUNTS, schema.NORM)
     )
     return counts, norm
+
+
+def read_part(dataset: h5py.Dataset, where: tuple[slice, ...]) -> F8:
+    """Return a part of a volume. Not collective.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        return np.asarray(dataset[where], dtype=np.float64)
+    except (OSError, RuntimeError) as error:
+        corner = ", ".join(str(part.start) for part in where)
+        raise InputError(
+            f"{dataset.file.filename}:{dataset.name}: expected the part at {corner} to be "
+            f"readable, found: {error} (nxmpi transform --overwrite makes it again)"
+        ) from error
 
 
 def has_chunk(dataset: h5py.Dataset, start: tuple[int, int, int]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nxmpi.errors import CollectiveError
 from nxmpi.parallel.collective import all_or_none, on_root
-from nxmpi.parallel.publish import publish, temporary
+from nxmpi.parallel.publish import publish, remove_quietly, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,9 +53,11 @@ class Checkpoint:
         Collective on ``comm``. However many ranks saved, each array reaches one rank.
         """
         manifest = on_root(comm, self._read_manifest)
-        if manifest is None or manifest["key"] != self.key:
+        if manifest is None:
             return None, iter(())
-        self.generation = manifest["generation"] + 1
+        self.generation = manifest["generation"] + 1  # other work's too is kept until then
+        if manifest["key"] != self.key:
+            return None, iter(())
         return manifest["state"], self._pieces(manifest["files"][comm.rank :: comm.size])
 
     def _read_manifest(self) -> dict[str, Any] | None:
@@ -95,7 +97,9 @@ class Checkpoint:
             files = [name.format(rank) for rank in range(comm.size)]
             on_root(comm, lambda: self._write_manifest(state, files))
         except CollectiveError as error:
-            log.warning("no checkpoint was written: %s", error)
+            if comm.rank == 0:
+                log.warning("no checkpoint was written: %s", error)
+            remove_quietly(self.folder / name.format(comm.rank))
             return
         self.generation += 1
 

@@ -6,7 +6,7 @@ import logging
 import pickle
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpi4py import MPI
@@ -28,6 +28,7 @@ HEARING_TIME = 0.5
 DYING_TIME = 30.0
 """After which a rank that nobody ended ends the job itself [s]."""
 _NOTICE = 1
+_at_abort: list[Callable[[], None]] = []
 
 
 def describe(error: BaseException) -> str:
@@ -154,6 +155,27 @@ def _may_speak(comm: MPI.Intracomm) -> bool:
 
 
 @contextmanager
+def at_abort(undo: Callable[[], None]) -> Iterator[None]:
+    """Have something undone should the job be aborted during the body.
+
+    Not collective, but for all ranks: the one that aborts the job calls its own ``undo``, once
+    or after it was called already. Failures of all ranks together do not call it.
+
+    Parameters
+    ----------
+    undo : callable
+        Removes what would be left behind: a lock, a half-written file.
+    """
+    _at_abort.append(undo)
+    try:
+        yield
+    except CollectiveError:
+        _at_abort.remove(undo)
+        raise
+    _at_abort.remove(undo)  # after any other exception it stays: the job is going to be aborted
+
+
+@contextmanager
 def or_abort(comm: MPI.Intracomm, file: Path | None = None) -> Iterator[None]:
     """End the whole job, with one line on standard error, if the body fails on any rank.
 
@@ -194,5 +216,8 @@ def abort(comm: MPI.Intracomm, text: str | None) -> NoReturn:
     else:
         sys.stderr.write(f"Error: {text}\n")
         sys.stderr.flush()
+        for undo in reversed(_at_abort):
+            with suppress(OSError):
+                undo()
     comm.Abort(1)
     raise AssertionError("unreachable: the job was aborted")

@@ -11,7 +11,8 @@ import hdf5plugin
 import numpy as np
 
 from nxmpi.errors import CollectiveError
-from nxmpi.parallel.collective import all_or_none, or_abort
+from nxmpi.parallel.collective import all_or_none, at_abort, or_abort
+from nxmpi.parallel.publish import remove_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -149,30 +150,33 @@ def create_file(
     everyone = comm.gather(chunks)
     parallel = has_parallel_hdf5() and not root_writes
     handle = None
-    try:
-        with all_or_none(comm):
-            if everyone is not None:  # on the root
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = h5py.File(path, "w")
-                create(handle)
+    with at_abort(lambda: remove_quietly(path)):
+        try:
+            with all_or_none(comm):
+                if everyone is not None:  # on the root
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    handle = h5py.File(path, "w")
+                    create(handle)
+                    if parallel:
+                        _make_room(handle, everyone)
+                        handle.close()
+            with or_abort(comm, path):
                 if parallel:
-                    _make_room(handle, everyone)
-                    handle.close()
-        if parallel:
-            with or_abort(comm, path), _removed_on_failure(path), _open_by_all(comm, path) as file:
-                yield Output(comm, file, parallel=True)
-            return
-        if comm.size > 1 and not root_writes:
-            log.info("h5py is without parallel HDF5: the root writes what the others send")
-        yield Output(comm, handle, parallel=False)
-        with all_or_none(comm):
-            if handle is not None:
-                handle.close()
-    except BaseException:
-        if handle is not None:
-            _close_quietly(handle)
-            path.unlink(missing_ok=True)
-        raise
+                    with _open_by_all(comm, path) as file:
+                        yield Output(comm, file, parallel=True)
+                    return
+                if comm.size > 1 and not root_writes:
+                    log.info("h5py is without parallel HDF5: the root writes what the others send")
+                yield Output(comm, handle, parallel=False)
+                with all_or_none(comm):
+                    if handle is not None:
+                        handle.close()
+        except BaseException:
+            if comm.rank == 0:
+                if handle is not None:
+                    _close_quietly(handle)
+                remove_quietly(path)
+            raise
 
 
 def _make_room(file: h5py.File, everyone: list[Chunks]) -> None:
@@ -201,15 +205,6 @@ def _open_by_all(comm: MPI.Intracomm, path: Path) -> Iterator[h5py.File]:
         file.close()
         raise
     file.close()  # after a failure on one rank it stays open: closing waits for the others
-
-
-@contextmanager
-def _removed_on_failure(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _close_quietly(file: h5py.File) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError, LockedError
-from nxmpi.parallel.collective import on_root
+from nxmpi.parallel.collective import at_abort, on_root
 from nxmpi.parallel.owner import Owner, State, is_running
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 PUBLISHING = "publish"
 WAIT = 120.0
-"""How long publishing waits for others [s]."""
+"""How long publishing waits for others, unless NX_LOCK says otherwise as for nexusformat [s]."""
 NEXUSFORMAT_EXPIRY = 8 * 3600
 """Age after which nexusformat takes no notice of a lock of its own [s]."""
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -56,7 +56,8 @@ class Lock:
 def step_lock(comm: MPI.Intracomm, wrapper: Path, entry: str, step: str) -> Iterator[None]:
     """Hold the lock of one step of one position; other positions stay free.
 
-    Collective on ``comm``: the root takes the lock and, at the end, removes it.
+    Collective on ``comm``: the root takes the lock and, at the end, removes it; if the job is
+    aborted, the rank that does so.
 
     Raises
     ------
@@ -65,15 +66,16 @@ def step_lock(comm: MPI.Intracomm, wrapper: Path, entry: str, step: str) -> Iter
     """
     path = _lock_path(wrapper, entry, step)
     content = on_root(comm, lambda: _take_step(wrapper, path))
-    try:
-        yield
-    finally:
-        if comm.rank == 0:
-            _release(path, content)
+    with at_abort(lambda: _release(path, content)):
+        try:
+            yield
+        finally:
+            if comm.rank == 0:
+                _release(path, content)
 
 
 @contextmanager
-def publish_lock(wrapper: Path, *, limit: float = WAIT) -> Iterator[None]:
+def publish_lock(wrapper: Path, *, limit: float | None = None) -> Iterator[None]:
     """Hold the lock of publishing, and nexusformat's, while a wrapper is changed.
 
     Not collective: for the root. Waits for others that hold one of them.
@@ -83,19 +85,24 @@ def publish_lock(wrapper: Path, *, limit: float = WAIT) -> Iterator[None]:
     wrapper : Path
         May be a symbolic link.
     limit : float, optional
-        Longest time to wait [s].
+        Longest time to wait [s]; by default that of NX_LOCK, or else `WAIT`.
 
     Raises
     ------
     LockedError
         If one of them is still held then; says by whom, and what to do.
     """
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + (_longest_wait() if limit is None else limit)
     with (
         _waited_for(wrapper, _lock_path(wrapper, PUBLISHING), Owner.here().content(), deadline),
         _waited_for(wrapper, nexusformat_lock(wrapper), _address(), deadline),
     ):
         yield
+
+
+def _longest_wait() -> float:
+    text = os.environ.get("NX_LOCK", "")
+    return float(text) if text.isdecimal() and int(text) else WAIT
 
 
 def list_locks(wrapper: Path) -> list[Lock]:
@@ -284,6 +291,8 @@ def _release(path: Path, content: bytes) -> None:
             path.unlink()
         else:
             log.warning("%s: taken by somebody else meanwhile", path)
+    except FileNotFoundError:
+        log.debug("%s: released already", path)
     except OSError as error:
         log.warning("%s: cannot be removed: %s", path, error)
 

@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
+from nxmpi.parallel.collective import at_abort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    from mpi4py import MPI
 
 
 def temporary(path: Path) -> Path:
@@ -36,6 +39,52 @@ def publish(written: Path, target: Path) -> None:
         os.fsync(file.fileno())
     written.replace(target)
     _sync_folder(target.parent)
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a file if that is possible, as after a failure that matters more. Not collective."""
+    with suppress(OSError):
+        path.unlink()
+
+
+@contextmanager
+def unpublished_removed(comm: MPI.Intracomm, targets: Collection[Path]) -> Iterator[None]:
+    """Leave nothing under the temporary names of files if the body fails. Collective on ``comm``.
+
+    Parameters
+    ----------
+    targets : collection of Path
+        Final names.
+    """
+
+    def remove() -> None:
+        for target in targets:
+            remove_quietly(temporary(target))
+
+    with at_abort(remove):
+        try:
+            yield
+        finally:
+            if comm.rank == 0:
+                remove()
+
+
+def require_folder(folder: Path) -> None:
+    """Make a folder for results if there is none. Not collective.
+
+    Raises
+    ------
+    InputError
+        If something else has its name, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder}: expected a folder for the results, found a file") from None
+    except OSError as error:
+        raise InputError(f"{folder}: expected a folder for the results, found {error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: expected a folder for the results, found it not writable")
 
 
 def _sync_folder(folder: Path) -> None:

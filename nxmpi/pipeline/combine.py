@@ -20,6 +20,7 @@ from nxmpi.nexus.volume import (
     has_chunk,
     open_volume,
     read_grid,
+    read_part,
     title_of,
     write_volume_group,
 )
@@ -27,12 +28,12 @@ from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.progress import progress
-from nxmpi.parallel.publish import publish, temporary
+from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
 from nxmpi.pipeline.scan import entry_names
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import change_wrapper, now
+from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import WIDTH, Pillar
 from nxmpi.stages.combine import combine
 
@@ -113,6 +114,7 @@ def _plans(files: schema.ScanFiles, output: OutputParams) -> list[Plan]:
                 *((twin.combine_task,) if done else (twin.combine_task, reason)),
             )
             if not done:
+                require_writable(files)
                 plans.append(
                     Plan(
                         twin=twin, files=files, names=names, grid=grid, sample=sample, inputs=inputs
@@ -155,14 +157,17 @@ def _combine_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path
                 )
         everything = _pillars([counts for counts, _ in volumes])
     mine = everything[slice(*block_range(len(everything), comm.size, comm.rank))]
-    with progress(comm, STEP, len(mine), "pillars") as bar:
+    with (
+        unpublished_removed(comm, [target]),
+        progress(comm, STEP, len(mine), "pillars") as bar,
+    ):
 
         def fill(pillar: Pillar) -> dict[str, F8]:
             l, k, start, stop = pillar
             where = np.s_[l : l + WIDTH, k : k + WIDTH, start:stop]
             with timer.part("read"):
-                counts = [c[where].astype(np.float64) for c, _ in volumes]
-                norm = [n[where].astype(np.float64) for _, n in volumes]
+                counts = [read_part(c, where) for c, _ in volumes]
+                norm = [read_part(n, where) for _, n in volumes]
             with timer.part("combine"):
                 intensity, weight, errors = combine(counts, norm)
             bar.advance(1)
@@ -170,18 +175,18 @@ def _combine_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path
 
         with timer.part("write and the rest"):
             write_volume(comm, output, _file(plan, temporary(target)), mine, fill)
+        line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
+
+        def publish_all() -> None:
+            publish_results(
+                plan.files.wrapper,
+                [target],
+                lambda file: _write_records(file[schema.SHARED], plan, start_time, line),
+            )
+
+        on_root(comm, publish_all)
     for counts, _ in volumes:
         counts.file.close()
-    line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
-
-    def publish_all() -> None:
-        publish(temporary(target), target)
-        change_wrapper(
-            plan.files.wrapper,
-            lambda file: _write_records(file[schema.SHARED], plan, start_time, line),
-        )
-
-    on_root(comm, publish_all)
     log.info("%s", line)
     return target
 

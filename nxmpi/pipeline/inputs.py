@@ -91,19 +91,20 @@ def is_complete(entry: h5py.Group, task: str, file: Path, inputs: Inputs) -> tup
         If another program made the result that is there: it is not replaced unasked.
     """
     recorded = read_inputs(entry, task)
-    if recorded is None:
-        return False, "not done yet"
-    if not recorded and file.exists():
+    found = read_fingerprint(file)
+    if file.exists() and (recorded == {} or not found):
         raise InputError(
             f"{entry.file.filename}:{entry.name}: {task} was done by another program, and its "
             f"result {file.name} is kept; --overwrite replaces it"
         )
+    if recorded is None:
+        return False, "not done yet"
     if not file.exists():
         return False, f"{file.name} is gone"
     changed = [name for name in inputs if recorded.get(name) != inputs[name]]
     if changed:
         return False, f"changed since: {', '.join(changed)}"
-    if read_fingerprint(file) != fingerprint(inputs):
+    if found != fingerprint(inputs):
         return False, f"{file.name} is of other inputs"
     return True, ""
 

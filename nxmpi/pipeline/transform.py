@@ -20,15 +20,15 @@ from nxmpi.parallel.checkpoint import Checkpoint
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory
-from nxmpi.parallel.publish import publish, temporary
+from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import change_wrapper, now
+from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import BRICK_BYTES, Pillar, fill_pillar, pillars_held
 from nxmpi.stages.tables import Tables, bcast_tables, build_tables, covered_bricks, pixel_factors
-from nxmpi.stages.transform import Workspace, transform
+from nxmpi.stages.transform import Transformed, Workspace, transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,8 +113,10 @@ def _plan(scan: Scan, measured: Measured, params: TransformParams, output: Outpu
             reasons += [] if done else [f"{twin.transform_task} ({reason})"]
     if reasons:
         log.info("%s: %s", name, ", ".join(reasons))
+        require_writable(scan.files)
     else:
         log.info("%s: transform is complete", name)
+        Checkpoint(_checkpoint_folder(scan.files, name), "").remove()
     return Plan(
         name=name, raw=measured.raw, mask=measured.mask, grid=scan.grid, sample=scan.sample,
         files=scan.files, twins=twins if reasons else {},
@@ -133,41 +135,56 @@ def _transform_position(
         tables = bcast_tables(comm, built)
     with all_or_none(comm):
         reader = StackReader(plan.raw, plan.mask, skip_bad_frames=params.skip_bad_frames)
-    folder = plan.files.folder / f".{plan.name}_{STEP}.checkpoint"
+    folder = _checkpoint_folder(plan.files, plan.name)
     store = Checkpoint(folder, fingerprint(_together(plan)))
     workspace = Workspace(store=store, timer=timer, scratch=scratch)
     volume = transform(comm, tables, reader, params, workspace)
     reader.close()
-    if volume.bad_frames:
+    if volume.bad_frames and comm.rank == 0:
         log.warning("%s: left out frames that cannot be read: %s", plan.name, volume.bad_frames)
-    parts = {schema.REGULAR: (volume.kept, volume.excluded), schema.MASKED: (volume.kept,)}
-    targets = {twin: plan.files.transform(plan.name, twin) for twin in plan.twins}
-    with timer.part("write"):
-        for twin, target in targets.items():
-            bricks = parts[twin]
-
-            def fill(pillar: Pillar) -> dict[str, F8]:
-                counts, norm = fill_pillar(bricks, pillar, volume.unit)  # noqa: B023 - at once
-                return {schema.COUNTS: counts, schema.NORM: norm}
-
-            file = _file(plan, twin, temporary(target), volume.unit)
-            write_volume(comm, output, file, pillars_held(bricks), fill)
-    summary = timer.summary(comm)
     frames = int((tables.scales > 0).sum()) - len(volume.bad_frames)
-    line = f"{plan.name}: {frames} frames, {summary}"
+    with unpublished_removed(comm, _targets(plan).values()):
+        with timer.part("write"):
+            _write_volumes(comm, plan, volume, output)
+        line = f"{plan.name}: {frames} frames, {timer.summary(comm)}"
 
-    def publish_all() -> None:
-        for target in targets.values():
-            publish(temporary(target), target)
-        change_wrapper(
-            plan.files.wrapper,
-            lambda file: _write_records(file[plan.name], plan, start_time, line, volume.bad_frames),
-        )
-        store.remove()
+        def publish_all() -> None:
+            publish_results(
+                plan.files.wrapper,
+                _targets(plan).values(),
+                lambda file: _write_records(
+                    file[plan.name], plan, start_time, line, volume.bad_frames
+                ),
+            )
+            store.remove()
 
-    on_root(comm, publish_all)
+        on_root(comm, publish_all)
     log.info("transform of %s", line)
-    return list(targets.values())
+    return list(_targets(plan).values())
+
+
+def _targets(plan: Plan) -> dict[schema.Twin, Path]:
+    return {twin: plan.files.transform(plan.name, twin) for twin in plan.twins}
+
+
+def _write_volumes(
+    comm: MPI.Intracomm, plan: Plan, volume: Transformed, output: OutputParams
+) -> None:  # fmt: skip
+    """Write all volumes under their temporary names. Collective on ``comm``."""
+    parts = {schema.REGULAR: (volume.kept, volume.excluded), schema.MASKED: (volume.kept,)}
+    for twin, target in _targets(plan).items():
+        bricks = parts[twin]
+
+        def fill(pillar: Pillar) -> dict[str, F8]:
+            counts, norm = fill_pillar(bricks, pillar, volume.unit)  # noqa: B023 - at once
+            return {schema.COUNTS: counts, schema.NORM: norm}
+
+        file = _file(plan, twin, temporary(target), volume.unit)
+        write_volume(comm, output, file, pillars_held(bricks), fill)
+
+
+def _checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
+    return files.folder / f".{name}_{STEP}.checkpoint"
 
 
 def _together(plan: Plan) -> Inputs:

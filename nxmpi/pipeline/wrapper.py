@@ -8,23 +8,57 @@ from typing import TYPE_CHECKING
 import h5py
 
 from nxmpi.parallel.locks import publish_lock
-from nxmpi.parallel.publish import changed_copy
+from nxmpi.parallel.publish import changed_copy, publish, require_folder, temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from nxmpi.nexus.schema import ScanFiles
 
-def change_wrapper(path: Path, change: Callable[[h5py.File], None]) -> None:
-    """Change a scan file, all or nothing. Not collective: the root calls it.
+
+def require_writable(files: ScanFiles) -> None:
+    """Make sure, before long work, that its results can be written. Not collective.
+
+    Raises
+    ------
+    InputError
+        If the scan's folder cannot be written.
+    LockedError
+        If somebody else keeps the scan file locked.
+    """
+    require_folder(files.folder)
+    with publish_lock(files.wrapper):
+        pass
+
+
+def publish_results(
+    path: Path, written: Iterable[Path], change: Callable[[h5py.File], None]
+) -> None:
+    """Give new data files their names, and change the scan file to show them.
+
+    Not collective: the root calls it. All that may fail for want of room or of a lock comes
+    before the first file is replaced.
+
+    Parameters
+    ----------
+    path : Path
+        The scan file.
+    written : iterable of Path
+        Final names of data files that are complete under their temporary ones.
+    change : callable
+        Changes the open copy of the scan file, which takes its place last.
 
     Raises
     ------
     LockedError
-        If somebody else keeps the file locked.
+        If somebody else keeps the scan file locked.
     """
-    with publish_lock(path), changed_copy(path) as copy, h5py.File(copy, "r+") as file:
-        change(file)
+    with publish_lock(path), changed_copy(path) as copy:
+        with h5py.File(copy, "r+") as file:
+            change(file)
+        for target in written:
+            publish(temporary(target), target)
 
 
 def now() -> str:
