@@ -1,5 +1,7 @@
 """Outcomes are collective, and the report comes from rank 0 alone."""
 
+from pathlib import Path
+
 import pytest
 
 import nxmpi  # noqa: F401 - before scipy and numba: see nxmpi/__init__.py
@@ -39,3 +41,12 @@ def comm():
 def shared_tmp_path(comm, tmp_path_factory):
     """Return one temporary folder that all ranks see."""
     return comm.bcast(tmp_path_factory.mktemp("shared") if comm.rank == 0 else None)
+
+
+@pytest.fixture(scope="session")
+def lcysteine():
+    """Return the folder of the real scan, which lies beside a checkout and not in it."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "lcysteine"
+    if not folder.is_dir():
+        pytest.skip(f"the real scan is not in {folder}")
+    return folder
