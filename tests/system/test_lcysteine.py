@@ -1,0 +1,87 @@
+"""Real measurements: four sweeps of L-cysteine, the detector tilted by 30 degrees in three."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings the filters
+import numpy as np
+import pytest
+from system.mpi import run_nxmpi
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "lcysteine"
+ENTRIES = ("f1", "f2", "f3", "f4")
+COARSE = ("--qh", -8, 0.1, 8, "--qk", -10, 0.1, 10, "--ql", -14, 0.1, 14)
+MIDDLING = ("--qh", -8, 0.05, 8, "--qk", -10, 0.05, 10, "--ql", -14, 0.05, 14)
+
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the measurements are not here")
+
+
+@pytest.fixture
+def reduce(tmp_path):
+    """Return a function that reduces a copy of the scan and returns its folder."""
+
+    def run(name, n, *options):
+        root = tmp_path / name
+        shutil.copytree(DATA, root, copy_function=shutil.copyfile)
+        for folder in [root, *root.rglob("*/")]:
+            folder.chmod(0o755)
+        wrapper = root / "lcysteine" / "i19" / "lcysteine_100K.nxs"
+        done = run_nxmpi(n, "reduce", wrapper, "--no-monitor", *options, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return wrapper.parent / "100K"
+
+    return run
+
+
+def strongest(path, n):
+    """Return hkl of the n voxels with most counts, (n, 3)."""
+    with h5py.File(path, "r") as file:
+        data = file["entry/data"]
+        axes = [data[name][()] for name in ("Qh", "Qk", "Ql")]
+        counts = data["v"][()]
+    order = np.argpartition(counts.ravel(), -n)[-n:]
+    l, k, h = np.unravel_index(order, counts.shape)
+    return np.stack([axes[0][h], axes[1][k], axes[2][l]], axis=-1)
+
+
+def assert_same(one, other):
+    """Compare all volumes of two folders, slab by slab: bits, and NaN where NaN."""
+    names = sorted(path.name for path in one.glob("*transform.nxs"))
+    assert names == sorted(path.name for path in other.glob("*transform.nxs"))
+    assert len(names) == len(ENTRIES) + 1
+    for name in names:
+        with h5py.File(one / name, "r") as a, h5py.File(other / name, "r") as b:
+            a, b = a["entry/data"], b["entry/data"]
+            assert list(a) == list(b)
+            for dataset in ("v", "n", "v_errors"):
+                for start in range(0, a["v"].shape[0], 64) if dataset in a else ():
+                    x, y = a[dataset][start : start + 64], b[dataset][start : start + 64]
+                    assert np.array_equal(x, y, equal_nan=True), f"{name} {dataset} {start}"
+            for key in ("norm_unit", "axes", "angles", "signal"):
+                assert np.array_equal(a.attrs.get(key), b.attrs.get(key)), f"{name} {key}"
+
+
+def test_strongest_voxels_of_every_sweep_are_at_integer_hkl(reduce):
+    folder = reduce("scan", 3, *MIDDLING)
+    for entry in ENTRIES:
+        hkl = strongest(folder / f"{entry}_transform.nxs", 20)
+        distance = np.abs(hkl - np.rint(hkl)).max(axis=1)
+        # 0.15 as in the reference's count of indexed spots, and half a voxel, to which a place
+        # in the volume is known; by chance 4 % would be as near, and not one median
+        assert distance.max() < 0.175, f"{entry}: {hkl[distance.argmax()]}"
+        assert np.median(distance) < 0.075
+
+
+def test_volumes_are_the_same_on_3_ranks_and_on_2_that_write_through_the_root(reduce):
+    assert_same(reduce("three", 3, *COARSE), reduce("two", 2, *COARSE, "--root-writes"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("options", [(), ("--root-writes",)], ids=["together", "by the root"])
+def test_volumes_on_the_default_grid_are_the_same_on_any_number_of_ranks(reduce, options):
+    one = reduce("one", 1)
+    for n in (2, 4, 7):
+        other = reduce(f"{n} ranks", n, *options)
+        assert_same(one, other)
+        shutil.rmtree(other)
