@@ -128,7 +128,7 @@ serial: setup
 mpi: setup
 	@for n in 2 3 4 7; do
 	  echo "MPI tests on $$n ranks"
-	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q -m "parallel[$$n] and ($(SUITE))" tests/mpi
+	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q --color=no -m "parallel[$$n] and ($(SUITE))" tests/mpi
 	done
 
 system-tests: setup .venv-nxrefine/.ready
