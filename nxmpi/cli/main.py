@@ -21,6 +21,7 @@ from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
 from nxmpi.errors import CollectiveError, NxmpiError
 from nxmpi.parallel.collective import abort, describe, first_to_speak
+from nxmpi.parallel.h5 import must_not_end_in_order
 
 
 @click.group()
@@ -42,12 +43,24 @@ for command in (reduce, transform, combine, plot, simulate, check, unlock):
 
 def main() -> None:
     """Run the command; fail once, with one message, on all ranks together."""
-    comm = MPI.COMM_WORLD
+    status = run(MPI.COMM_WORLD)
+    if status and must_not_end_in_order():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def run(comm: MPI.Intracomm) -> int:
+    """Run the command and return the exit status, the same on all ranks.
+
+    Collective on ``comm``, which is the world.
+    """
     if comm.rank:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - stdout belongs to rank 0
     with first_to_speak(comm) as may_speak:
         try:
-            status = cli.main(standalone_mode=False, obj=comm) or 0
+            status = int(cli.main(standalone_mode=False, obj=comm) or 0)
         except click.ClickException as error:  # bad usage: the same on every rank
             if comm.rank == 0:
                 error.show()
@@ -62,4 +75,4 @@ def main() -> None:
             if comm.rank == 0:
                 click.echo(f"Error: {describe(error)}", err=True)
             status = 1
-    sys.exit(status)
+    return status

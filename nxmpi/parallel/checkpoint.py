@@ -90,8 +90,8 @@ class Checkpoint:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with (self.folder / name.format(comm.rank)).open("wb") as file:
                     for number, words in pieces:
-                        np.array([number, words.size]).tofile(file)
-                        words.tofile(file)
+                        file.write(np.array([number, words.size]).tobytes())
+                        file.write(np.ascontiguousarray(words).data)
                     file.flush()
                     os.fsync(file.fileno())
             files = [name.format(rank) for rank in range(comm.size)]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import hdf5plugin
 import numpy as np
 
-from nxmpi.errors import CollectiveError
+from nxmpi.errors import CollectiveError, NxmpiError
 from nxmpi.parallel.collective import all_or_none, at_abort, or_abort
 from nxmpi.parallel.publish import remove_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from mpi4py import MPI
     from numpy.typing import NDArray
@@ -33,11 +35,18 @@ writes metadata in the middle of a collective write of chunks, by the data's own
 crashes."""
 ROUNDS_TO_FLUSH = 64
 """After so many rounds metadata is written, between two writes."""
+_abandoned: dict[int, h5py.File] = {}
+"""Files that could not be written, kept open: HDF5 1.10 crashes when it is to close them."""
 
 
 def has_parallel_hdf5() -> bool:
     """Return whether h5py was built with MPI."""
     return bool(h5py.get_config().mpi)
+
+
+def must_not_end_in_order() -> bool:
+    """Return whether HDF5 would crash when the process ends in order. Not collective."""
+    return bool(_abandoned)
 
 
 def filters(compression: Compression) -> dict[str, Any]:
@@ -104,7 +113,7 @@ class Output:
                     dataset[where] = part
             except (OSError, RuntimeError) as caught:  # the others' slabs are still to be received
                 error = caught
-        with all_or_none(self.comm):
+        with all_or_none(self.comm), _named(Path(self.file.filename)):
             if error is not None:
                 raise error
 
@@ -122,6 +131,19 @@ def _write_collectively(dataset: h5py.Dataset, slab: Slab, data: NDArray[Any]) -
     plist = h5py.h5p.create(h5py.h5p.DATASET_XFER)
     plist.set_dxpl_mpio(h5py.h5fd.MPIO_COLLECTIVE)
     dataset.id.write(memory, space, np.ascontiguousarray(data), dxpl=plist)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say in few words which file could not be written, and why. Not collective."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # HDF5 puts what the system said into the middle of a long text
+        said = re.search(r"error message = '([^']*)'", str(error))
+        free = shutil.disk_usage(path.parent).free / 2**30
+        reason = said[1] if said else f"{error}; {free:.1f} GiB are free there"
+        raise NxmpiError(f"{path}: cannot be written: {reason}") from error
 
 
 @contextmanager
@@ -152,15 +174,15 @@ def create_file(
     handle = None
     with at_abort(lambda: remove_quietly(path)):
         try:
-            with all_or_none(comm):
+            with all_or_none(comm), _named(path):
                 if everyone is not None:  # on the root
                     path.parent.mkdir(parents=True, exist_ok=True)
                     handle = h5py.File(path, "w")
                     create(handle)
                     if parallel:
                         _make_room(handle, everyone)
-                        handle.close()
-            with or_abort(comm, path):
+                        _close(handle)
+            with or_abort(comm, path), _named(path):
                 if parallel:
                     with _open_by_all(comm, path) as file:
                         yield Output(comm, file, parallel=True)
@@ -168,9 +190,9 @@ def create_file(
                 if comm.size > 1 and not root_writes:
                     log.info("h5py is without parallel HDF5: the root writes what the others send")
                 yield Output(comm, handle, parallel=False)
-                with all_or_none(comm):
+                with all_or_none(comm), _named(path):
                     if handle is not None:
-                        handle.close()
+                        _close(handle)
         except BaseException:
             if comm.rank == 0:
                 if handle is not None:
@@ -199,16 +221,26 @@ def _open_by_all(comm: MPI.Intracomm, path: Path) -> Iterator[h5py.File]:
     config = file.id.get_mdc_config()
     config.dirty_bytes_threshold = DIRTY_BYTES
     file.id.set_mdc_config(config)
+    _abandoned[id(file)] = file  # after a failure on one rank: closing waits for the others
     try:
         yield file
     except CollectiveError:  # of all ranks, which close it together
-        file.close()
+        _close(file)
         raise
-    file.close()  # after a failure on one rank it stays open: closing waits for the others
+    _close(file)
+
+
+def _close(file: h5py.File) -> None:
+    """Close a file; if it cannot be written, leave it open for good: closing would crash."""
+    _abandoned[id(file)] = file
+    file.flush()
+    file.close()
+    del _abandoned[id(file)]
 
 
 def _close_quietly(file: h5py.File) -> None:
     try:
-        file.close()
+        if file:
+            _close(file)
     except (OSError, RuntimeError):
-        log.debug("closing %s after a failure", file.filename, exc_info=True)
+        log.debug("%s stays open after a failure", file.filename, exc_info=True)

@@ -1,6 +1,8 @@
 """Run nxmpi, one rank of which kills itself at a named point of a write.
 
-mpiexec -n N python tests/system/kill_at.py POINT RANK -- <nxmpi arguments>
+mpiexec -n N python tests/system/kill_at.py POINT RANK [--stop] -- <nxmpi arguments>
+
+With ``--stop`` it only stops, until somebody sends it SIGCONT.
 
 A point is ``before-fsync:NAME``, ``before-replace:NAME`` or ``after-replace:NAME``: the file with
 the final name NAME is written but perhaps not on disk, is complete under its temporary name, has
@@ -17,8 +19,8 @@ import sys
 from pathlib import Path
 
 
-def point_reached(point):
-    """Return a function that is told of every point, and kills the process at the given one."""
+def point_reached(point, number):
+    """Return a function that is told of every point, and signals the process at the given one."""
     wanted, _, occurrence = point.partition("#")
     left = int(occurrence or 1)
 
@@ -30,7 +32,7 @@ def point_reached(point):
         if fnmatch.fnmatch(f"{kind}:{name}", wanted):
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     return reached
 
@@ -59,15 +61,17 @@ def patch(reached):
 
 
 def main():
-    point, rank, separator, *arguments = sys.argv[1:]
-    if separator != "--" or ":" not in point:
+    if "--" not in sys.argv[3:5] or ":" not in sys.argv[1]:
         sys.exit(__doc__)
+    point, rank = sys.argv[1:3]
+    options, arguments = sys.argv[3 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+    number = signal.SIGSTOP if options == ["--stop"] else signal.SIGKILL
     from nxmpi.cli.main import main as nxmpi_main
 
     from mpi4py import MPI  # isort: skip - after nxmpi: see nxmpi/__init__.py
 
     if MPI.COMM_WORLD.rank == int(rank):
-        patch(point_reached(point))
+        patch(point_reached(point, number))
     sys.argv = ["nxmpi", *arguments]
     nxmpi_main()
 
