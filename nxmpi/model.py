@@ -118,7 +118,8 @@ class Detector:
         _require_finite(
             self, beam_center_x=x, beam_center_y=y, yaw=self.yaw, pitch=self.pitch, roll=self.roll
         )
-        if abs(np.linalg.det(np.array(self.orientation))) < 1e-6:
+        axes = np.array(self.orientation)
+        if not np.isfinite(axes).all() or abs(np.linalg.det(axes)) < 1e-6:
             raise InputError(
                 f"detector orientation: expected three independent axes, found {self.orientation}"
             )

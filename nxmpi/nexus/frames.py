@@ -12,7 +12,7 @@ import numpy as np
 
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, location, require
+from nxmpi.nexus.values import find, location, open_file, require
 
 if TYPE_CHECKING:
     from nxmpi._typing import I8, Frames, Mask
@@ -82,13 +82,22 @@ def _require_filters(dataset: h5py.Dataset) -> None:
 
 
 def _require_sources(dataset: h5py.Dataset) -> None:
+    """Look into the sources of a virtual dataset: one that is missing would be read as zeros."""
     folder = Path(dataset.file.filename).parent
-    for source in dataset.virtual_sources():
-        if source.file_name not in {".", ""} and not (folder / source.file_name).exists():
-            raise SchemaError(
-                dataset.file.filename, dataset.name,
-                f"the virtual dataset's source {source.file_name}", "no such file",
-            )  # fmt: skip
+    expected = f"a source of {dataset.file.filename}:{dataset.name}"
+    for file_name, path in {(s.file_name, s.dset_name) for s in dataset.virtual_sources()}:
+        if file_name in {".", ""}:
+            _require_source(dataset.file, path, expected)
+        elif "%b" not in file_name:  # which stands for as many numbered files as there are
+            with open_file(folder / file_name) as file:
+                _require_source(file, path, expected)
+
+
+def _require_source(file: h5py.File, path: str, expected: str) -> None:
+    source = require(file, path, expected)
+    _require_filters(source)
+    if source.is_virtual:
+        _require_sources(source)
 
 
 def read_pixel_mask(entry: h5py.Group, shape: tuple[int, int]) -> Mask:

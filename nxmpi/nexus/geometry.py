@@ -16,6 +16,7 @@ from nxmpi.nexus.values import (
     find,
     location,
     read_array,
+    read_attribute,
     read_number,
     read_text,
     require_number,
@@ -32,9 +33,10 @@ def read_sample(entry: h5py.Group) -> Sample:
     SchemaError
         If there is no unit cell.
     """
-    here = entry if find(entry, schema.SAMPLE) is not None else entry.file[schema.SHARED]
-    group = find(here, schema.SAMPLE)
-    where = f"{location(here, schema.SAMPLE)}"
+    group, where = find(entry, schema.SAMPLE), location(entry, schema.SAMPLE)
+    if group is None:
+        where = f"/{schema.SHARED}/{schema.SAMPLE}"
+        group = find(entry.file, where)
     if not isinstance(group, h5py.Group):
         raise SchemaError(entry.file.filename, where, "a sample with its unit cell", "nothing")
     cell = _read_cell(group)
@@ -45,18 +47,26 @@ def read_sample(entry: h5py.Group) -> Sample:
         lattice = Lattice(**dict(zip(Lattice.__slots__, cell, strict=True)))
     except InputError as error:
         raise SchemaError(entry.file.filename, where, "a unit cell", str(error)) from error
-    temperature = find(group, schema.TEMPERATURE)
-    unit = temperature.attrs.get("units", "K") if temperature is not None else ""
-    unit = unit.decode() if isinstance(unit, bytes) else unit
-    degrees = read_number(group, schema.TEMPERATURE)
     return Sample(
         lattice=lattice,
         space_group=read_text(group, schema.SPACE_GROUP),
         laue_group=read_text(group, schema.LAUE_GROUP),
         name=read_text(group, schema.NAME),
         chemical_formula=read_text(group, schema.FORMULA),
-        temperature="" if degrees is None else f"{degrees:g}{unit}",
+        temperature=_read_temperature(group),
     )
+
+
+def _read_temperature(group: h5py.Group) -> str:
+    """Return the temperature as titles show it, empty where it is not one number."""
+    dataset = find(group, schema.TEMPERATURE)
+    text = read_text(group, schema.TEMPERATURE)
+    try:
+        degrees = float(text)
+    except ValueError:
+        return text
+    unit = read_attribute(dataset, "units") if dataset is not None else ""
+    return f"{degrees:g}{unit or 'K'}" if np.isfinite(degrees) else ""
 
 
 def _read_cell(group: h5py.Group) -> list[float]:
@@ -88,9 +98,10 @@ def read_detector(entry: h5py.Group, shape: tuple[int, int]) -> Detector:
     values = {
         "pixel_size": _required(entry, f"{path}/{schema.PIXEL_SIZE}", "the pixel size in mm"),
         "distance": _required(entry, f"{path}/{schema.DISTANCE}", "the distance in mm"),
-        "yaw": read_number(entry, f"{path}/{schema.YAW}") or 0.0,
-        "pitch": read_number(entry, f"{path}/{schema.PITCH}") or 0.0,
-        "roll": read_number(entry, f"{path}/{schema.ROLL}") or 0.0,
+        **{
+            tilt: _optional(entry, f"{path}/{tilt}", "an angle")
+            for tilt in (schema.YAW, schema.PITCH, schema.ROLL)
+        },
     }
     center = tuple(
         require_number(entry, f"{path}/{name}", "the beam centre in pixels")
@@ -119,14 +130,19 @@ def _required(entry: h5py.Group, path: str, expected: str) -> float:
     return value
 
 
+def _optional(entry: h5py.Group, path: str, expected: str) -> float:
+    return require_number(entry, path, expected) if find(entry, path) is not None else 0.0
+
+
 def _read_orientation(entry: h5py.Group) -> Matrix:
     path = f"{schema.DETECTOR}/{schema.ORIENTATION}"
     dataset = find(entry, path)
     if dataset is None:
         log.info("%s: no %s, taking %s", entry.name, schema.ORIENTATION, schema.DEFAULT_ORIENTATION)
         return parse_orientation(schema.DEFAULT_ORIENTATION)
-    if np.asarray(dataset[()]).size == 9:
-        return as_matrix(np.asarray(dataset[()], dtype=float))
+    values = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty(0)
+    if values.size == 9 and values.dtype.kind in "iuf":
+        return as_matrix(values.astype(float))
     return parse_orientation(read_text(entry, path))
 
 
@@ -161,16 +177,30 @@ def read_goniometer(entry: h5py.Group, n_frames: int) -> Goniometer:
             )  # fmt: skip
         step = float(np.asarray(attribute).ravel()[0])
         angles = phi[0] + step * np.arange(n_frames)
-    theta = next((name for name in schema.THETA if find(entry, f"{path}/{name}") is not None), "")
-    x, y, z = (read_number(entry, f"{path}/{name}") or 0.0 for name in schema.OFFSETS)
+    if not np.isfinite([step, *angles]).all():
+        raise SchemaError(
+            entry.file.filename, location(entry, phi_path),
+            "numbers for phi and its step", "NaN or infinity",
+        )  # fmt: skip
+    x, y, z = (_optional(entry, f"{path}/{name}", "a place in mm") for name in schema.OFFSETS)
     return Goniometer(
-        theta=require_number(entry, f"{path}/{theta}", "an angle") if theta else 0.0,
-        omega=read_number(entry, f"{path}/{schema.OMEGA}") or 0.0,
-        chi=read_number(entry, f"{path}/{schema.CHI}") or 0.0,
+        theta=_read_angle(entry, schema.THETA),
+        omega=_read_angle(entry, (schema.OMEGA,)),
+        chi=_read_angle(entry, (schema.CHI,)),
         phi=tuple(float(angle) for angle in angles),
         step=step,
         sample_offset=offset_from_file((x, y, z), step),
     )
+
+
+def _read_angle(entry: h5py.Group, names: tuple[str, ...]) -> float:
+    """Return an angle of the goniometer, under the first of its names that is there."""
+    paths = [f"{schema.GONIOMETER}/{name}" for name in names]
+    path = next((path for path in paths if find(entry, path) is not None), None)
+    if path is None:
+        log.info("%s: no %s, taking 0", entry.name, paths[0])
+        return 0.0
+    return require_number(entry, path, "an angle")
 
 
 def read_UB(entry: h5py.Group, step: float, lattice: Lattice) -> F8:

@@ -25,7 +25,7 @@ def read_settings_file(path: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(allow_no_value=True, interpolation=None)
     try:
         parser.read(path)
-    except configparser.Error as error:
+    except (configparser.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected settings as INI: {error}") from error
     if not parser.has_section(INI_SECTION):
         return {}

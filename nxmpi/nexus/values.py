@@ -109,8 +109,17 @@ def read_text(group: h5py.Group, path: str) -> str:
     value = np.asarray(dataset[()]).ravel()
     if value.size != 1:
         return ""
-    text = value[0]
-    return text.decode() if isinstance(text, bytes) else str(text)
+    return _as_text(value[0])
+
+
+def read_attribute(thing: h5py.Dataset | h5py.Group, name: str) -> str:
+    """Return an attribute that is a string or an array of one, empty where there is none."""
+    value = np.asarray(thing.attrs.get(name, "")).ravel()
+    return _as_text(value[0]) if value.size == 1 else ""
+
+
+def _as_text(value: object) -> str:
+    return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
 
 
 def read_array(group: h5py.Group, path: str) -> F8 | None:
@@ -131,8 +140,7 @@ def read_array(group: h5py.Group, path: str) -> F8 | None:
 def signal_name(group: h5py.Group) -> str:
     """Return the name of a group's signal: by attribute, else old style, else the only one."""
     if "signal" in group.attrs:
-        name = group.attrs["signal"]
-        return name.decode() if isinstance(name, bytes) else str(name)
+        return read_attribute(group, "signal")
     names = [name for name in group if isinstance(find(group, name), h5py.Dataset)]
     marked = [name for name in names if "signal" in group[name].attrs]
     return str((marked or names or ["data"])[0])

@@ -7,7 +7,7 @@ from nxmpi._typing import F8
 from nxmpi.crystal.monitor import mend_ends, smooth_monitor
 from nxmpi.errors import SchemaError
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, location, read_array
+from nxmpi.nexus.values import find, location, read_array, read_attribute
 
 
 def read_monitor(
@@ -67,8 +67,7 @@ def read_monitor(
 
 
 def _is_monitor(found: h5py.Group | h5py.Dataset | None) -> bool:
-    kind = found.attrs.get("NX_class", "") if isinstance(found, h5py.Group) else ""
-    return (kind.decode() if isinstance(kind, bytes) else kind) == "NXmonitor"
+    return isinstance(found, h5py.Group) and read_attribute(found, "NX_class") == "NXmonitor"
 
 
 def read_transmission(entry: h5py.Group, path: str, used: slice, n_frames: int) -> F8 | None:

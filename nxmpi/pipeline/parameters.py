@@ -27,7 +27,8 @@ class Layers(NamedTuple):
     """Parameters in files, the most binding first, and the grid of the parent."""
 
     sources: list[tuple[Path | str, dict[str, str]]]
-    parent: Path | None
+    parent: Path
+    """The scan itself, if it has no other."""
     parent_grid: HKLGrid | None
 
 
@@ -42,15 +43,16 @@ def read_layers(wrapper: h5py.File, files: schema.ScanFiles) -> Layers:
     parent = parent_file(wrapper, files.default_parent)
     sources: list[tuple[Path | str, dict[str, str]]] = []
     grid = None
-    if parent is not None and parent != files.wrapper:
+    if parent is not None and parent.resolve() != files.wrapper.resolve():
         with open_file(parent) as file:
             sources.append((parent, read_settings_group(file, schema.SETTINGS[0])))
             grid = read_grid(find(file, schema.PARENT_GRID))
     else:
         found = [(path, read_settings_group(wrapper, path)) for path in schema.SETTINGS]
         sources.extend((f"{files.wrapper}:/{path}", values) for path, values in found)
+        grid = read_grid(find(wrapper, schema.PARENT_GRID))
     sources.append((files.settings, read_settings_file(files.settings)))
-    return Layers(sources, parent, grid)
+    return Layers(sources, parent or files.wrapper, grid)
 
 
 def resolve(

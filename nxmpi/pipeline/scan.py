@@ -157,6 +157,10 @@ def _read_position(
     if norm.polarization:
         fraction = params.polarization
         polarization = resolve("polarization", fraction, layers, POLARIZATION, float)
+        if not -1 <= polarization <= 1:
+            raise InputError(
+                f"{entry.file.filename}: polarization: expected -1 to 1, found {polarization:g}"
+            )
         factors["polarization"] = f"{polarization:g}"
     if unit is not None:
         factors["solid_angle"] = f"{unit:.9g} sr counts as 1"
