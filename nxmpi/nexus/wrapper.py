@@ -195,6 +195,7 @@ def create_raw(
     file.attrs["default"], entry.attrs["default"] = schema.SHARED, schema.DATA
     data = replace_group(file, group_path, "NXdata")
     data.attrs["signal"] = name
+    put(data, "title", "Raw frames")
     data.create_dataset(
         name, shape=shape, dtype=dtype,
         chunks=(min(chunk_frames, shape[0]), *shape[1:]), **storage,
