@@ -11,7 +11,7 @@ import h5py
 
 import nxmpi
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, put, read_text, replace_group
+from nxmpi.nexus.values import find, put, read_number, read_text, replace_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,10 +41,10 @@ def write_process(entry: h5py.Group, process: Process) -> None:
     """
     workflow = entry.require_group(schema.WORKFLOW)
     workflow.attrs["NX_class"] = "NXcollection"
-    older = [name for name in workflow if name != process.task]
+    index = _sequence_index(workflow, process.task)
     group = replace_group(workflow, process.task, "NXprocess")
     put(group, "program", process.task)
-    put(group, "sequence_index", len(older) + 1)
+    put(group, "sequence_index", index)
     put(group, "version", f"nxmpi v{nxmpi.__version__}")
     note = replace_group(group, "note", "NXnote")
     put(note, "description", process.task)
@@ -60,6 +60,12 @@ def write_process(entry: h5py.Group, process: Process) -> None:
     if entry.get(process.task, getlink=True) is not None:
         del entry[process.task]
     entry[process.task] = h5py.SoftLink(f"{entry.name}/{schema.WORKFLOW}/{process.task}")
+
+
+def _sequence_index(workflow: h5py.Group, task: str) -> int:
+    """Return the place of a task among those done: its own if it is done again, else the next."""
+    places = {name: read_number(workflow, f"{name}/sequence_index") or 0 for name in workflow}
+    return int(places.get(task) or max(places.values(), default=0) + 1)
 
 
 def read_inputs(entry: h5py.Group, task: str) -> dict[str, object] | None:
