@@ -82,14 +82,14 @@ setup: system .venv/.ready
 	touch $@
 
 # --- NXRefine, whose own classes read our files in the tests
-.venv-nxrefine/.ready: .ci/nxrefine.txt
+.venv-nxrefine/.ready: tests/system/nxrefine-requirements.txt
 	@echo "making the environment of NXRefine, .venv-nxrefine"
-	if ! ls /usr/lib/*/libGL.so.1 /usr/lib/*/libEGL.so.1 >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	if ! ldconfig -p | grep -q libglib-2.0.so.0 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	  apt-get update -qq
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libgl1 libegl1 libglib2.0-0 >/dev/null
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libglib2.0-0 >/dev/null
 	fi
 	[ -x .venv-nxrefine/bin/python ] || $(PYTHON) -m venv .venv-nxrefine
-	.venv-nxrefine/bin/pip install -q -r .ci/nxrefine.txt
+	.venv-nxrefine/bin/pip install -q --no-deps -r tests/system/nxrefine-requirements.txt
 	touch $@
 
 demo: setup
