@@ -122,7 +122,7 @@ def main():
         tables.scales[:] = scales
         before = rss()
         result, timer, cpu, wall = run(0)
-        report(comm, options, tables, result, timer, cpu, wall, before)
+        report(comm, options, tables, result, (timer, cpu, wall, before))
 
 
 def open_file(path, frames):
@@ -144,13 +144,15 @@ def rss():
     raise RuntimeError("no VmRSS")
 
 
-def report(comm, options, tables, result, timer, cpu, wall, before):
+def report(comm, options, tables, result, measured):
+    timer, cpu, wall, before = measured
     pixels = SHAPE[0] * SHAPE[1] * options.frames
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     batch = min(options.batch, options.frames) * SHAPE[0] * SHAPE[1] * 4
-    formula = memory(
-        int(result.kept.used[0]), result.kept.array_shape, tables.pixels.size, batch
-    ) - 36 * tables.pixels.size  # the tables were there before
+    formula = (
+        memory(int(result.kept.used[0]), result.kept.array_shape, tables.pixels.size, batch)
+        - 36 * tables.pixels.size
+    )  # the tables were there before
     sent = result.kept.sent
     parts = {name: seconds / wall for name, seconds in timer.parts.items()}
     rows = comm.gather(

@@ -44,9 +44,9 @@ def main():
     for repeat in range(REPEATS):
         for name, (ranks, arguments) in CASES.items():
             print(f"run {repeat + 1} of {REPEATS}: {name}", file=sys.stderr)
-            results[name].append(run(ranks, ["--frames", "64", *arguments]))
+            results[name].append(run(ranks, ["--frames", "128", *arguments]))
     table = Table(
-        title="transform, 1679 x 1475 pixels, 64 frames a rank, 1001³ voxels (medians of "
+        title="transform, 1679 x 1475 pixels, 128 frames a rank, 1001³ voxels (medians of "
         f"{REPEATS} interleaved runs)"
     )
     for column in ("", "Mpixel per CPU s", "Mpixel/s a core", "reading", "binning", "exchange",

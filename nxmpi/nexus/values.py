@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nxmpi._typing import F8
 from nxmpi.errors import InputError, SchemaError
+from nxmpi.nexus import schema
 
 
 def open_file(path: Path) -> h5py.File:
@@ -26,6 +27,21 @@ def open_file(path: Path) -> h5py.File:
     except OSError as error:
         reason = "nothing that HDF5 can open" if not h5py.is_hdf5(path) else f"{error}"
         raise InputError(f"{path}: expected an HDF5 file, found {reason}") from error
+
+
+def entry_names(wrapper: h5py.File) -> list[str]:
+    """Return the detector positions of a scan, in the order of the file. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If there are none.
+    """
+    names = [name for name in wrapper if name[-1].isdigit() and name != schema.SHARED]
+    if not names:
+        expected = "entries of detector positions, such as f1"
+        raise SchemaError(wrapper.filename, "/", expected, f"{', '.join(wrapper) or 'nothing'}")
+    return names
 
 
 def location(group: h5py.Group, path: str) -> str:

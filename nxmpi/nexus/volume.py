@@ -145,11 +145,11 @@ def write_volume_group(
     entry.file.attrs["default"] = entry.name.strip("/")
 
 
-def title_of(sample: Sample | None, name: str, group: str) -> str:
-    """Return a title such as ``C3 H7 N O2 S 100K Masked Transform``."""
-    words = [group.replace("_", " ").title()]
+def title_of(sample: Sample | None, scan: str, group: str, position: str = "") -> str:
+    """Return a title such as ``C3 H7 N O2 S 100K f1 Masked Transform``."""
+    words = [scan, position, group.replace("_", " ").title()]
     if sample is not None:
-        words = [sample.chemical_formula or sample.name or name, sample.temperature, *words]
+        words[:1] = [sample.chemical_formula or sample.name or scan, sample.temperature]
     return " ".join(word for word in words if word)
 
 

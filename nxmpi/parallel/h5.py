@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,11 @@ def _named(path: Path) -> Iterator[None]:
         raise NxmpiError(f"{path}: cannot be written: {reason}") from error
 
 
+@cache
+def _say_that_the_root_writes() -> None:
+    log.info("h5py is without parallel HDF5: the root writes what the others send")
+
+
 @contextmanager
 def create_file(
     comm: MPI.Intracomm, path: Path, create: Callable[[h5py.File], None], chunks: Chunks,
@@ -188,7 +194,7 @@ def create_file(
                         yield Output(comm, file, parallel=True)
                     return
                 if comm.size > 1 and not root_writes:
-                    log.info("h5py is without parallel HDF5: the root writes what the others send")
+                    _say_that_the_root_writes()
                 yield Output(comm, handle, parallel=False)
                 with all_or_none(comm), _named(path):
                     if handle is not None:

@@ -14,7 +14,7 @@ from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, read_inputs, write_process
-from nxmpi.nexus.values import find, open_file
+from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import (
     VolumeFile,
     has_chunk,
@@ -31,7 +31,6 @@ from nxmpi.parallel.progress import progress
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
-from nxmpi.pipeline.scan import entry_names
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import WIDTH, Pillar

@@ -15,7 +15,7 @@ from nxmpi.model import Position
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, find_stack, read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
-from nxmpi.nexus.values import find, location, open_file, read_array
+from nxmpi.nexus.values import entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
 from nxmpi.nexus.weights import read_monitor, read_transmission, read_weight
 from nxmpi.pipeline.parameters import Layers, read_layers, resolve
@@ -57,21 +57,6 @@ class Scan:
     measured: list[Measured]
     grid: HKLGrid
     sample: Sample | None
-
-
-def entry_names(wrapper: h5py.File) -> list[str]:
-    """Return the detector positions of a scan, in the order of the file. Not collective.
-
-    Raises
-    ------
-    SchemaError
-        If there are none.
-    """
-    names = [name for name in wrapper if name[-1].isdigit() and name != schema.SHARED]
-    if not names:
-        expected = "entries of detector positions, such as f1"
-        raise SchemaError(wrapper.filename, "/", expected, f"{', '.join(wrapper) or 'nothing'}")
-    return names
 
 
 def read_scan(path: Path, params: ScanParams, norm: NormParams) -> Scan:

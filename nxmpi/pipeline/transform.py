@@ -237,7 +237,7 @@ def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
         path=path,
         grid=plan.grid,
         lattice=plan.sample.lattice if plan.sample else None,
-        title=title_of(plan.sample, plan.name, twin.group),
+        title=title_of(plan.sample, plan.files.scan, twin.group, plan.name),
         fills={schema.COUNTS: 0.0, schema.NORM: 0.0},
         dtype="f8",
         attributes={

@@ -9,8 +9,7 @@ from nxmpi.errors import InputError
 from nxmpi.model import Sample
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
-from nxmpi.nexus.values import find, open_file
-from nxmpi.pipeline.scan import entry_names
+from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.plot.figure import Contents, draw
 from nxmpi.plot.frames import middle_frame, raw_frames, summed_frame
 from nxmpi.plot.slices import (
