@@ -1,0 +1,152 @@
+"""Combined volumes and files of volumes, on any number of ranks and by both ways of writing."""
+
+import shutil
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings the filters
+import numpy as np
+import pytest
+from mpi4py import MPI
+from pytest_mpi import parallel_assert
+
+from nxmpi.errors import CollectiveError
+from nxmpi.nexus import schema
+from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.pipeline.combine import run_combine
+from nxmpi.pipeline.transform import run_transform
+from nxmpi.simulate.presets import preset
+from nxmpi.simulate.write import simulate
+from nxmpi.stages.combine import combine
+
+RANKS = [1, 2, 3, 4, 7]
+GRIDS = {
+    "small": ((-3.0, 0.1, 3.0), (-4.0, 0.1, 4.0), (-4.0, 0.13, 4.0)),
+    "of one chunk": ((-1.0, 0.5, 1.0), (-1.0, 0.5, 1.0), (-1.0, 0.5, 1.0)),
+    "not reached": ((50.0, 0.1, 55.0), (50.0, 0.1, 55.0), (50.0, 0.1, 55.0)),
+}
+
+
+@pytest.fixture
+def scan(comm, shared_tmp_path):
+    """Return a scan with a 3-D mask for each position."""
+    wrapper = simulate(comm, shared_tmp_path / "e", preset("tiny"))
+    if comm.rank == 0:
+        files = schema.ScanFiles(wrapper)
+        with h5py.File(wrapper, "r+") as file:
+            for name in ("f1", "f2"):
+                shape = file[name][schema.RAW].shape
+                with h5py.File(files.mask(name), "w") as mask:
+                    mask[schema.MASK] = (np.random.default_rng(3).random(shape) < 0.3).astype("i1")
+                target = h5py.ExternalLink(str(files.mask(name)), schema.MASK)
+                file[name][schema.DATA_MASK] = target
+    comm.barrier()  # the others are to see the masks
+    return wrapper
+
+
+def transform(comm, wrapper, grid="small", **output):
+    scan_params = ScanParams(grid=GRIDS[grid])
+    run_transform(
+        comm, wrapper, scan_params, NormParams(), TransformParams(), OutputParams(**output)
+    )
+
+
+def datasets(path):
+    with h5py.File(path, "r") as file:
+        group = file[schema.VOLUME]
+        return {name: (group[name].dtype, group[name][()].tobytes()) for name in group}
+
+
+def copy_on_root(comm, wrapper, name):
+    """Return the wrapper of a copy of the whole experiment."""
+    root, part = wrapper.parents[2], wrapper.relative_to(wrapper.parents[2])
+    if comm.rank == 0:
+        shutil.copytree(root, root.with_name(name))
+    comm.barrier()  # the others are to see the copy
+    return root.with_name(name) / part
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("grid", list(GRIDS))
+@pytest.mark.parametrize("root_writes", [False, True])
+def test_files_hold_what_one_rank_writes(comm, scan, grid, root_writes):
+    other = copy_on_root(comm, scan, "alone")
+    transform(comm, scan, grid, root_writes=root_writes)
+    run_combine(comm, scan, OutputParams(root_writes=root_writes))
+    if comm.rank == 0:
+        transform(MPI.COMM_SELF, other, grid, root_writes=True, compression="gzip")
+        run_combine(MPI.COMM_SELF, other, OutputParams(root_writes=True, compression="none"))
+        files, wanted = schema.ScanFiles(scan), schema.ScanFiles(other)
+        pairs = [
+            pair
+            for twin in (schema.REGULAR, schema.MASKED)
+            for pair in (
+                (files.transform("f1", twin), wanted.transform("f1", twin)),
+                (files.transform("f2", twin), wanted.transform("f2", twin)),
+                (files.combined(twin), wanted.combined(twin)),
+            )
+        ]
+        differing = [one.name for one, two in pairs if datasets(one) != datasets(two)]
+        with h5py.File(files.combined(schema.REGULAR), "r") as file:
+            measured = (file[schema.VOLUME][schema.NORM][()] > 0).sum()
+    parallel_assert(comm.rank > 0 or not differing, participating=True)
+    parallel_assert(comm.rank > 0 or (measured > 0) == (grid != "not reached"))
+    parallel_assert(not list(scan.parent.rglob(".*")))
+
+
+@pytest.mark.parallel([1, 3])
+def test_combined_volume_is_the_ratio_of_sums_in_plain_numpy(comm, scan):
+    transform(comm, scan)
+    run_combine(comm, scan, OutputParams())
+    files = schema.ScanFiles(scan)
+    for twin in (schema.REGULAR, schema.MASKED):
+        counts, norm = 0.0, 0.0
+        for name in ("f1", "f2"):
+            with h5py.File(files.transform(name, twin), "r") as file:
+                counts = counts + file[schema.VOLUME][schema.COUNTS][()]
+                norm = norm + file[schema.VOLUME][schema.NORM][()]
+        with h5py.File(files.combined(twin), "r") as file:
+            found = {name: part[()] for name, part in file[schema.VOLUME].items()}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            intensity = (counts / norm).astype("f4")
+            errors = (np.sqrt(np.maximum(counts, 1)) / norm).astype("f4")
+        errors[norm == 0] = np.nan
+        parallel_assert(np.array_equal(found[schema.COUNTS], intensity, equal_nan=True))
+        parallel_assert(np.array_equal(found[schema.ERRORS], errors, equal_nan=True))
+        parallel_assert(np.array_equal(found[schema.NORM], norm.astype("f4")))
+
+
+@pytest.mark.parallel(RANKS)
+def test_volume_that_one_rank_cannot_open_is_a_failure_on_all(comm, scan, monkeypatch):
+    transform(comm, scan)
+    before = sorted(scan.parent.rglob("*")) if comm.rank == 0 else []
+    if comm.rank == comm.size - 1:
+        monkeypatch.setattr("nxmpi.pipeline.combine.open_volume", lambda path: 1 / 0)
+    with pytest.raises(CollectiveError, match="ZeroDivisionError"):
+        run_combine(comm, scan, OutputParams())
+    parallel_assert(comm.rank > 0 or sorted(scan.parent.rglob("*")) == before)
+
+
+@pytest.mark.parallel([1, 3])
+def test_position_that_was_not_transformed_is_named(comm, scan):
+    with pytest.raises(CollectiveError, match=r"expected nxtransform of all .* none of f1, f2"):
+        run_combine(comm, scan, OutputParams())
+
+
+@pytest.mark.parallel([1, 3])
+def test_positions_on_other_grids_are_not_combined(comm, scan):
+    transform(comm, scan)
+    params = ScanParams(entries=("f2",), grid=GRIDS["of one chunk"])
+    run_transform(comm, scan, params, NormParams(), TransformParams(), OutputParams())
+    with pytest.raises(CollectiveError, match=r"/f2/transform: expected the grid of f1, "):
+        run_combine(comm, scan, OutputParams())
+
+
+@pytest.mark.parallel(1)
+def test_voxel_without_counts_has_the_error_of_one_and_one_never_measured_none(comm):
+    intensity, norm, errors = combine(
+        [np.array([0.0, 0.0, 3.0]), np.array([0.0, 0.0, 1.0])],
+        [np.array([0.0, 2.0, 1.0]), np.array([0.0, 2.0, 3.0])],
+    )
+    assert np.array_equal(intensity, [np.nan, 0.0, 1.0], equal_nan=True)
+    assert np.array_equal(norm, [0.0, 4.0, 4.0])
+    assert np.array_equal(errors, [np.nan, 0.25, 0.5], equal_nan=True)
