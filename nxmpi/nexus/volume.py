@@ -65,6 +65,8 @@ def _put_axes(data: h5py.Group, grid: HKLGrid, lattice: Lattice | None) -> None:
     for axis, (name, index) in enumerate(zip(reversed(schema.AXES), "HKL", strict=True)):
         values = axis_values(grid, axis)
         dataset = put(data, name, values, long_name=f"{index} (r.l.u.)")
+        if values.size == 1:
+            dataset.attrs["step"] = grid.step[axis]  # a plane's thickness, which no values tell
         if lattice is not None:
             dataset.attrs["scaling_factor"] = 2 * np.pi * reciprocal_parameters(lattice)[axis]
 
@@ -121,10 +123,16 @@ def read_grid(group: h5py.Group | None) -> HKLGrid | None:
     axes = []
     for name in reversed(schema.AXES):
         values = read_array(group, name)
-        if values is None or values.size < 2:
+        if values is None or not values.size:
             return None
+        if values.size == 1 and "step" not in group[name].attrs:
+            return None
+        if values.size > 1:
+            width = float(values[-1] - values[0]) / (values.size - 1)
+        else:
+            width = float(group[name].attrs["step"])
         digits = 6 if group[name].dtype.itemsize < 8 else 10
-        step = float(f"{(values[-1] - values[0]) / (values.size - 1):.{digits}g}")
+        step = float(f"{width:.{digits}g}")
         axes.append((float(f"{values[0]:.{digits}g}"), step, values[0] + step * (values.size - 1)))
     return grid_from_axes(tuple(axes))
 
