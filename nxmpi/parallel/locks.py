@@ -174,6 +174,8 @@ def _take_step(wrapper: Path, path: Path) -> bytes:
     holder = _take(path, content)
     if holder is not None:
         raise LockedError(_refusal(wrapper, holder))
+    for lock in remove_locks(wrapper)[0]:  # NXRefine would wait for one
+        log.info("%s: left behind by %s; removed", lock.path.name, lock.owner)
     return content
 
 

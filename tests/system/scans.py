@@ -63,8 +63,8 @@ class Scan(NamedTuple):
         }
 
     def hidden(self):
-        """Return the names of hidden files and folders."""
-        return sorted(path.name for path in self.root.rglob(".*"))
+        """Return the names of hidden files and folders, and of locks."""
+        return sorted({path.name for kind in (".*", "*.lock") for path in self.root.rglob(kind)})
 
 
 def simulated(root, *options):

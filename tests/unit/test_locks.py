@@ -326,9 +326,18 @@ def test_lock_of_nexusformat_expires_as_it_does_there(wrapper):
         assert path.read_text() == f"{os.getpid()}@{HOST}"
 
 
-def test_unlocking_removes_what_has_ended_and_the_rest_only_by_force(wrapper, hold):
-    kill(hold("f1", "transform"))
+def test_a_step_removes_what_ended_runs_left_and_nothing_else(wrapper, hold):
     running = hold("f2", "transform")
+    kill(hold())
+    kill(hold("f1", "transform"))
+    with step_lock(ALONE, wrapper, "f3", "transform"):
+        assert [lock.subject for lock in list_locks(wrapper)] == ["f2 transform", "f3 transform"]
+    assert running.poll() is None
+
+
+def test_unlocking_removes_what_has_ended_and_the_rest_only_by_force(wrapper, hold):
+    running = hold("f2", "transform")
+    kill(hold("f1", "transform"))
     elsewhere = lock_file(wrapper).with_name(".scan.nxs.f3.transform.lock")
     owner = dataclasses.replace(Owner.here(), host="node7")
     elsewhere.write_bytes(owner.content())
