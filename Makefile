@@ -119,6 +119,7 @@ types: setup
 
 SUITE := not full
 TIMEOUT := 2400
+HANG := 120
 SERIAL := tests/unit tests/property tests/regression tests/mpi
 
 serial: setup
@@ -132,10 +133,11 @@ mpi: setup
 	done
 
 system-tests: setup .venv-nxrefine/.ready
-	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -m "$(SUITE)" tests/system
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -o faulthandler_timeout=$(HANG) -m "$(SUITE)" tests/system
 
 check-full: SUITE := full or not full
 check-full: TIMEOUT := 7200
+check-full: HANG := 1800
 check-full: test
 
 benchmark: setup
