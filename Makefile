@@ -45,6 +45,7 @@ system:
 	command -v $(MPICC) >/dev/null || missing="$$missing openmpi-bin libopenmpi-dev"
 	[ -n "$${HDF5_DIR:-}" ] || ls /usr/lib/*/libhdf5_openmpi.so >/dev/null 2>&1 || missing="$$missing libhdf5-openmpi-dev"
 	$(PYTHON) -c 'import ensurepip, sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null || missing="$$missing python3-venv python3-dev"
+	[ -n "$${HDF5_DIR:-}" ] || command -v pkg-config >/dev/null || missing="$$missing pkg-config"
 	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"
 	if [ -z "$$missing" ]; then exit 0; fi
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
