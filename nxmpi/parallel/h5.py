@@ -60,7 +60,7 @@ def filters(compression: Compression) -> dict[str, Any]:
 
 
 class Output:
-    """A file being written. Metadata is written by `holders`, slabs by all together."""
+    """A file that all ranks write, slab by slab; see `create_file`."""
 
     def __init__(self, comm: MPI.Intracomm, file: h5py.File | None, *, parallel: bool) -> None:
         self.comm = comm
