@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,6 @@ def lazy_zeros(shape: tuple[int, ...], scratch: Path | None = None) -> I8:
     if scratch is None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
         room = mmap.mmap(-1, n_bytes, flags=flags)
-        with suppress(OSError):  # a kernel without large pages
-            room.madvise(mmap.MADV_HUGEPAGE)  # bricks lie scattered: fewer pages to look up
     else:
         with tempfile.TemporaryFile(dir=scratch) as file:
             file.truncate(n_bytes)
