@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import resource
 import shutil
 from contextlib import contextmanager
 from functools import cache
@@ -188,6 +189,8 @@ def create_file(
                     if parallel:
                         _make_room(handle, everyone)
                         _close(handle)
+            if parallel:
+                _check_file_size_limits(comm, path)
             with or_abort(comm, path), _named(path):
                 if parallel:
                     with _open_by_all(comm, path) as file:
@@ -219,6 +222,23 @@ def _make_room(file: h5py.File, everyone: list[Chunks]) -> None:
                     file.flush()
                     empty = dataset.id.read_direct_chunk(offset)
                 dataset.id.write_direct_chunk(offset, empty[1], empty[0])
+
+
+def _check_file_size_limits(comm: MPI.Intracomm, path: Path) -> None:
+    """Refuse a file that some rank may not write in full as it is now. Collective on ``comm``.
+
+    All metadata lies there, since room was made for every chunk; each rank writes some of it.
+    Where that fails on one rank, HDF5 1.10 goes on to another collective on it than on the
+    others, and hangs. The data comes behind it, and failures of that are heard of.
+    """
+    size = comm.bcast(path.stat().st_size if comm.rank == 0 else None)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    with all_or_none(comm):
+        if limit != resource.RLIM_INFINITY and limit < size:
+            raise NxmpiError(
+                f"{path}: cannot be written: expected to be allowed {size} bytes at least, "
+                f"found a limit of {limit} (ulimit -f)"
+            )
 
 
 @contextmanager

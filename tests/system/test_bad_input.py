@@ -472,6 +472,7 @@ def test_more_ranks_than_frames_give_what_one_rank_gives(tmp_path):
         (3, 20_000, "0,1,2", [], "cannot be written: File too large"),
         (3, 100_000, "0,1,2", [], "cannot be written: "),
         (3, 100_000, "0", [], "cannot be written: "),
+        (3, 5_000, "2", [], "cannot be written: expected to be allowed"),
         (3, 100_000, "0", ["--root-writes"], "cannot be written: File too large"),
         (0, 100_000, "0", [], "cannot be written: "),
         (0, 100_000, "0", ["--root-writes"], "cannot be written: File too large"),
