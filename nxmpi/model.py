@@ -1,11 +1,12 @@
 """The nouns: what was measured, and the grid it is brought to. Frozen; no files, no processes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import IntFlag
 
 import numpy as np
 
-from nxmpi._typing import F8, Mask
+from nxmpi._typing import F8, I8, Mask
 from nxmpi.errors import InputError
 
 Vector = tuple[float, float, float]
@@ -187,3 +188,68 @@ class Position:
     """(n_frames,) float64, product of the factors of each frame; 0 = leave out [1]."""
     factors: dict[str, str]
     """The factors of the norm in use, and where each came from."""
+
+
+class PeakFlag(IntFlag):
+    """What may make a peak's position or intensity wrong."""
+
+    GAP = 1
+    """Touches a gap or masked pixels."""
+    EDGE = 2
+    """Touches the detector's edge."""
+    ENDS = 4
+    """Reaches the first or the last frame."""
+    SATURATED = 8
+    OVERLAP = 16
+    """Another peak reaches into it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Peaks:
+    """Bragg peaks of one rotation, each array (n,) and float64 unless said; NaN where unknown.
+
+    Places are indices: the centre of pixel 0 is 0, the middle of frame 0 is 0.
+    """
+
+    x: F8
+    """[pixels]"""
+    y: F8
+    """[pixels]"""
+    z: F8
+    """[frames]"""
+    intensity: F8
+    """Above the background [counts]."""
+    intensity_error: F8
+    """[counts]"""
+    x_error: F8
+    """[pixels]"""
+    y_error: F8
+    """[pixels]"""
+    z_error: F8
+    """[frames]"""
+    sigx: F8
+    """Width, not an error [pixels]."""
+    sigy: F8
+    """[pixels]"""
+    sigz: F8
+    """[frames]"""
+    background: F8
+    """[counts per pixel and frame]"""
+    n_pixels: I8
+    """int64, pixels of all frames."""
+    maximum: I8
+    """int64 [counts]."""
+    flags: I8
+    """int64, sums of `PeakFlag`."""
+
+    def __post_init__(self) -> None:
+        shapes = {field.name: getattr(self, field.name).shape for field in fields(self)}
+        if len(set(shapes.values())) > 1 or self.x.ndim != 1:
+            raise InputError(f"peaks: expected one value a peak in every column, found {shapes}")
+
+    def __len__(self) -> int:
+        return self.x.size
+
+    def chosen(self, which: Mask) -> "Peaks":
+        """Return some of the peaks; ``which`` is (n,) bool."""
+        return Peaks(**{field.name: getattr(self, field.name)[which] for field in fields(self)})

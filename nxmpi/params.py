@@ -49,6 +49,48 @@ class TransformParams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FramesParams:
+    """What is found in the frames, and how; ``batch_frames`` alone does not change it."""
+
+    sums: bool = True
+    """Sums, largest counts and transmission."""
+    peaks: bool = True
+    mask: bool = True
+    """The 3-D mask."""
+    sigma_background: float = 4.5
+    """How much a pixel stands out of its surroundings to be looked at [standard deviations]."""
+    sigma_strong: float = 6.0
+    """Least intensity of a peak [standard deviations]."""
+    threshold: float | None = None
+    """Least largest count of a peak [counts]; None for any."""
+    gain: float = 1.0
+    """Counts of one photon."""
+    mask_t1: float = 2.0
+    """Change between frames that counts, as a mean over a box [counts per pixel], or of its sum
+    [standard deviations] with ``mask_in_sigmas``."""
+    mask_in_sigmas: bool = False
+    mask_h1: int = 11
+    """Edge of that box [pixels]."""
+    mask_t2: float = 0.8
+    """Part of the pixels of a larger box that must have changed [1]."""
+    mask_h2: int = 51
+    """Edge of that box [pixels]."""
+    q_min: float | None = None
+    q_max: float | None = None
+    """Of the annulus that the transmission comes from [1/Å]; None for a part of the detector."""
+    skip_bad_frames: bool = False
+    batch_frames: int = 18
+    """Frames a rank reads at once."""
+
+    def __post_init__(self) -> None:
+        if self.batch_frames < 1:
+            raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
+        for name in ("sigma_background", "sigma_strong", "gain"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}: expected a number above 0, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScanParams:
     """What is taken of a scan; None leaves it to the files."""
 

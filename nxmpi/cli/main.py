@@ -14,6 +14,7 @@ import nxmpi
 from nxmpi import log
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
+from nxmpi.cli.frames import frames
 from nxmpi.cli.plot import plot
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
@@ -37,7 +38,7 @@ def cli(context: click.Context, *, verbose: bool) -> None:
     log.configure(context.obj.rank, context.obj.size, verbose=verbose)
 
 
-for command in (reduce, transform, combine, plot, simulate, check, unlock):
+for command in (reduce, frames, transform, combine, plot, simulate, check, unlock):
     cli.add_command(command)
 
 

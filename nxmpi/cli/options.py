@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from nxmpi.errors import InputError
 from nxmpi.parallel.memory import ranks_of_node
-from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams, TransformParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,33 +49,69 @@ OUTPUT = (
     ),
     click.option("--scratch", type=FILE, help="Folder for volumes larger than the memory."),
 )  # fmt: skip
-SCAN = (
+USED = (
     click.option("--entry", "entries", multiple=True, help="A detector position; all by default."),
     click.option("--first", "first_frame", type=int, help="First frame used."),
     click.option("--last", "last_frame", type=int, help="Last frame used."),
     click.option("--monitor", "monitor_name", help="Name of the monitor."),
     click.option("--norm", "norm_counts", type=float, help="Monitor counts that count as 1."),
     click.option("--polarization", "fraction", type=float, help="Of the beam; 0.99 by default."),
+)
+SCAN = (
+    *USED,
     click.option("--qh", type=(float, float, float), help="Start, step, stop along h [r.l.u.]."),
     click.option("--qk", type=(float, float, float), help="Start, step, stop along k [r.l.u.]."),
     click.option("--ql", type=(float, float, float), help="Start, step, stop along l [r.l.u.]."),
     click.option("--settings", type=FILE, help="A settings file of CCTW, for one --entry."),
     click.option("--mask/--no-mask", default=True, help="Make the masked twin where there is one."),
 )
-NORM = (
+FLUX = (
     click.option("--no-monitor", is_flag=True, help="Do not divide by the monitor."),
     click.option("--raw-monitor", is_flag=True, help="Do not smooth the monitor."),
     click.option("--no-attenuator", is_flag=True, help="Ignore the attenuator's transmission."),
     click.option("--no-filter", is_flag=True, help="Ignore the filter's transmission."),
+)
+NORM = (
+    *FLUX,
     click.option("--no-polarization", is_flag=True, help="Do not correct for polarization."),
     click.option("--no-solid-angle", is_flag=True, help="Do not correct for the solid angle."),
+)
+FRAMES = (
+    click.option(
+        "--sigma-background", type=float, default=4.5, show_default=True,
+        help="How far a place stands out of its surroundings to be looked at, in standard "
+        "deviations.",
+    ),
+    click.option(
+        "--sigma-strong", type=float, default=6.0, show_default=True,
+        help="Least intensity of a peak, in standard deviations.",
+    ),
+    click.option("--threshold", type=float, help="Least largest count of a peak; any by default."),
+    click.option(
+        "--gain", type=float, default=1.0, show_default=True, help="Counts of one photon."
+    ),
+    click.option(
+        "--mask-t1", default="2", show_default=True,
+        help="Change of a box between frames that is masked: counts per pixel, or 8sigma.",
+    ),
+    click.option("--mask-h1", type=int, default=11, show_default=True, help="Side of that box."),
+    click.option(
+        "--mask-t2", type=float, default=0.8, show_default=True,
+        help="Part of a larger box that must have changed.",
+    ),
+    click.option("--mask-h2", type=int, default=51, show_default=True, help="Side of that box."),
+    click.option("--qmin", "q_min", type=float, help="Of the transmission's annulus [1/Å]."),
+    click.option("--qmax", "q_max", type=float, help="Of the transmission's annulus [1/Å]."),
+)  # fmt: skip
+READING = (
+    click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
 )
 BINNING = (
     click.option(
         "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
         show_default=True, help="Where a voxel lies about its coordinate; CCTW's is lower-edge.",
     ),
-    click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
+    *READING,
     click.option(
         "--memory", type=Size(), default=0,
         help="For the volume, on each node; most of what is free by default.",
@@ -106,11 +143,8 @@ def usage_errors() -> Iterator[None]:
         raise click.UsageError(str(error)) from error
 
 
-def scan_params(options: dict[str, Any]) -> ScanParams:
-    """Return what the options of `SCAN` say."""
-    axes = tuple(options[name] for name in ("qh", "qk", "ql"))
-    if any(axes) and not all(axes):
-        raise click.UsageError("the grid needs all of --qh, --qk and --ql")
+def used_params(options: dict[str, Any]) -> ScanParams:
+    """Return what the options of `USED` say."""
     return ScanParams(
         entries=options["entries"],
         first_frame=options["first_frame"],
@@ -118,22 +152,66 @@ def scan_params(options: dict[str, Any]) -> ScanParams:
         monitor=options["monitor_name"],
         norm=options["norm_counts"],
         polarization=options["fraction"],
+    )
+
+
+def scan_params(options: dict[str, Any]) -> ScanParams:
+    """Return what the options of `SCAN` say."""
+    axes = tuple(options[name] for name in ("qh", "qk", "ql"))
+    if any(axes) and not all(axes):
+        raise click.UsageError("the grid needs all of --qh, --qk and --ql")
+    return replace(
+        used_params(options),
         grid=axes if all(axes) else None,
         settings=options["settings"],
         mask=options["mask"],
     )
 
 
-def norm_params(options: dict[str, Any]) -> NormParams:
-    """Return what the options of `NORM` say."""
+def flux_params(options: dict[str, Any]) -> NormParams:
+    """Return what the options of `FLUX` say."""
     return NormParams(
         monitor=not options["no_monitor"],
         raw_monitor=options["raw_monitor"],
         attenuator=not options["no_attenuator"],
         filter=not options["no_filter"],
+    )
+
+
+def norm_params(options: dict[str, Any]) -> NormParams:
+    """Return what the options of `NORM` say."""
+    return replace(
+        flux_params(options),
         polarization=not options["no_polarization"],
         solid_angle=not options["no_solid_angle"],
     )
+
+
+def frames_params(
+    options: dict[str, Any], *, sums: bool = True, peaks: bool = True, mask: bool = True
+) -> FramesParams:
+    """Return what the options of `FRAMES` and `READING` say."""
+    match = re.fullmatch(r"([\d.]+)\s*(s|sigmas?)?", options["mask_t1"].strip().lower())
+    if match is None:
+        raise click.UsageError(
+            f"--mask-t1: expected counts or a number of sigma such as 8sigma, found "
+            f"'{options['mask_t1']}'"
+        )
+    return FramesParams(
+        sums=sums, peaks=peaks, mask=mask,
+        sigma_background=options["sigma_background"],
+        sigma_strong=options["sigma_strong"],
+        threshold=options["threshold"],
+        gain=options["gain"],
+        mask_t1=float(match[1]),
+        mask_in_sigmas=match[2] is not None,
+        mask_h1=options["mask_h1"],
+        mask_t2=options["mask_t2"],
+        mask_h2=options["mask_h2"],
+        q_min=options["q_min"],
+        q_max=options["q_max"],
+        skip_bad_frames=options["skip_bad_frames"],
+    )  # fmt: skip
 
 
 def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformParams:

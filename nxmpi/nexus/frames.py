@@ -12,6 +12,7 @@ import numpy as np
 
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
+from nxmpi.nexus.chunks import ChunkReader, find_decoder
 from nxmpi.nexus.values import find, location, open_file, require
 
 if TYPE_CHECKING:
@@ -135,20 +136,22 @@ class StackReader:
         self.dtype = np.dtype(raw.dtype).newbyteorder("=")
         self.chunk_frames = raw.chunk_frames
         self.masked = mask is not None
-        self._raw = _open(raw)
-        self._mask = _open(mask) if mask else None
+        self._raw = _OpenStack(raw)
+        self._mask = _OpenStack(mask) if mask else None
 
-    def read(self, frames: I8) -> tuple[Frames, Frames, I8]:
+    def read(self, frames: I8, out: Frames | None = None) -> tuple[Frames, Frames, I8]:
         """Return frames of consecutive numbers. Not collective.
 
         Parameters
         ----------
         frames : (n,) int64
+        out : (n or more, n_pixels) ``dtype``, contiguous, optional
+            Room for the data.
 
         Returns
         -------
         data : (m, n_pixels) integer
-            Those that could be read, and their mask too.
+            Those that could be read, and their mask too; the first rows of ``out``.
         excluded : (m, n_pixels) int8 or (0, 0)
             Their 3-D mask.
         bad : (n - m,) int64
@@ -159,56 +162,78 @@ class StackReader:
         InputError
             If a frame cannot be read and bad frames are not to be skipped.
         """
-        where = slice(int(frames[0]), int(frames[-1]) + 1)
-        bad = np.empty(0, np.int64)
+        first, n = int(frames[0]), frames.size
+        data = np.empty((n, self._raw.n_pixels), self.dtype) if out is None else out[:n]
         excluded: Frames = np.empty((0, 0), np.int8)
-        try:
-            data = self._raw[where]
-            if self._mask is not None:
-                excluded = self._mask[where]
-        except (OSError, RuntimeError):
-            data, excluded, bad = self._read_one_by_one(frames)
-        data = data.astype(self.dtype, copy=False).reshape(data.shape[0], -1)
+        bad = self._raw.read(first, data)
+        self._require_none(self._raw, bad)
         if self._mask is not None:
-            excluded = excluded if excluded.dtype == np.int8 else excluded != 0
-            excluded = excluded.astype(np.int8, copy=False).reshape(data.shape)
-        return data, excluded, bad
+            excluded = np.empty(data.shape, np.int8)
+            bad_masks = _read_mask(self._mask, first, excluded)
+            self._require_none(self._mask, bad_masks)
+            bad |= bad_masks
+        if bad:
+            good = np.setdiff1d(np.arange(n), np.array([*bad]) - first)
+            for part in (data, excluded)[: 1 + self.masked]:
+                part[: good.size] = part[good]
+            data, excluded = data[: good.size], excluded[: good.size]
+        return data, excluded, np.array(sorted(bad), np.int64)
 
-    def _read_one_by_one(self, frames: I8) -> tuple[Frames, Frames, I8]:
-        stacks = [self._raw] if self._mask is None else [self._raw, self._mask]
-        parts: list[list[Frames]] = [[] for _ in stacks]
-        bad = []
-        for frame in frames:
-            read = [self._read_frame(stack, int(frame)) for stack in stacks]
-            readable = [part for part in read if part is not None]
-            if len(readable) < len(stacks):
-                bad.append(frame)
-                continue
-            for kept, part in zip(parts, readable, strict=True):
-                kept.append(part)
-        arrays = [
-            np.array(kept, stack.dtype).reshape(len(kept), *stack.shape[1:])
-            for kept, stack in zip(parts, stacks, strict=True)
-        ]
-        excluded = arrays[1] if self._mask is not None else np.empty((0, 0), np.int8)
-        return arrays[0], excluded, np.array(bad, np.int64)
-
-    def _read_frame(self, stack: h5py.Dataset, frame: int) -> Frames | None:
-        try:
-            return np.asarray(stack[frame])
-        except (OSError, RuntimeError) as error:
-            if self.skip_bad_frames:
-                return None
+    def _require_none(self, stack: _OpenStack, bad: dict[int, str]) -> None:
+        if bad and not self.skip_bad_frames:
+            frame = min(bad)
+            file, path = stack.dataset.file.filename, stack.dataset.name
             raise InputError(
-                f"{stack.file.filename}:{stack.name}: expected frame {frame} to be readable, "
-                f"found: {error} (--skip-bad-frames goes on without it)"
-            ) from error
+                f"{file}:{path}: expected frame {frame} to be readable, found: {bad[frame]} "
+                "(--skip-bad-frames goes on without it)"
+            )
 
     def close(self) -> None:
         """Close the files."""
-        self._raw.file.close()
+        self._raw.dataset.file.close()
         if self._mask is not None:
-            self._mask.file.close()
+            self._mask.dataset.file.close()
+
+
+class _OpenStack:
+    """A stack and the fastest way to its frames."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.dataset = _open(stack)
+        self.dtype = self.dataset.dtype.newbyteorder("=")
+        self.n_pixels = stack.shape[1] * stack.shape[2]
+        decode = find_decoder(self.dataset)
+        self._chunks = ChunkReader(self.dataset, decode) if decode else None
+
+    def read(self, first: int, out: Frames) -> dict[int, str]:
+        """Fill ``out``, (n, n_pixels) of ``dtype``; return bad frames, and why. Not collective."""
+        if self._chunks is not None:
+            return self._chunks.read(first, out)
+        images = out.reshape(-1, *self.dataset.shape[1:])
+        try:
+            self.dataset.read_direct(images, np.s_[first : first + len(out)])
+        except (OSError, RuntimeError):
+            found = (_read_frame(self.dataset, first + i, images[i]) for i in range(len(out)))
+            return {frame: error for frame, error in found if error}
+        return {}
+
+
+def _read_frame(dataset: h5py.Dataset, frame: int, out: Frames) -> tuple[int, str]:
+    try:
+        dataset.read_direct(out, np.s_[frame])
+    except (OSError, RuntimeError) as error:
+        return frame, str(error)
+    return frame, ""
+
+
+def _read_mask(stack: _OpenStack, first: int, out: Frames) -> dict[int, str]:
+    """Fill ``out``, (n, n_pixels) int8; return bad frames, and why."""
+    if stack.dtype.itemsize == 1:  # what is not 0 remains so
+        return stack.read(first, out.view(stack.dtype))
+    values = np.empty(out.shape, stack.dtype)
+    bad = stack.read(first, values)
+    np.not_equal(values, 0, out=out.view(bool))
+    return bad
 
 
 def _open(stack: Stack) -> h5py.Dataset:

@@ -50,6 +50,45 @@ PARENT = "entry/nxscans/parent"
 PARENT_GRID = "entry/nxscans/transform"
 AXES = ("Ql", "Qk", "Qh")
 
+# --- the frames step
+MAX_TASK, FIND_TASK, MASK_TASK = "nxmax", "nxfind", "nxprepare_mask"
+SUMS = "frame_sums"
+SUMMED_DATA, MAXIMUM_DATA, RADIAL_SUM = "summed_data", "maximum_data", "radial_sum"
+SUMMED_FRAMES, PARTIAL_FRAMES = "summed_frames", "partial_frames"
+TRANSMISSION, TRANSMISSION_RAW = "transmission", "transmission_raw"
+MEDIAN = "median"
+"""Attribute of the transmission: what it was divided by."""
+OLDER_SUMS = (SUMMED_DATA, SUMMED_FRAMES, RADIAL_SUM)
+"""Where NXRefine 0.1.1 has them: in the entry itself."""
+POLAR_ANGLE, AZIMUTHAL_ANGLE, Q = "polar_angle", "azimuthal_angle", "Q"
+HOT_PIXELS, DEAD_PIXELS, POLARIZATION = "hot_pixel_mask", "dead_pixel_mask", "polarization"
+"""In the detector."""
+SATURATION = "saturation_value"
+"""In the detector, NeXus's name."""
+MAXIMUM, FIRST_USED, LAST_USED, THRESHOLD = "maximum", "first", "last", "threshold"
+"""Attributes of the data, all but the first of the peaks as well, and the last of these only."""
+PEAKS = "peaks"
+PEAK_COLUMNS = {
+    "x": ("x", "pixel"),
+    "y": ("y", "pixel"),
+    "z": ("z", "frame"),
+    "intensity": ("intensity", "counts"),
+    "intensity_error": ("intensity_errors", "counts"),
+    "x_error": ("x_errors", "pixel"),
+    "y_error": ("y_errors", "pixel"),
+    "z_error": ("z_errors", "frame"),
+    "sigx": ("sigx", "pixel"),
+    "sigy": ("sigy", "pixel"),
+    "sigz": ("sigz", "frame"),
+    "background": ("background", "counts/pixel/frame"),
+    "n_pixels": ("npixels", ""),
+    "maximum": ("maximum", "counts"),
+    "flags": ("flags", ""),
+}
+"""Fields of the model's peaks: their names in files, and units."""
+FLAG_BITS = "bits"
+"""Attribute of the flags: what each bit means."""
+
 # --- data files
 VOLUME = "entry/data"
 COUNTS, NORM, ERRORS = "v", "n", "v_errors"
@@ -120,4 +159,5 @@ MONITOR_SIGNAL = "data"
 """Inside a monitor's group."""
 TRUTH_DIFFUSE, TRUTH_BRAGG, TRUTH_CRYSTAL = "diffuse", "bragg", "crystal"
 TRUTH_FACTORS, TRUTH_PEAKS = "factors", "peaks"
-"""In truth.h5, the last two below each position's entry."""
+TRUTH_HALOS, TRUTH_PIXELS = "halos", "pixels"
+"""In truth.h5, from the factors on below each position's entry."""

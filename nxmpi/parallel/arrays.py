@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from mpi4py import MPI
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
     from numpy.typing import NDArray
 
     from nxmpi._typing import I8
@@ -57,3 +57,26 @@ def exchange(comm: MPI.Intracomm, parts: list[I8]) -> I8:
 def largest(comm: MPI.Intracomm, value: int) -> int:
     """Return the largest value of all ranks. Collective on ``comm``."""
     return int(max(comm.allgather(value)))
+
+
+def sum_arrays(comm: MPI.Intracomm, array: I8) -> I8:
+    """Return the sum over ranks of arrays of one shape, on the root; elsewhere what was given.
+
+    Collective on ``comm``: reduced in pieces of 64 MiB, in place on the root.
+    """
+    return _reduce(comm, array, MPI.SUM)
+
+
+def largest_arrays(comm: MPI.Intracomm, array: I8) -> I8:
+    """Return the largest over ranks, element by element, like `sum_arrays`."""
+    return _reduce(comm, array, MPI.MAX)
+
+
+def _reduce(comm: MPI.Intracomm, array: I8, op: MPI.Op) -> I8:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    for start in range(0, flat.size, PIECE // 8):
+        piece = flat[start : start + PIECE // 8]
+        comm.Reduce(
+            MPI.IN_PLACE if comm.rank == 0 else piece, piece if comm.rank == 0 else None, op
+        )
+    return flat.reshape(array.shape)

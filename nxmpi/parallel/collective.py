@@ -115,6 +115,19 @@ def kept_on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T | None:
 
 
 @contextmanager
+def split(comm: MPI.Intracomm, color: int) -> Iterator[MPI.Intracomm]:
+    """Give the ranks of one color a communicator of their own, in their order.
+
+    Collective on ``comm``.
+    """
+    part = MPI.Intracomm(comm.Split(color, comm.rank))
+    try:
+        yield part
+    finally:
+        part.Free()
+
+
+@contextmanager
 def first_to_speak(comm: MPI.Intracomm) -> Iterator[Callable[[], bool]]:
     """Give ranks that fail a way to find the one among them that tells the user.
 

@@ -38,26 +38,27 @@ def transform_inputs(
     """
     position = measured.position
     geometry = asdict(position.geometry)
-    geometry["goniometer"]["phi"] = _hash(np.array(position.geometry.goniometer.phi))
+    geometry["goniometer"]["phi"] = hash_input(np.array(position.geometry.goniometer.phi))
     return {
         "program": f"nxmpi {nxmpi.__version__}",
-        "raw": _file(measured.raw),
-        "mask": _file(measured.mask) if measured.mask and twin is schema.MASKED else "none",
-        "pixel_mask": _hash(position.bad),
-        "weight": _hash(position.weight),
-        "geometry": _round_trip(geometry),
+        "raw": file_input(measured.raw),
+        "mask": file_input(measured.mask) if measured.mask and twin is schema.MASKED else "none",
+        "pixel_mask": hash_input(position.bad),
+        "weight": hash_input(position.weight),
+        "geometry": json_input(geometry),
         "polarization": "off" if measured.polarization is None else measured.polarization,
         "solid_angle": "off" if measured.solid_angle_unit is None else measured.solid_angle_unit,
         "first_frame": position.first_frame,
         "last_frame": position.last_frame,
-        "grid": _round_trip(asdict(grid)),
+        "grid": json_input(asdict(grid)),
         "voxels": params.voxels,
         "skip_bad_frames": int(params.skip_bad_frames),
         **{f"factor_{name}": text for name, text in position.factors.items()},
     }
 
 
-def _file(stack: Stack) -> dict[str, object]:
+def file_input(stack: Stack) -> dict[str, object]:
+    """Return what tells one stack of frames from another."""
     size, changed = stack.identity
     return {
         "file": stack.file.name, "path": stack.path, "size": size, "changed": changed,
@@ -65,11 +66,13 @@ def _file(stack: Stack) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _hash(array: NDArray[Any]) -> str:
+def hash_input(array: NDArray[Any]) -> str:
+    """Return a key of an array."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def _round_trip(value: dict[str, object]) -> dict[str, object]:
+def json_input(value: dict[str, object]) -> dict[str, object]:
+    """Return what JSON makes of a mapping, tuples to lists and so on."""
     result: dict[str, object] = json.loads(json.dumps(value))
     return result
 
@@ -80,10 +83,13 @@ def fingerprint(inputs: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def is_complete(entry: h5py.Group, task: str, file: Path, inputs: Inputs) -> tuple[bool, str]:
+def is_complete(
+    entry: h5py.Group, task: str, file: Path, inputs: Inputs, path: str = schema.VOLUME
+) -> tuple[bool, str]:
     """Return whether a result is there for these inputs; if not, why it is to be made.
 
-    Not collective. The record in the wrapper and the data file must both be of these inputs.
+    Not collective. The record in the wrapper and the data file must both be of these inputs;
+    the latter keeps them at ``path``.
 
     Raises
     ------
@@ -91,7 +97,7 @@ def is_complete(entry: h5py.Group, task: str, file: Path, inputs: Inputs) -> tup
         If another program made the result that is there: it is not replaced unasked.
     """
     recorded = read_inputs(entry, task)
-    found = read_fingerprint(file)
+    found = read_fingerprint(file, path)
     if file.exists() and (recorded == {} or not found):
         raise InputError(
             f"{entry.file.filename}:{entry.name}: {task} was done by another program, and its "
@@ -101,18 +107,24 @@ def is_complete(entry: h5py.Group, task: str, file: Path, inputs: Inputs) -> tup
         return False, "not done yet"
     if not file.exists():
         return False, f"{file.name} is gone"
-    changed = [name for name in inputs if recorded.get(name) != inputs[name]]
+    changed = what_changed(recorded, inputs)
     if changed:
-        return False, f"changed since: {', '.join(changed)}"
+        return False, changed
     if found != fingerprint(inputs):
         return False, f"{file.name} is of other inputs"
     return True, ""
 
 
-def read_fingerprint(file: Path) -> str:
-    """Return the key that a data file was written with, empty where there is none."""
+def what_changed(recorded: Mapping[str, object], inputs: Inputs) -> str:
+    """Return which inputs differ from those recorded, empty if none do."""
+    changed = [name for name in inputs if recorded.get(name) != inputs[name]]
+    return f"changed since: {', '.join(changed)}" if changed else ""
+
+
+def read_fingerprint(file: Path, path: str = schema.VOLUME) -> str:
+    """Return the key that a data file was written with at a path, empty where there is none."""
     try:
         with h5py.File(file, "r") as data:
-            return str(data[schema.VOLUME].attrs.get(schema.FINGERPRINT, ""))
+            return str(data[path].attrs.get(schema.FINGERPRINT, ""))
     except (OSError, KeyError):
         return ""

@@ -91,7 +91,8 @@ def _solid_angle_unit(entry: h5py.Group) -> float:
     return (detector.pixel_size / detector.distance) ** 2
 
 
-def _frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
+def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
+    """Return the first and the last frame that are used. Not collective."""
     first = resolve(schema.FIRST, params.first_frame, layers, 0, _whole)
     last = resolve(schema.LAST, params.last_frame, layers, n_frames - 1, _whole)
     if last > n_frames - 1:
@@ -109,7 +110,11 @@ def _whole(text: str) -> int:
     return int(float(text))
 
 
-def _read_stacks(entry: h5py.Group, params: ScanParams) -> tuple[Stack, Stack | None, int]:
+def read_stacks(entry: h5py.Group) -> tuple[Stack, int]:
+    """Return where the raw frames of a position are, and how many of them count.
+
+    Not collective.
+    """
     raw = find_stack(entry)
     n_frames = raw.shape[0]
     numbers = read_array(entry, f"{schema.DATA}/{schema.FRAME_NUMBER}")
@@ -119,25 +124,30 @@ def _read_stacks(entry: h5py.Group, params: ScanParams) -> tuple[Stack, Stack | 
             entry.name, numbers.size, n_frames, min(numbers.size, n_frames),
         )  # fmt: skip
         n_frames = min(numbers.size, n_frames)
-    mask = None
-    if params.mask and entry.get(schema.DATA_MASK, getlink=True) is not None:
-        mask = find_stack(entry, schema.DATA_MASK)
-        if mask.shape != raw.shape:
-            where = location(entry, schema.DATA_MASK)
-            expected = f"the shape of the frames, {raw.shape}"
-            raise SchemaError(entry.file.filename, where, expected, f"{mask.shape}")
-    return raw, mask, n_frames
+    return raw, n_frames
+
+
+def _read_mask(entry: h5py.Group, params: ScanParams, raw: Stack) -> Stack | None:
+    if not params.mask or entry.get(schema.DATA_MASK, getlink=True) is None:
+        return None
+    mask = find_stack(entry, schema.DATA_MASK)
+    if mask.shape != raw.shape:
+        where = location(entry, schema.DATA_MASK)
+        expected = f"the shape of the frames, {raw.shape}"
+        raise SchemaError(entry.file.filename, where, expected, f"{mask.shape}")
+    return mask
 
 
 def _read_position(
     entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers, unit: float | None
 ) -> Measured:
     name = entry.name.strip("/")
-    raw, mask, n_frames = _read_stacks(entry, params)
+    raw, n_frames = read_stacks(entry)
+    mask = _read_mask(entry, params, raw)
     shape = raw.shape[1:]
-    first, last = _frames_used(n_frames, params, layers, name)
+    first, last = frames_used(n_frames, params, layers, name)
     sample = read_sample(entry)
-    weight, factors = _frame_factors(entry, params, norm, layers, slice(first, last + 1), n_frames)
+    weight, factors = frame_factors(entry, params, norm, layers, slice(first, last + 1), n_frames)
     polarization = None
     if norm.polarization:
         fraction = params.polarization
@@ -167,9 +177,10 @@ def _read_position(
     )
 
 
-def _frame_factors(
+def frame_factors(
     entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers, used: slice, n: int
 ) -> tuple[F8, dict[str, str]]:
+    """Return the factors of each frame, (n_frames,) float64, and what they are. Not collective."""
     weight, factors = np.ones(n), {}
     if norm.monitor:
         name = resolve("monitor", params.monitor, layers, None, str)
@@ -202,9 +213,10 @@ def _read_with_settings(
     if len(entries) != 1 or params.settings is None:
         raise InputError("a settings file holds for one position: name it with --entry")
     (entry,) = entries
-    raw, mask, n_frames = _read_stacks(entry, params)
+    raw, n_frames = read_stacks(entry)
+    mask = _read_mask(entry, params, raw)
     shape = raw.shape[1:]
-    first, last = _frames_used(n_frames, params, layers, entry.name)
+    first, last = frames_used(n_frames, params, layers, entry.name)
     geometry, grid = geometry_and_grid(params.settings, shape, n_frames)
     weight = read_weight(entry, n_frames)
     weight[:first] = 0.0

@@ -9,42 +9,50 @@ import numpy as np
 
 from nxmpi.crystal.symmetry import space_group_info
 from nxmpi.errors import InputError
+from nxmpi.simulate.thermal import springs
 
 if TYPE_CHECKING:
     from nxmpi._typing import F8
-    from nxmpi.model import Vector
+    from nxmpi.model import Lattice, Vector
 
 FORMULA = (
-    "I(hkl) = flat + halo exp(-Q^2 / (2 halo_width^2)) + amplitude exp(-falloff Q^2) "
-    "[1 + sum_j alphas_j cos(2 pi hkl . vectors_j)], Q = 2 pi |UB hkl|"
+    "I(hkl) = flat + air exp(-Q^2 / (2 air_width^2)) + exp(-falloff Q^2) {amplitude "
+    "[1 + sum_j alphas_j cos(2 pi hkl . vectors_j)] + tds Q^2 / (q^2 + tds_width^2)}, "
+    "Q = 2 pi |UB hkl|, q^2 = 2 sum_j stiffness_j (1 - cos(2 pi hkl . vectors_j)). Near every "
+    "point of the reciprocal lattice, but for those that the centring forbids, q is 2 pi "
+    "times the distance to it; without tds there is no stiffness"
 )
 
-
+LEVELS = ("flat", "air", "air_width", "amplitude", "falloff", "tds", "tds_width")
 DIVISORS = np.array([1, 2, 3, 4, 6, 8, 12, 24])
 """Vectors between atoms are multiples of one of these fractions of the cell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diffuse:
-    """Background that depends on |Q| alone, and short-range order of two kinds of atom."""
+    """Background of |Q| alone, short-range order of two kinds of atom, thermal scattering."""
 
     flat: float = 0.5
     """Background everywhere [counts per pixel and frame, where all factors are 1]."""
-    halo: float = 1.0
-    """Background at Q = 0, above the flat one [same]."""
-    halo_width: float = 2.0
-    """Standard deviation of the halo [1/Å]."""
+    air: float = 1.0
+    """Background at Q = 0, above the flat one; factors are those of all else [same]."""
+    air_width: float = 2.0
+    """Standard deviation of the scattering of air [1/Å]."""
     amplitude: float = 3.0
     """Mean of the diffuse scattering at Q = 0, if the atoms were points [same]."""
     falloff: float = 0.01
     """Of atomic scattering and thermal motion [Å^2]."""
+    tds: float = 0.0
+    """Thermal diffuse scattering where q = Q, but for the falloff [counts]; 0 is none."""
+    tds_width: float = 0.15
+    """Distance q from a Bragg peak below which it stays finite [1/Å]."""
     shells: tuple[tuple[Vector, float], ...] = (((1, 0, 0), -0.3), ((0, 0, 1), -0.2))
     """Vectors between atoms [cells], each with the sum of the Warren-Cowley parameters over the
     shell of vectors that the Laue group makes of it [1]."""
 
     def __post_init__(self) -> None:
-        levels = (self.flat, self.halo, self.amplitude, self.falloff)
-        if not min(levels) >= 0 or not self.halo_width > 0:
+        levels = (self.flat, self.air, self.amplitude, self.falloff, self.tds)
+        if not min(levels) >= 0 or not min(self.air_width, self.tds_width) > 0:
             raise InputError(f"diffuse scattering: expected levels of 0 or more, found {self}")
         total = sum(abs(alpha) for _, alpha in self.shells)
         if total > 1:  # the intensity could be negative
@@ -66,19 +74,28 @@ class DiffuseParameters:
     """What the formula needs, symmetry expanded."""
 
     flat: float
-    halo: float
-    halo_width: float
+    air: float
+    air_width: float
     amplitude: float
     falloff: float
+    tds: float
+    tds_width: float
     vectors: F8
     """(m, 3) float64: one of each pair of opposite vectors [cells]."""
     alphas: F8
     """(m,) float64: sum of the Warren-Cowley parameters of the pair [1]."""
+    stiffness: F8
+    """(m,) float64: p of `nxmpi.simulate.thermal` [1/Å^2]."""
 
     @property
     def levels(self) -> F8:
-        """The scalars, as kernels take them."""
-        return np.array([self.flat, self.halo, self.halo_width, self.amplitude, self.falloff])
+        """(7,) float64: the scalars, as kernels take them."""
+        return np.array([getattr(self, name) for name in LEVELS])
+
+    @property
+    def coefficients(self) -> F8:
+        """(m, 2) float64: alphas and stiffness, as kernels take them."""
+        return np.stack([self.alphas, self.stiffness], axis=1)
 
     @property
     def divisor(self) -> int:
@@ -100,25 +117,28 @@ def laue_operators(space_group: str) -> F8:
     return np.array(sorted(unique)).reshape(-1, 3, 3)
 
 
-def expand(diffuse: Diffuse, space_group: str) -> DiffuseParameters:
-    """Return the parameters with every shell completed by the Laue group."""
+def expand(diffuse: Diffuse, space_group: str, lattice: Lattice) -> DiffuseParameters:
+    """Return the parameters with every shell completed by the Laue group, and the springs."""
     operators = laue_operators(space_group)
-    found: dict[Vector, float] = {}
+    found: dict[Vector, F8] = {}
     for vector, alpha in diffuse.shells:
         rows = operators @ np.array(vector, float) + 0.0  # no negative zeros
         images = {(float(x), float(y), float(z)) for x, y, z in rows}
         one_of_each_pair = [image for image in images if image > (0.0, 0.0, 0.0)]
         for image in one_of_each_pair:
-            found[image] = found.get(image, 0.0) + alpha / len(one_of_each_pair)
+            part = np.array([alpha / len(one_of_each_pair), 0.0])
+            found[image] = found.get(image, np.zeros(2)) + part
+    if diffuse.tds > 0:
+        for (x, y, z), stiffness in zip(*springs(lattice, space_group), strict=True):
+            vector = (float(x), float(y), float(z))
+            found[vector] = found.get(vector, np.zeros(2)) + np.array([0.0, stiffness])
     vectors = sorted(found)
+    coefficients = np.array([found[vector] for vector in vectors], float).reshape(-1, 2)
     return DiffuseParameters(
-        flat=diffuse.flat,
-        halo=diffuse.halo,
-        halo_width=diffuse.halo_width,
-        amplitude=diffuse.amplitude,
-        falloff=diffuse.falloff,
+        **{name: getattr(diffuse, name) for name in LEVELS},
         vectors=np.array(vectors, float).reshape(-1, 3),
-        alphas=np.array([found[vector] for vector in vectors], float),
+        alphas=coefficients[:, 0],
+        stiffness=coefficients[:, 1],
     )
 
 
@@ -138,9 +158,10 @@ def diffuse_intensity(parameters: DiffuseParameters, hkl: F8, Q: F8) -> F8:
         [counts]
     """
     p = parameters
-    order = 1 + np.cos(2 * np.pi * (np.asarray(hkl) @ p.vectors.T)) @ p.alphas
-    halo = p.halo * np.exp(-0.5 * (Q / p.halo_width) ** 2)
-    return np.asarray(p.flat + halo + p.amplitude * np.exp(-p.falloff * Q**2) * order)
+    waves = np.cos(2 * np.pi * (np.asarray(hkl) @ p.vectors.T))
+    tds = p.tds * Q**2 / (2 * (1 - waves) @ p.stiffness + p.tds_width**2)
+    crystal = np.exp(-p.falloff * Q**2) * (p.amplitude * (1 + waves @ p.alphas) + tds)
+    return np.asarray(p.flat + p.air * np.exp(-0.5 * (Q / p.air_width) ** 2) + crystal)
 
 
 def voxel_mean(parameters: DiffuseParameters, UB: F8, hkl: F8, step: Vector) -> F8:

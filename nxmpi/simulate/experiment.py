@@ -12,31 +12,16 @@ from nxmpi.crystal.lattice import reciprocal_matrix, unit_cell
 from nxmpi.crystal.symmetry import space_group_info
 from nxmpi.errors import InputError
 from nxmpi.model import Detector, Geometry, Goniometer, HKLGrid, Lattice, Matrix, Vector
+from nxmpi.simulate.bragg import Bragg
 from nxmpi.simulate.diffuse import Diffuse, expand
+from nxmpi.simulate.pixels import Pixels, require_room
 
 if TYPE_CHECKING:
     from nxmpi.params import Compression
+    from nxmpi.simulate.halos import Halos
 
 Dtype = Literal["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 Gap = tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bragg:
-    """Bragg peaks: intensities that look random and obey the Laue group."""
-
-    strength: float = 500.0
-    """Mean over reflections, without thermal motion [counts x degrees of rotation]."""
-    B: float = 1.0
-    """Debye-Waller factor, exp(-B |G|^2 / 2) of the intensity [Å^2]."""
-    sigma: Vector = (0.9, 0.9, 0.5)
-    """Widths along x, y [pixels] and z [frames]."""
-    lorentz_limit: float = 15.0
-    """The Lorentz factor is not larger than this [1]."""
-
-    def __post_init__(self) -> None:
-        if not (self.strength >= 0 and min(self.sigma) > 0 and self.lorentz_limit > 0):
-            raise InputError(f"Bragg peaks: expected widths above 0, found {self}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +84,9 @@ class Experiment:
     """[K]"""
     diffuse: Diffuse = field(default_factory=Diffuse)
     bragg: Bragg = field(default_factory=Bragg)
+    halos: Halos | None = None
+    """Around the strongest peaks; None makes none."""
+    pixels: Pixels = field(default_factory=Pixels)
     polarization: float = 0.99
     """Fraction of the beam polarized along y."""
     norm: float = 1e5
@@ -145,7 +133,8 @@ class Experiment:
             raise InputError(f"norm: expected a monitor above 0, found {self.norm}")
         if self.chunk_frames < 1 or self.seed < 0:
             raise InputError("chunk_frames must be at least 1 and seed at least 0")
-        expand(self.diffuse, self.space_group)
+        expand(self.diffuse, self.space_group, self.lattice)
+        require_room(self.pixels, self.positions)
 
 
 def entry_name(index: int) -> str:

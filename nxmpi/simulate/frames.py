@@ -9,11 +9,14 @@ import numpy as np
 
 from nxmpi.crystal.detector import pixel_centres
 from nxmpi.crystal.goniometer import frame_matrices
-from nxmpi.kernels.simulate import add_peaks, write_diffuse
+from nxmpi.kernels.simulate import write_diffuse
+from nxmpi.kernels.simulate_peaks import REACH, add_halos, add_peaks
 from nxmpi.parallel.arrays import bcast_array
 from nxmpi.simulate.diffuse import expand
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.factors import bad_pixels, frame_factors, pixel_factors
+from nxmpi.simulate.halos import true_halos
+from nxmpi.simulate.pixels import largest_count, silent_pixels, true_pixels
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,11 +33,11 @@ class FrameTables:
     places: F8
     """(n_slow, n_fast, 3): centres of the pixels in the laboratory [mm]."""
     weight: F8
-    """(n_slow, n_fast): polarization x solid angle, zero where masked [1]."""
+    """(n_slow, n_fast): polarization x solid angle, zero in gaps and dead pixels [1]."""
     peak_weight: F8
-    """(n_slow, n_fast): polarization, zero where masked [1]."""
+    """(n_slow, n_fast): polarization, zero in gaps and dead pixels [1]."""
     bad: Mask
-    """(n_slow, n_fast)"""
+    """(n_slow, n_fast): gaps."""
     matrices: F8
     """(n_frames, 3, 3): inv(R UB) in the middle of each frame, over the divisor of the
     vectors between atoms [Å]."""
@@ -44,35 +47,41 @@ class FrameTables:
     """(n_frames,): factor of each frame [1]."""
     levels: F8
     orders: I8
-    alphas: F8
-    """Of the diffuse scattering; see `nxmpi.kernels.simulate.diffuse`."""
+    coefficients: F8
+    """Of the diffuse scattering; see `nxmpi.kernels.simulate.write_diffuse`."""
     peaks: F8
-    """(n, 4): x, y, z, strength."""
-    sigmas: F8
-    """(3,): widths of the peaks."""
+    """(n, 7): x, y, z, strength and widths, sorted by z."""
+    halos: F8
+    """(n, 6): x, y, first and last frame, radius, counts per pixel."""
+    hot: I8
+    """(n, 2): rows and columns of hot pixels."""
+    hot_rates: F8
+    """(n,): what they count on their own [counts a frame]."""
 
 
 def build_tables(experiment: Experiment, index: int, peaks: TruePeaks) -> FrameTables:
     """Return the tables of a position. Not collective: the root calls it."""
     setting, place = experiment.positions[index], geometry(experiment, index)
     R = frame_matrices(place.goniometer)
-    bad = bad_pixels(setting)
+    silent, pixels = silent_pixels(experiment, index), true_pixels(experiment, index)
     polarization, angle = pixel_factors(experiment, index)
-    diffuse = expand(experiment.diffuse, experiment.space_group)
+    diffuse = expand(experiment.diffuse, experiment.space_group, experiment.lattice)
     divisor = diffuse.divisor
     return FrameTables(
         places=pixel_centres(setting.detector),
-        weight=np.where(bad, 0.0, polarization * angle),
-        peak_weight=np.where(bad, 0.0, polarization),
-        bad=bad,
+        weight=np.where(silent, 0.0, polarization * angle),
+        peak_weight=np.where(silent, 0.0, polarization),
+        bad=bad_pixels(setting),
         matrices=np.ascontiguousarray(np.linalg.inv(R @ np.array(place.UB)) / divisor),
         samples=np.ascontiguousarray(R @ np.array(setting.sample_offset)),
         scales=frame_factors(experiment, index).total,
         levels=diffuse.levels,
         orders=np.rint(diffuse.vectors * divisor).astype(np.int64),
-        alphas=diffuse.alphas,
+        coefficients=diffuse.coefficients,
         peaks=peaks.table,
-        sigmas=np.array(experiment.bragg.sigma),
+        halos=true_halos(experiment, index, peaks).table,
+        hot=pixels.hot,
+        hot_rates=pixels.hot_rates,
     )
 
 
@@ -86,9 +95,9 @@ def bcast_tables(comm: MPI.Intracomm, tables: FrameTables | None) -> FrameTables
 
 
 def expected_frame(tables: FrameTables, frame: int, wavelength: float) -> F8:
-    """Return the counts expected in a frame, zero in masked pixels. Not collective.
+    """Return the counts expected in a frame, zero in gaps and dead pixels. Not collective.
 
-    The intensity is that of the pixel's centre in the middle of the frame; peaks are
+    The diffuse intensity is that of the pixel's centre in the middle of the frame; peaks are
     integrated over pixel and frame.
 
     Returns
@@ -100,9 +109,14 @@ def expected_frame(tables: FrameTables, frame: int, wavelength: float) -> F8:
     scale = tables.scales[frame]
     write_diffuse(
         tables.places, tables.samples[frame], tables.matrices[frame], wavelength,
-        tables.weight, scale, tables.levels, tables.orders, tables.alphas, expected,
+        tables.weight, scale, tables.levels, tables.orders, tables.coefficients, expected,
     )  # fmt: skip
-    add_peaks(frame, tables.peaks, tables.sigmas, tables.peak_weight, scale, expected)
+    z, widths = tables.peaks[:, 2], tables.peaks[:, 6]
+    reach = REACH * widths.max(initial=0.0) + 1.0
+    near = slice(*np.searchsorted(z, [frame - reach, frame + reach]))
+    add_peaks(frame, tables.peaks[near], tables.peak_weight, scale, expected)
+    add_halos(frame, tables.halos, tables.peak_weight, expected)
+    expected[tables.hot[:, 0], tables.hot[:, 1]] += tables.hot_rates
     return expected
 
 
@@ -111,8 +125,9 @@ def simulated_frame(
 ) -> Frames:  # fmt: skip
     """Return a frame as the detector records it. Not collective.
 
-    Its noise depends on the seed, the position and the frame alone. Masked pixels hold -1, or
-    all ones in unsigned types; counts beyond the type's range are its largest value.
+    Its noise depends on the seed, the position and the frame alone. Pixels in gaps hold -1, or
+    all ones in unsigned types; dead ones hold 0. Counts beyond saturation, or the type's range,
+    are recorded as the largest value.
 
     Returns
     -------
@@ -121,12 +136,11 @@ def simulated_frame(
     expected = expected_frame(tables, frame, experiment.wavelength)
     if experiment.poisson:
         keys = np.random.SeedSequence([experiment.seed, index, frame])
-        counts = np.random.Generator(np.random.Philox(keys)).poisson(expected)
+        counts = np.random.Generator(np.random.SFC64(keys)).poisson(expected)
     else:
         counts = np.rint(expected).astype(np.int64)
     dtype = np.dtype(experiment.dtype)
     limit = np.iinfo(dtype).max
-    largest = limit - 1 if dtype.kind == "u" else limit  # all ones mean a masked pixel
-    recorded = np.minimum(counts, min(largest, np.iinfo(np.int64).max)).astype(dtype)
+    recorded = np.minimum(counts, largest_count(experiment)).astype(dtype)
     recorded[tables.bad] = limit if dtype.kind == "u" else -1
     return recorded

@@ -7,29 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.crystal.detector import pixel_positions, polarization_factor
+from nxmpi.crystal.detector import pixel_positions, polarization_factor, solid_angle
 from nxmpi.crystal.goniometer import goniometer_matrix
 from nxmpi.crystal.reciprocal import hkl_to_pixel, reflecting_angles, scattering_vectors
 from nxmpi.crystal.symmetry import reflections
-from nxmpi.kernels.simulate import REACH, peak_sums
-from nxmpi.simulate.diffuse import laue_operators
+from nxmpi.kernels.simulate_peaks import REACH, peak_sums
+from nxmpi.simulate.bragg import drawn_widths, mosaic_widths, strengths
+from nxmpi.simulate.diffuse import diffuse_intensity, expand
 from nxmpi.simulate.experiment import geometry
-from nxmpi.simulate.factors import bad_pixels, frame_factors, pixel_factors
+from nxmpi.simulate.factors import frame_factors, pixel_factors, solid_angle_unit
+from nxmpi.simulate.pixels import largest_count, silent_pixels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nxmpi._typing import F8
+    from nxmpi._typing import F8, Mask
     from nxmpi.model import Geometry
-    from nxmpi.simulate.experiment import Experiment
-
-    U8 = NDArray[np.uint64]
-
-FORMULA = (
-    "counts of a peak = structure exp(-B |G|^2 / 2) lorentz polarization / |step| x factor of "
-    "the frame, lorentz = min(1 / (wavelength |dG/dphi . kf/|kf||), lorentz_limit); a pixel's "
-    "solid angle is no factor, as a peak is smaller than a pixel in reciprocal space"
-)
+    from nxmpi.simulate.experiment import Experiment, PositionSetting
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,77 +43,85 @@ class TruePeaks:
     """Expected counts, but for the factors of pixel and frame."""
     intensity: F8
     """Expected counts, were no pixel masked and no frame missing."""
+    sigx: F8
+    """Widths of the Gaussian [pixels]."""
+    sigy: F8
+    sigz: F8
+    """[frames]"""
+    background: F8
+    """Expected diffuse counts at the peak's place [counts per pixel and frame]."""
     recorded: F8
-    """Expected counts on unmasked pixels of all frames."""
+    """Expected counts on pixels that count and all frames."""
+    peak: F8
+    """The part of these in the strongest pixel of the strongest frame."""
+    saturated: Mask
+    """That part and the background are beyond what a frame can hold."""
 
     @property
     def table(self) -> F8:
-        """(n, 4) x, y, z, strength, as kernels take them."""
-        return np.stack([self.x, self.y, self.z, self.strength], axis=1)
+        """(n, 7) x, y, z, strength and widths, as kernels take them."""
+        columns = (self.x, self.y, self.z, self.strength, self.sigx, self.sigy, self.sigz)
+        return np.stack(columns, axis=1)
 
 
 def reflection_strengths(experiment: Experiment, hkl: F8) -> F8:
-    """Return the intensity of reflections, the same for all that the Laue group makes equal.
-
-    Exponentially distributed (Wilson, Acta Cryst. 2, 318 (1949), acentric), times the
-    Debye-Waller factor.
-
-    Parameters
-    ----------
-    hkl : (n, 3) float64
-        Integers.
-
-    Returns
-    -------
-    (n,) float64
-        [counts x degrees]
-    """
-    images = np.rint(hkl @ laue_operators(experiment.space_group)).astype(np.int64) + 2**15
-    key = ((images[..., 0] << 32) | (images[..., 1] << 16) | images[..., 2]).max(axis=0)
-    uniform = (_mix(key.astype(np.uint64) + np.uint64(experiment.seed)) >> np.uint64(11)) * 2.0**-53
+    """Return the intensity of reflections, (n, 3) to (n,); see `nxmpi.simulate.bragg`."""
     UB = np.array(geometry(experiment, 0).UB)
-    G2 = ((hkl @ UB.T) ** 2).sum(axis=1)
-    wilson = -np.log1p(-uniform)
-    return np.asarray(experiment.bragg.strength * wilson * np.exp(-experiment.bragg.B * G2 / 2))
-
-
-def _mix(bits: U8) -> U8:
-    """Return well mixed bits (the finalizer of splitmix64)."""
-    with np.errstate(over="ignore"):
-        bits = bits * np.uint64(0x9E3779B97F4A7C15)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(bits ^ (bits >> np.uint64(31)))
+    return strengths(experiment.bragg, experiment.space_group, experiment.seed, UB, hkl)
 
 
 def true_peaks(experiment: Experiment, index: int) -> TruePeaks:
     """Return the Bragg peaks of a position, sorted by z."""
     setting, place = experiment.positions[index], geometry(experiment, index)
     bragg, detector = experiment.bragg, setting.detector
-    n_slow, n_fast = detector.shape
     everything = reflections(experiment.lattice, experiment.space_group, _least_spacing(place))
     everything = everything[reflection_strengths(experiment, everything) > 0]
-    hkl, phi = _crossings(place, everything, REACH * bragg.sigma[2])
-    x, y = hkl_to_pixel(place, hkl, phi) if len(hkl) else (phi, phi)
-    margin_x, margin_y = REACH * bragg.sigma[0], REACH * bragg.sigma[1]
-    reaches = (x > -margin_x) & (x < n_fast + margin_x) & (y > -margin_y) & (y < n_slow + margin_y)
-    hkl, phi, x, y = hkl[reaches], phi[reaches], x[reaches], y[reaches]
+    hkl, phi = _crossings(place, everything, REACH * bragg.longest(setting.step))
     order = np.lexsort((*hkl.T, phi * np.sign(setting.step)))
-    hkl, phi, x, y = hkl[order], phi[order], x[order], y[order]
+    hkl, phi = hkl[order], phi[order]
+    x, y = hkl_to_pixel(place, hkl, phi) if len(hkl) else (phi, phi)
     z = (phi - setting.phi) / setting.step - 0.5
     lorentz = _lorentz_factors(place, hkl, phi, bragg.lorentz_limit)
+    rays = pixel_positions(detector, x, y)
+    if bragg.spread is None:
+        sigmas = mosaic_widths(bragg, place, hkl, rays, lorentz)
+    else:
+        sigmas = drawn_widths(bragg.spread, hkl, phi, experiment.seed)
+    reaches = _reaches(np.stack([x, y, z + 0.5], axis=1), sigmas, setting)
+    hkl, phi, x, y, z = hkl[reaches], phi[reaches], x[reaches], y[reaches], z[reaches]
+    lorentz, rays, sigmas = lorentz[reaches], rays[reaches], sigmas[reaches]
     strength = reflection_strengths(experiment, hkl) * lorentz / abs(setting.step)
     total = frame_factors(experiment, index).total
-    nearest = np.clip(np.rint(z), 0, setting.n_frames - 1).astype(int)
-    polarization = polarization_factor(pixel_positions(detector, x, y), experiment.polarization)
-    recorded = np.empty(len(x))
-    peaks = TruePeaks(
+    here = total[np.clip(np.rint(z), 0, setting.n_frames - 1).astype(int)]
+    here = here * polarization_factor(rays, experiment.polarization)
+    background = here * _diffuse(experiment, index, hkl, rays)
+    polarization = pixel_factors(experiment, index)[0]
+    weight = np.where(silent_pixels(experiment, index), 0.0, polarization)
+    table = np.column_stack([x - 0.5, y - 0.5, z, strength, sigmas])
+    recorded, peak = np.empty(len(x)), np.empty(len(x))
+    peak_sums(table, weight, total, recorded, peak)
+    return TruePeaks(
         hkl=hkl, phi=phi, x=x - 0.5, y=y - 0.5, z=z, lorentz=lorentz, strength=strength,
-        intensity=strength * polarization * total[nearest], recorded=recorded,
+        intensity=strength * here, sigx=sigmas[:, 0], sigy=sigmas[:, 1], sigz=sigmas[:, 2],
+        background=background, recorded=recorded, peak=peak,
+        saturated=peak + background > largest_count(experiment),
     )  # fmt: skip
-    weight = np.where(bad_pixels(setting), 0.0, pixel_factors(experiment, index)[0])
-    peak_sums(peaks.table, np.array(bragg.sigma), weight, total, recorded)
-    return peaks
+
+
+def _diffuse(experiment: Experiment, index: int, hkl: F8, rays: F8) -> F8:
+    """Return the diffuse intensity times the solid angle of a pixel, in units of one."""
+    Q = 2 * np.pi * np.linalg.norm(hkl @ np.array(geometry(experiment, index).UB).T, axis=1)
+    parameters = expand(experiment.diffuse, experiment.space_group, experiment.lattice)
+    angle = solid_angle(experiment.positions[index].detector, rays)
+    return diffuse_intensity(parameters, hkl, Q) * angle / solid_angle_unit(experiment)
+
+
+def _reaches(places: F8, sigmas: F8, setting: PositionSetting) -> Mask:
+    """Return True for peaks of which something is in the frames; places count from the edge."""
+    n_slow, n_fast = setting.detector.shape
+    size = np.array([n_fast, n_slow, setting.n_frames])
+    margin = REACH * sigmas
+    return np.asarray(((places > -margin) & (places < size + margin)).all(axis=1))
 
 
 def _least_spacing(place: Geometry) -> float:

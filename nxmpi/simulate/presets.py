@@ -10,8 +10,11 @@ from nxmpi.crystal.goniometer import rotation
 from nxmpi.errors import InputError
 from nxmpi.model import Detector, HKLGrid, Lattice
 from nxmpi.nexus import schema
+from nxmpi.simulate.bragg import Bragg
 from nxmpi.simulate.diffuse import Diffuse
-from nxmpi.simulate.experiment import Bragg, Experiment, PositionSetting
+from nxmpi.simulate.experiment import Experiment, PositionSetting
+from nxmpi.simulate.halos import Halos
+from nxmpi.simulate.pixels import Pixels
 
 if TYPE_CHECKING:
     from nxmpi.model import Matrix, Vector
@@ -52,7 +55,7 @@ def tiny() -> Experiment:
             ),
         ),
         diffuse=Diffuse(
-            flat=1.0, halo=2.0, halo_width=1.5, amplitude=5.0,
+            flat=1.0, air=2.0, air_width=1.5, amplitude=5.0,
             shells=(((1, 0, 0), -0.4), ((0, 1, 0), 0.3), ((0, 1, 1), -0.2)),
         ),
         bragg=Bragg(strength=2000.0, B=1.5, sigma=(0.8, 0.8, 0.45)),
@@ -101,7 +104,7 @@ def demo() -> Experiment:
             ),
         ),
         diffuse=Diffuse(
-            flat=0.4, halo=1.2, halo_width=2.0, amplitude=6.0, falloff=0.02,
+            flat=0.4, air=1.2, air_width=2.0, amplitude=6.0, falloff=0.02,
             shells=(
                 ((1, 0, 0), -0.42), ((2, 1, 0), 0.26), ((2, 0, 0), -0.16),
                 ((0, 0, 1), -0.06), ((1, 0, 1), 0.09),
@@ -113,7 +116,53 @@ def demo() -> Experiment:
     )  # fmt: skip
 
 
-PRESETS = {"tiny": tiny, "demo": demo}
+def pilatus2m() -> Experiment:
+    """Return a cubic alloy at high energy: three rotations of 3650 frames of a Pilatus 2M.
+
+    With what real measurements suffer from: mosaic, scattering of air, thermal diffuse
+    scattering, halos, dead and hot pixels.
+    """
+    row_gaps = tuple((n * 212 - 17, n * 212) for n in range(1, 8))
+    column_gaps = tuple((n * 494 - 7, n * 494) for n in range(1, 3))
+    detector = Detector(
+        shape=(1679, 1475), pixel_size=0.172, distance=650.0, beam_center=(737.2, 839.6),
+        orientation=ORIENTATION, yaw=0.12, pitch=-0.08, roll=0.21,
+    )  # fmt: skip
+    setting = PositionSetting(
+        detector=detector, n_frames=3650, step=0.1, phi=-5.0, chi=-90.0,
+        row_gaps=row_gaps, column_gaps=column_gaps,
+    )  # fmt: skip
+    centres = ((721.6, 858.3), (752.9, 820.4))
+    return Experiment(
+        name="heusler",
+        chemical_formula="Cu2 Mn Al",
+        lattice=Lattice(a=5.95, b=5.95, c=5.95, alpha=90.0, beta=90.0, gamma=90.0),
+        space_group="F m -3 m",
+        U=rotated((17.0, -26.0, 41.0)),
+        wavelength=0.142,
+        positions=(
+            setting,
+            replace(
+                setting, detector=replace(detector, beam_center=centres[0]), chi=-83.0, omega=6.0
+            ),
+            replace(
+                setting, detector=replace(detector, beam_center=centres[1]), chi=-96.0, omega=-7.0
+            ),
+        ),
+        diffuse=Diffuse(
+            flat=0.2, air=3.0, air_width=3.0, amplitude=1.5, falloff=0.008, tds=0.02,
+            tds_width=0.15,
+            shells=(((0.5, 0.5, 0), -0.4), ((1, 0, 0), 0.25), ((1, 0.5, 0.5), -0.2)),
+        ),
+        bragg=Bragg(strength=3000.0, B=1.0, sigma=(0.8, 0.8, 0.6), mosaic=0.05),
+        halos=Halos(threshold=20000.0, fraction=2e-4),
+        pixels=Pixels(dead=40, hot=20, saturation=2**20 - 1),
+        grid=HKLGrid(origin=(-10.0, -10.0, -10.0), step=(0.05, 0.05, 0.05), shape=(401, 401, 401)),
+        settings=(("threshold", "1000"), ("radius", "0.2"), ("qmin", "4.0"), ("qmax", "10.0")),
+    )  # fmt: skip
+
+
+PRESETS = {"tiny": tiny, "demo": demo, "pilatus2m": pilatus2m}
 
 
 def preset(name: str, **overrides: Any) -> Experiment:

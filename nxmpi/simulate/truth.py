@@ -11,10 +11,12 @@ import numpy as np
 import nxmpi
 from nxmpi.nexus import schema
 from nxmpi.nexus.truth import read_truth, write_truth
-from nxmpi.simulate import diffuse, peaks
-from nxmpi.simulate.diffuse import DiffuseParameters, expand
+from nxmpi.simulate import bragg, diffuse, halos
+from nxmpi.simulate.diffuse import LEVELS, DiffuseParameters, expand
 from nxmpi.simulate.experiment import entry_name, geometry
 from nxmpi.simulate.factors import frame_factors, pixel_factors, solid_angle_unit
+from nxmpi.simulate.halos import true_halos
+from nxmpi.simulate.pixels import largest_count, true_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
     from nxmpi.simulate.peaks import TruePeaks
 
 INCLUDED = (
-    "Diffuse intensity is counts per pixel and frame where all factors are 1. Expected counts are "
+    "Diffuse intensity, scattering of air included, is counts per pixel and frame where all "
+    "factors are 1. Expected counts are "
     "it times frame_total = monitor / norm x attenuator x filter x transmission and times "
     "polarization x solid_angle / solid_angle_unit, evaluated at the centre of the pixel and in "
-    "the middle of the frame. No Lorentz factor, no detector efficiency, no air. The sample's "
+    "the middle of the frame. No Lorentz factor, no detector efficiency. The sample's "
     "transmission is recorded nowhere else; it is 1 unless a drift was asked for."
 )
 
@@ -46,10 +49,11 @@ def write_scan_truth(
     file.attrs["NX_class"] = "NXroot"
     file.attrs["creator"] = f"nxmpi {nxmpi.__version__}"
     file.attrs["factors"] = INCLUDED
-    parameters = expand(experiment.diffuse, experiment.space_group)
+    parameters = expand(experiment.diffuse, experiment.space_group, experiment.lattice)
     values = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
     write_truth(file, schema.TRUTH_DIFFUSE, values, diffuse.FORMULA)
-    write_truth(file, schema.TRUTH_BRAGG, asdict(experiment.bragg), peaks.FORMULA)
+    values = {name: value for name, value in asdict(experiment.bragg).items() if value is not None}
+    write_truth(file, schema.TRUTH_BRAGG, values, f"{bragg.FORMULA}. {bragg.WIDTHS}")
     crystal = {
         "unit_cell": [getattr(experiment.lattice, name) for name in experiment.lattice.__slots__],
         "space_group": experiment.space_group,
@@ -63,16 +67,37 @@ def write_scan_truth(
     for index, position in enumerate(found):
         name = entry_name(index)
         write_truth(file, f"{name}/{schema.TRUTH_FACTORS}", _factors(experiment, index), INCLUDED)
-        write_truth(file, f"{name}/{schema.TRUTH_PEAKS}", _table(experiment, position), PEAKS)
+        write_truth(file, f"{name}/{schema.TRUTH_PEAKS}", _table(position), PEAKS)
+        rings = asdict(true_halos(experiment, index, position))
+        write_truth(file, f"{name}/{schema.TRUTH_HALOS}", rings, halos.FORMULA)
+        write_truth(file, f"{name}/{schema.TRUTH_PIXELS}", _pixels(experiment, index), PIXELS)
         file[name].attrs["NX_class"] = "NXcollection"
 
 
 PEAKS = (
     "x, y, z are index coordinates: the centre of pixel or frame 0 is 0. phi is the true angle. "
     "intensity: counts expected were no pixel masked and no frame missing; recorded: counts "
-    "expected on unmasked pixels of all frames; sigx, sigy, sigz: widths of the Gaussian. "
-    "Peaks that begin outside of the frames and reach into them are listed too. " + peaks.FORMULA
+    "expected on pixels that are neither in gaps nor dead, of all frames, before saturation; peak: "
+    "the part of these in the strongest pixel of the strongest frame; background: expected "
+    "diffuse counts per pixel and frame at x, y, z; saturated: 1 where peak + background is "
+    "beyond saturation; sigx, sigy, sigz: widths of the Gaussian, which is integrated over pixel "
+    "and frame. Each is of one peak alone: others may overlap with it, and halos lie about the "
+    "strongest. Peaks that begin outside of the frames and reach into them are listed too. "
+    f"{bragg.FORMULA}. {bragg.WIDTHS}"
 )
+COLUMNS = ("x", "y", "z", "phi", "lorentz", "intensity", "sigx", "sigy", "sigz", "background",
+           "recorded", "peak")  # fmt: skip
+PIXELS = (
+    "dead and hot: rows and columns. Dead pixels record 0, and are in the pixel mask where "
+    "dead_known is 1. Hot ones are not in it, and count hot_rates per frame above the scattering, "
+    "with counting noise. Counts above saturation are recorded as saturation."
+)
+
+
+def _pixels(experiment: Experiment, index: int) -> dict[str, object]:
+    values: dict[str, object] = asdict(true_pixels(experiment, index))
+    values["dead_known"] = np.asarray(values["dead_known"], np.int8)
+    return {**values, "saturation": largest_count(experiment)}
 
 
 def _factors(experiment: Experiment, index: int) -> dict[str, object]:
@@ -92,15 +117,13 @@ def _factors(experiment: Experiment, index: int) -> dict[str, object]:
     }
 
 
-def _table(experiment: Experiment, found: TruePeaks) -> dict[str, object]:
-    values = {
+def _table(found: TruePeaks) -> dict[str, object]:
+    values: dict[str, object] = {
         name: found.hkl[:, axis].astype(np.int32) for axis, name in enumerate("hkl")
-    }  # fmt: skip
-    for name in ("x", "y", "z", "phi", "lorentz", "intensity", "recorded"):
+    }
+    for name in COLUMNS:
         values[name] = getattr(found, name)
-    for name, sigma in zip(("sigx", "sigy", "sigz"), experiment.bragg.sigma, strict=True):
-        values[name] = np.full(len(found.x), sigma)
-    return dict(values)
+    return {**values, "saturated": found.saturated.astype(np.int8)}
 
 
 def read_diffuse(path: Path) -> tuple[DiffuseParameters, F8]:
@@ -121,18 +144,29 @@ def read_diffuse(path: Path) -> tuple[DiffuseParameters, F8]:
         values = read_truth(file, schema.TRUTH_DIFFUSE)
         UB = read_truth(file, schema.TRUTH_CRYSTAL)["UB"]
     parameters = DiffuseParameters(
-        flat=float(values["flat"]),
-        halo=float(values["halo"]),
-        halo_width=float(values["halo_width"]),
-        amplitude=float(values["amplitude"]),
-        falloff=float(values["falloff"]),
         vectors=values["vectors"],
         alphas=values["alphas"],
+        stiffness=values["stiffness"],
+        **{name: float(values[name]) for name in LEVELS},
     )
     return parameters, UB
 
 
 def read_peaks(path: Path, entry: str) -> dict[str, F8]:
     """Return the columns of a position's true peaks. Not collective."""
+    return _read(path, f"{entry}/{schema.TRUTH_PEAKS}")
+
+
+def read_halos(path: Path, entry: str) -> dict[str, F8]:
+    """Return the columns of a position's halos. Not collective."""
+    return _read(path, f"{entry}/{schema.TRUTH_HALOS}")
+
+
+def read_pixels(path: Path, entry: str) -> dict[str, F8]:
+    """Return a position's dead and hot pixels, and its saturation. Not collective."""
+    return _read(path, f"{entry}/{schema.TRUTH_PIXELS}")
+
+
+def _read(path: Path, group: str) -> dict[str, F8]:
     with h5py.File(path, "r") as file:
-        return read_truth(file, f"{entry}/{schema.TRUTH_PEAKS}")
+        return read_truth(file, group)

@@ -16,9 +16,10 @@ from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.h5 import create_file, filters
 from nxmpi.parallel.publish import publish, temporary
 from nxmpi.simulate.experiment import entry_name, geometry
-from nxmpi.simulate.factors import bad_pixels, frame_factors
+from nxmpi.simulate.factors import frame_factors
 from nxmpi.simulate.frames import FrameTables, bcast_tables, build_tables, simulated_frame
 from nxmpi.simulate.peaks import TruePeaks, true_peaks
+from nxmpi.simulate.pixels import masked_pixels
 from nxmpi.simulate.settings import settings_text
 from nxmpi.simulate.truth import write_scan_truth
 
@@ -175,7 +176,9 @@ def _write_wrapper(files: schema.ScanFiles, experiment: Experiment) -> None:
             name, place = entry_name(index), geometry(experiment, index)
             factors = frame_factors(experiment, index)
             entry = wrapper.create_position(file, name, files.raw(name), place)
-            wrapper.write_instrument(entry, place, bad_pixels(setting), setting.frame_time)
+            wrapper.write_instrument(
+                entry, place, masked_pixels(experiment, index), setting.frame_time
+            )
             if experiment.orientation:
                 wrapper.write_orientation(entry, place, experiment.lattice)
             if experiment.monitor:

@@ -8,10 +8,18 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.errors import CollectiveError
 from nxmpi.nexus import schema
+from nxmpi.simulate.bragg import Bragg
+from nxmpi.simulate.halos import Halos
+from nxmpi.simulate.pixels import Pixels
 from nxmpi.simulate.presets import preset
 from nxmpi.simulate.write import simulate
 
-TINY = preset("tiny")
+TINY = preset(
+    "tiny",
+    halos=Halos(threshold=20.0, radius=(4.0, 6.0)),
+    pixels=Pixels(dead=5, hot=4, saturation=300),
+    bragg=Bragg(spread=((0.6, 2.0), (0.6, 2.0), (0.4, 3.0))),
+)
 SMALL = replace(TINY.positions[0], detector=replace(TINY.positions[0].detector, shape=(48, 20)),
                 column_gaps=((3, 5),))  # fmt: skip
 

@@ -18,6 +18,7 @@ from nxmpi.nexus.frames import read_pixel_mask
 from nxmpi.nexus.geometry import read_geometry, read_sample
 from nxmpi.nexus.volume import read_grid
 from nxmpi.nexus.weights import read_monitor, read_transmission
+from nxmpi.simulate.bragg import Bragg
 from nxmpi.simulate.diffuse import (
     Diffuse,
     diffuse_intensity,
@@ -25,7 +26,7 @@ from nxmpi.simulate.diffuse import (
     laue_operators,
     voxel_mean,
 )
-from nxmpi.simulate.experiment import Bragg, geometry
+from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.factors import frame_factors, pixel_factors
 from nxmpi.simulate.frames import build_tables, expected_frame, simulated_frame
 from nxmpi.simulate.peaks import reflection_strengths, true_peaks
@@ -34,7 +35,7 @@ from nxmpi.simulate.truth import read_diffuse, read_peaks
 from nxmpi.simulate.write import simulate
 
 TINY = preset("tiny")
-TEXTURELESS = Diffuse(flat=7.0, halo=0.0, amplitude=0.0, shells=())
+TEXTURELESS = Diffuse(flat=7.0, air=0.0, amplitude=0.0, shells=())
 NO_PEAKS = Bragg(strength=0.0)
 CELLS = {
     "P -1": Lattice(a=5.1, b=6.3, c=7.2, alpha=83.0, beta=97.0, gamma=105.0),
@@ -81,9 +82,9 @@ def test_each_point_reflects_twice_in_a_full_turn():
 @pytest.mark.parametrize("symbol", CELLS)
 def test_equivalent_points_have_equal_intensities(symbol):
     shells = (((1, 0, 0), -0.01), ((1, 1, 0), 0.005), ((0.5, 0.5, 0.5), -0.01), ((1, 2, 0), 0.004))
-    diffuse = Diffuse(shells=shells)
+    diffuse = Diffuse(shells=shells, tds=0.3)
     experiment = replace(TINY, lattice=CELLS[symbol], space_group=symbol, diffuse=diffuse)
-    parameters, UB = expand(diffuse, symbol), np.array(geometry(experiment, 0).UB)
+    parameters, UB = expand(diffuse, symbol, CELLS[symbol]), np.array(geometry(experiment, 0).UB)
     rng = np.random.default_rng(1)
     hkl, whole = rng.uniform(-4, 4, (20, 3)), rng.integers(-6, 7, (20, 3)).astype(float)
     Q = 2 * np.pi * np.linalg.norm(hkl @ UB.T, axis=1)
@@ -110,18 +111,18 @@ def test_strengths_are_distributed_as_wilson_says():
 
 
 @pytest.mark.parametrize("shells", [(), TINY.diffuse.shells, (((0.5, 0.5, 0), -0.1),)])
+@pytest.mark.parametrize("tds", [0.0, 0.3])
 @pytest.mark.parametrize("index", [0, 1])
-def test_expected_counts_are_the_formula_times_the_factors(index, shells):
-    experiment = replace(
-        TINY, bragg=NO_PEAKS, diffuse=replace(TINY.diffuse, shells=shells), transmission_drift=0.2
-    )
+def test_expected_counts_are_the_formula_times_the_factors(index, tds, shells):
+    diffuse = replace(TINY.diffuse, shells=shells, tds=tds)
+    experiment = replace(TINY, bragg=NO_PEAKS, diffuse=diffuse, transmission_drift=0.2)
     place, frame = geometry(experiment, index), 7
     n_slow, n_fast = place.detector.shape
     x, y = (v.ravel() + 0.5 for v in np.meshgrid(np.arange(n_fast), np.arange(n_slow)))
     phi = np.full(x.size, place.goniometer.phi[0] + (frame + 0.5) * place.goniometer.step)
     hkl = pixel_to_hkl(place, x, y, phi)
     Q = 2 * np.pi * np.linalg.norm(hkl @ np.array(place.UB).T, axis=1)
-    intensity = diffuse_intensity(expand(experiment.diffuse, "P -1"), hkl, Q)
+    intensity = diffuse_intensity(expand(experiment.diffuse, "P -1", experiment.lattice), hkl, Q)
     polarization, angle = pixel_factors(experiment, index)
     factors = frame_factors(experiment, index)
     scale = factors.monitor[frame] / experiment.norm * factors.attenuator[frame]
@@ -218,7 +219,7 @@ def test_masked_and_overflowing_pixels_stay_apart(dtype):
 
 
 def test_mean_over_a_voxel_is_that_of_many_points():
-    parameters, UB = expand(TINY.diffuse, "P -1"), np.array(geometry(TINY, 0).UB)
+    parameters, UB = expand(TINY.diffuse, "P -1", TINY.lattice), np.array(geometry(TINY, 0).UB)
     centres, step = np.array([[0.3, -1.2, 2.1], [1.0, 2.0, -0.5]]), (0.2, 0.2, 0.2)
     n = 20
     offsets = ((np.arange(n) + 0.5) / n - 0.5) * 0.2
@@ -272,7 +273,7 @@ def test_truth_can_be_read_back(scan):
     experiment, path = scan
     truth = schema.ScanFiles(path).truth()
     parameters, UB = read_diffuse(truth)
-    wanted = expand(experiment.diffuse, experiment.space_group)
+    wanted = expand(experiment.diffuse, experiment.space_group, experiment.lattice)
     assert np.array_equal(UB, geometry(experiment, 0).UB)
     assert np.array_equal(parameters.levels, wanted.levels)
     assert np.array_equal(parameters.vectors, wanted.vectors)
@@ -355,7 +356,9 @@ def test_what_makes_no_sense_is_refused(changes):
         {"shells": (((0, 0, 0), 0.6),)},
         {"shells": (((0.123, 0, 0), 0.6),)},
         {"flat": -1.0},
-        {"halo_width": 0.0},
+        {"air_width": 0.0},
+        {"tds": -1.0},
+        {"tds_width": 0.0},
     ],
     ids=str,
 )

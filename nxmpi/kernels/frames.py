@@ -1,0 +1,113 @@
+"""Frames in a narrow form, and their sums."""
+
+from numba import njit
+
+from nxmpi._typing import I4, I8, U1, Frames
+
+
+@njit(cache=True, nogil=True)
+def narrow_frame(raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames) -> int:
+    """Write a frame in a narrow type, with one value for all that is no count.
+
+    Parameters
+    ----------
+    raw : (n,) integer
+        Counts; no counts are negative values and the sentinel.
+    bad : (n,) uint8
+        1 where a pixel is masked.
+    limits : (2,) integer
+        Of the type of ``raw``: the sentinel (-1 if there is none), and the largest value that
+        ``out`` holds; larger ones are cut.
+    codes : (1,) integer
+        Of the type of ``out``: what it receives where there is no count.
+    out : (n,) uint16 or int32
+
+    Returns
+    -------
+    int
+        How many values were cut.
+    """
+    cut = 0
+    sentinel, limit = limits[0], limits[1]
+    invalid = codes[0]
+    for p in range(raw.shape[0]):
+        value = raw[p]
+        good = (bad[p] == 0) & (value >= 0) & (value != sentinel)
+        larger = value > limit
+        cut += good & larger
+        value = limit if larger else value
+        out[p] = value if good else invalid
+    return cut
+
+
+@njit(cache=True, nogil=True)
+def write_cut(
+    raw: Frames, bad: U1, limits: Frames, places: I4, values: I8
+) -> None:  # fmt: skip
+    """Write where values were cut by `narrow_frame`, and what they were."""
+    found = 0
+    for p in range(raw.shape[0]):
+        if bad[p] == 0 and raw[p] > limits[1] and raw[p] != limits[0]:
+            places[found] = p
+            values[found] = raw[p]
+            found += 1
+
+
+@njit(cache=True, nogil=True)
+def sum_run(frame: Frames, invalid: int) -> int:
+    """Return the sum of a slice of a narrow frame."""
+    total = 0
+    for p in range(frame.shape[0]):
+        total += frame[p] if frame[p] != invalid else 0
+    return total
+
+
+@njit(cache=True, nogil=True)
+def sum_runs(frame: Frames, invalid: int, runs: I4, sums: I8) -> None:
+    """Add a frame to sums over blocks of pixels.
+
+    Parameters
+    ----------
+    frame : (n,) uint16 or int32
+        As `narrow_frame` writes it.
+    invalid : int
+        What stands where there is no count.
+    runs : (m, 3) int32
+        Start, stop and block of runs of pixels.
+    sums : (n_blocks,) int64
+        Added to in place [counts].
+    """
+    for r in range(runs.shape[0]):
+        sums[runs[r, 2]] += sum_run(frame[runs[r, 0] : runs[r, 1]], invalid)
+
+
+@njit(cache=True, nogil=True)
+def add_group(
+    first: Frames, second: Frames, third: Frames, invalid: int, total: I4, largest: I4
+) -> None:  # fmt: skip
+    """Write the sum of three narrow frames, and keep the largest value of each pixel.
+
+    Parameters
+    ----------
+    first, second, third : (n,) uint16 or int32
+        As `narrow_frame` writes them.
+    invalid : int
+        What stands where there is no count.
+    total : (n,) int32
+        Receives the sums.
+    largest : (n,) int32
+        Made larger in place.
+    """
+    for p in range(total.shape[0]):
+        a = first[p] if first[p] != invalid else 0
+        b = second[p] if second[p] != invalid else 0
+        c = third[p] if third[p] != invalid else 0
+        total[p] = a + b + c
+        largest[p] = max(largest[p], max(a, max(b, c)))
+
+
+@njit(cache=True, nogil=True)
+def add_to(total: I8, group: I4) -> None:
+    """Add to sums in place."""
+    for p in range(total.shape[0]):
+        total[p] += group[p]

@@ -1,0 +1,250 @@
+"""A peak's profile: the likeliest Gaussian on a flat background, for Poisson counts."""
+
+from math import erf, exp, pi, sqrt
+
+import numpy as np
+from numba import njit
+
+from nxmpi._typing import F8, I4
+
+N = 8
+"""Parameters: x, y, z, log of sigma x, y, z, intensity, background."""
+INTENSITY, BACKGROUND = 6, 7
+STEPS = 40
+"""Of the iteration at most; five are usual."""
+SETTLED = 12
+"""Steps after which the region stays, so that the iteration can come to rest."""
+REACH = 3.0
+"""Half the size of the region that is fitted [standard deviations]."""
+MARGIN = (1.5, 1.5, 1.0)
+"""What the region is larger, for the background to be seen [pixels, pixels, frames]."""
+AT_REST = 1e-4
+"""Largest step of an iteration that has converged [standard deviations of the parameter]."""
+
+
+@njit(cache=True, nogil=True)
+def write_shares(centre: float, sigma: float, start: int, shares: F8) -> None:
+    """Write the part of a Gaussian in each unit interval, and its derivatives.
+
+    Parameters
+    ----------
+    centre, sigma : float
+        [pixels or frames]
+    start : int
+        Index of the first interval, which is centred on it.
+    shares : (3, n) float64
+        Receives the part [1], its derivative by the centre, and by the logarithm of sigma.
+    """
+    norm = 1.0 / sqrt(2.0 * pi)
+    low = (start - 0.5 - centre) / sigma
+    cdf, pdf = 0.5 * erf(low / sqrt(2.0)), norm * exp(-0.5 * low * low)
+    for i in range(shares.shape[1]):
+        high = (start + i + 0.5 - centre) / sigma
+        cdf_high, pdf_high = 0.5 * erf(high / sqrt(2.0)), norm * exp(-0.5 * high * high)
+        shares[0, i] = cdf_high - cdf
+        shares[1, i] = (pdf - pdf_high) / sigma
+        shares[2, i] = low * pdf - high * pdf_high
+        low, cdf, pdf = high, cdf_high, pdf_high
+
+
+@njit(cache=True, nogil=True)
+def set_region(values: F8, shape: tuple[int, int, int], region: I4) -> None:
+    """Write the part of a box, (3, 2) from x to z, that is within reach of a peak."""
+    for axis in range(3):
+        half = REACH * exp(values[3 + axis]) + MARGIN[axis]
+        n = shape[2 - axis]
+        region[axis, 0] = min(max(int(values[axis] - half + 0.5), 0), n - 1)
+        region[axis, 1] = max(min(int(values[axis] + half + 1.5), n), region[axis, 0] + 1)
+
+
+@njit(cache=True, nogil=True)
+def add_information(
+    box: I4, values: F8, region: I4, shares: F8, gradient: F8, information: F8
+) -> int:  # fmt: skip
+    """Sum the gradient of the log-likelihood and Fisher's information over a region.
+
+    Parameters
+    ----------
+    box : (n_z, n_y, n_x) int32
+        Counts; negative where masked.
+    values : (N,) float64
+        Parameters.
+    region : (3, 2) int32
+        Ranges along x, y, z.
+    shares : (3, 3, m) float64
+        Room for `write_shares` along x, y, z.
+    gradient, information : (N,), (N, N) float64
+        Receive the sums.
+
+    Returns
+    -------
+    int
+        Voxels that are not masked.
+    """
+    gradient[:] = 0.0
+    information[:] = 0.0
+    for axis in range(3):
+        n = region[axis, 1] - region[axis, 0]
+        write_shares(values[axis], exp(values[3 + axis]), region[axis, 0], shares[axis, :, :n])
+    intensity, background = values[INTENSITY], values[BACKGROUND]
+    d = np.empty(N)
+    d[BACKGROUND] = 1.0
+    voxels = 0
+    for z in range(region[2, 0], region[2, 1]):
+        gz, dz, wz = shares[2, :, z - region[2, 0]]
+        for y in range(region[1, 0], region[1, 1]):
+            gy, dy, wy = shares[1, :, y - region[1, 0]]
+            for x in range(region[0, 0], region[0, 1]):
+                n = box[z, y, x]
+                if n < 0:
+                    continue
+                gx, dx, wx = shares[0, :, x - region[0, 0]]
+                voxels += 1
+                d[0], d[3] = intensity * dx * gy * gz, intensity * wx * gy * gz
+                d[1], d[4] = intensity * gx * dy * gz, intensity * gx * wy * gz
+                d[2], d[5] = intensity * gx * gy * dz, intensity * gx * gy * wz
+                d[INTENSITY] = gx * gy * gz
+                expected = background + intensity * d[INTENSITY]
+                pull, weight = n / expected - 1.0, 1.0 / expected
+                for i in range(N):
+                    gradient[i] += d[i] * pull
+                    part = d[i] * weight
+                    for j in range(i + 1):
+                        information[i, j] += part * d[j]
+    for i in range(N):
+        for j in range(i):
+            information[j, i] = information[i, j]
+    return voxels
+
+
+@njit(cache=True, nogil=True)
+def invert(matrix: F8, inverse: F8) -> None:
+    """Write the inverse of a positive definite matrix, which is overwritten (Gauss, Jordan)."""
+    inverse[:] = 0.0
+    for i in range(N):
+        inverse[i, i] = 1.0
+    for i in range(N):
+        pivot = 1.0 / max(matrix[i, i], 1e-12)
+        for j in range(N):
+            matrix[i, j] *= pivot
+            inverse[i, j] *= pivot
+        for k in range(N):
+            factor = matrix[k, i]
+            if k != i:
+                for j in range(N):
+                    matrix[k, j] -= factor * matrix[i, j]
+                    inverse[k, j] -= factor * inverse[i, j]
+
+
+@njit(cache=True, nogil=True)
+def damped_inverse(information: F8, damping: float, inverse: F8) -> None:
+    """Write the inverse of a matrix whose diagonal is made larger by a part of itself."""
+    scaled = information.copy()
+    scale = np.empty(N)
+    for i in range(N):
+        scale[i] = 1.0 / sqrt(information[i, i]) if information[i, i] > 0 else 1.0
+    for i in range(N):
+        for j in range(N):
+            scaled[i, j] *= scale[i] * scale[j]
+        scaled[i, i] = 1.0 + damping
+    invert(scaled, inverse)
+    for i in range(N):
+        for j in range(N):
+            inverse[i, j] *= scale[i] * scale[j]
+
+
+@njit(cache=True, nogil=True)
+def fit_profile(
+    box: I4, least: F8, most: F8, shares: F8, values: F8, errors: F8, region: I4
+) -> int:  # fmt: skip
+    """Find the likeliest peak in a box by Fisher's scoring.
+
+    Parameters
+    ----------
+    box : (n_z, n_y, n_x) int32
+        Counts; negative where masked.
+    least, most : (N,) float64
+        Limits of the parameters.
+    shares : (3, 3, m) float64
+        Room to work, m being the longest side of the box.
+    values : (N,) float64
+        Where to begin; receives the parameters. x, y, z in the box, centre of voxel 0 at 0.
+    errors : (N,) float64
+        Receives the standard deviations (Cramér and Rao's bound).
+    region : (3, 2) int32
+        Receives the ranges along x, y, z that were fitted.
+
+    Returns
+    -------
+    int
+        Steps taken; 0 if it did not converge or nothing was to be seen.
+    """
+    gradient, step = np.empty(N), np.empty(N)
+    information, inverse = np.empty((N, N)), np.empty((N, N))
+    for taken in range(1, STEPS + 1):
+        if taken <= SETTLED:
+            set_region(values, box.shape, region)
+        voxels = add_information(box, values, region, shares, gradient, information)
+        if voxels <= N:
+            return 0
+        damped_inverse(information, 1e-9 if taken > 3 else 1e-2, inverse)
+        largest = 0.0
+        for i in range(N):
+            step[i] = 0.0
+            for j in range(N):
+                step[i] += inverse[i, j] * gradient[j]
+            errors[i] = sqrt(max(inverse[i, i], 0.0))
+            largest = max(largest, abs(step[i]) / max(errors[i], 1e-12))
+        shorter = 1.0
+        for axis in range(3):
+            shorter = min(shorter, 0.7 * exp(values[3 + axis]) / max(abs(step[axis]), 1e-12))
+            shorter = min(shorter, 0.4 / max(abs(step[3 + axis]), 1e-12))
+        shorter = min(shorter, 0.8 * values[INTENSITY] / max(-step[INTENSITY], 1e-12))
+        shorter = min(shorter, 2.0 * values[INTENSITY] / max(step[INTENSITY], 1e-12))
+        for i in range(N):
+            values[i] = min(max(values[i] + shorter * step[i], least[i]), most[i])
+        if (largest < AT_REST and taken > SETTLED) or largest < 1e-9:
+            return taken
+    return STEPS if largest < 0.05 else 0
+
+
+@njit(cache=True, nogil=True)
+def significance(box: I4, values: F8, region: I4, shares: F8) -> float:
+    """Return the intensity over its standard deviation, place and widths taken as known.
+
+    See `add_information`. Unlike the error of the intensity this does not become larger for
+    what the widths could be too, and tells whether there is a peak.
+    """
+    gradient, information = np.empty(N), np.empty((N, N))
+    add_information(box, values, region, shares, gradient, information)
+    own, other = information[INTENSITY, INTENSITY], information[BACKGROUND, BACKGROUND]
+    shared = information[INTENSITY, BACKGROUND]
+    left = own - shared * shared / other if other > 0 else own
+    return float(values[INTENSITY]) * sqrt(max(left, 0.0))
+
+
+@njit(cache=True, nogil=True)
+def describe(box: I4, values: F8, core: float) -> tuple[int, int, int]:
+    """Return what lies in the ellipsoid of so many sigma: voxels, the largest count, masked ones.
+
+    The ellipsoid is half a voxel larger, so that it holds some of the narrowest peak too.
+    """
+    n, largest, masked = 0, 0, 0
+    r = np.empty(3)
+    for axis in range(3):
+        r[axis] = core * exp(values[3 + axis]) + 0.5
+    for z in range(box.shape[0]):
+        dz = ((z - values[2]) / r[2]) ** 2
+        if dz > 1.0:
+            continue
+        for y in range(box.shape[1]):
+            dy = dz + ((y - values[1]) / r[1]) ** 2
+            if dy > 1.0:
+                continue
+            for x in range(box.shape[2]):
+                if dy + ((x - values[0]) / r[0]) ** 2 > 1.0:
+                    continue
+                n += 1
+                masked += box[z, y, x] < 0
+                largest = max(largest, box[z, y, x])
+    return n, largest, masked

@@ -1,0 +1,241 @@
+"""Where counts stand out of their surroundings: boxes of 3 and 7 pixels against a ring.
+
+Rows are worked on one after another. Every loop over pixels runs over contiguous slices, so
+that it becomes vector instructions.
+"""
+
+from math import sqrt
+
+import numpy as np
+from numba import njit
+
+from nxmpi._typing import F4, I4, U1, Frames
+
+OUTER = 10
+"""Half the side of the box that the background is taken from, less one half [pixels]."""
+WIDE = 3
+"""Half the side of the larger box, less one half [pixels]."""
+NARROW = 1
+"""Half the side of the smaller box, less one half [pixels]."""
+RING_ROWS = 2 * OUTER + 2
+"""Rows kept while boxes are summed."""
+
+
+@njit(cache=True, nogil=True)
+def add_rows(first: Frames, second: Frames, invalid: int, out: I4) -> None:
+    """Write the sum of two rows; what is no count adds nothing."""
+    for x in range(first.shape[0]):
+        one = np.int32(first[x]) if first[x] != invalid else np.int32(0)
+        other = np.int32(second[x]) if second[x] != invalid else np.int32(0)
+        out[x] = one + other
+
+
+@njit(cache=True, nogil=True)
+def slide(column: I4, entering: I4, leaving: I4) -> None:
+    """Move sums over some rows by one row."""
+    for x in range(column.shape[0]):
+        column[x] += entering[x] - leaving[x]
+
+
+@njit(cache=True, nogil=True)
+def add_shifted(one: I4, other: I4, out: I4) -> None:
+    """Write the sum of two slices of the same length."""
+    for x in range(out.shape[0]):
+        out[x] = one[x] + other[x]
+
+
+@njit(cache=True, nogil=True)
+def boxes_of_row(
+    c3: I4, c7: I4, c21: I4, n: int, t2: I4, t4: I4, t8: I4, t16: I4, b3: I4, b7: I4, b21: I4
+) -> None:  # fmt: skip
+    """Write sums over 3, 7 and 21 columns, by doubling.
+
+    Parameters
+    ----------
+    c3, c7, c21 : (n + 2 OUTER,) int32
+        Sums over rows of each column, column 0 at place OUTER, zero outside.
+    n : int
+        Columns.
+    t2, t4, t8, t16 : (n + 2 OUTER,) int32
+        Room to work.
+    b3, b7, b21 : (n,) int32
+        Receive the sums.
+    """
+    m = n + 2 * OUTER
+    at = OUTER - NARROW
+    add_shifted(c3[at : at + n], c3[at + 1 : at + 1 + n], b3)
+    add_shifted(b3, c3[at + 2 : at + 2 + n], b3)
+    at = OUTER - WIDE
+    add_shifted(c7[: m - 1], c7[1:m], t2[: m - 1])
+    add_shifted(t2[: m - 3], t2[2 : m - 1], t4[: m - 3])
+    add_shifted(t4[at : at + n], t2[at + 4 : at + 4 + n], b7)
+    add_shifted(b7, c7[at + 6 : at + 6 + n], b7)
+    add_shifted(c21[: m - 1], c21[1:m], t2[: m - 1])
+    add_shifted(t2[: m - 3], t2[2 : m - 1], t4[: m - 3])
+    add_shifted(t4[: m - 7], t4[4 : m - 3], t8[: m - 7])
+    add_shifted(t8[: m - 15], t8[8 : m - 7], t16[: m - 15])
+    add_shifted(t16[:n], t4[16 : 16 + n], b21)
+    add_shifted(b21, c21[20 : 20 + n], b21)
+
+
+@njit(cache=True, nogil=True)
+def flag_row(
+    b3: I4, b7: I4, b21: I4, n3: F4, n7: F4, inverse: F4, square: float, hits: U1
+) -> int:  # fmt: skip
+    """Flag the pixels of a row whose smaller or larger box exceeds the background.
+
+    See `write_strong`; ``hits`` receives 0 or 1. Returns how many there are.
+    """
+    found = 0
+    level2 = np.float32(square)
+    least = np.float32(0.25) * level2
+    one = np.float32(1.0)
+    for x in range(hits.shape[0]):
+        mean = (np.float32(b21[x] - b7[x]) + one) * inverse[x]
+        m3, m7 = mean * n3[x], mean * n7[x]
+        d3, d7 = np.float32(b3[x]) - m3 - least, np.float32(b7[x]) - m7 - least
+        hit3 = (d3 > np.float32(0)) & (d3 * d3 > level2 * m3)
+        hit7 = (d7 > np.float32(0)) & (d7 * d7 > level2 * m7)
+        hits[x] = np.uint8(hit3 | hit7)
+        found += int(hits[x])
+    return found
+
+
+@njit(cache=True, nogil=True)
+def significance(counts: float, expected: float) -> float:
+    """Return by how many standard deviations counts exceed what is expected.
+
+    Square roots of Poisson numbers have a standard deviation of one half, whatever their mean
+    (Anscombe, Biometrika 35, 246 (1948)).
+    """
+    return 2.0 * (sqrt(counts) - sqrt(expected))
+
+
+@njit(cache=True, nogil=True)
+def write_strong(
+    first: Frames, second: Frames, invalid: int, n3: F4, n7: F4, inverse: F4,
+    level: float, gain: float, columns: I4, rows: I4, room: I4, boxes: I4, hits: U1,
+    places: I4, strong: F4, scales: U1, expected: F4,
+) -> int:  # fmt: skip
+    """Find the pixels of a window of frames that stand out, and write how much.
+
+    A window is the sum of two images. A pixel is strong where the counts in the box of 3 or of
+    7 pixels around it exceed those expected from the ring between 7 and 21 pixels: where
+    ``sqrt(counts) > sqrt(expected) + level / 2``.
+
+    Parameters
+    ----------
+    first, second : (n_slow, n_fast) integer
+        Counts, small enough for the sum over 21 x 21 pixels to fit 31 bits [counts].
+    invalid : int
+        What stands where there is no count.
+    n3, n7, inverse : (n_slow, n_fast) float32
+        Unmasked pixels of the boxes, and one over those of the ring, 1e30 where it has too few.
+    level : float
+        [standard deviations]
+    gain : float
+        Counts of one photon [1].
+    columns, rows, room : (3, m), (RING_ROWS, m), (4, m) int32
+        Room to work, m = n_fast + 2 OUTER.
+    boxes, hits : (3, n_fast) int32, (n_fast,) uint8
+        Room to work.
+    places : (n,) int32
+        Receives the strong pixels, as positions in a flattened frame, in rising order.
+    strong : (n,) float32
+        Receives their significance [standard deviations].
+    scales : (n,) uint8
+        Receives which box stands out more: 0 the smaller, 1 the larger.
+    expected : (n,) float32
+        Receives the background of a pixel in the window [counts].
+
+    Returns
+    -------
+    int
+        How many there are. If more than ``places`` holds, the rest was not written.
+    """
+    n_slow, n_fast = first.shape
+    columns[:] = 0
+    rows[:] = 0
+    square = level * level * gain
+    unit = 1.0 / sqrt(gain)
+    found = 0
+    inner = slice(OUTER, OUTER + n_fast)
+    for y in range(-OUTER, n_slow):
+        entering = y + OUTER
+        slot = entering % RING_ROWS
+        if entering < n_slow:
+            add_rows(first[entering], second[entering], invalid, rows[slot, inner])
+        else:
+            rows[slot, inner] = 0
+        # what left a box long ago is still in the ring of rows; before the first there is zero
+        slide(columns[2], rows[slot], rows[(entering - 2 * OUTER - 1) % RING_ROWS])
+        slide(columns[1], rows[(y + WIDE) % RING_ROWS], rows[(y - WIDE - 1) % RING_ROWS])
+        slide(columns[0], rows[(y + NARROW) % RING_ROWS], rows[(y - NARROW - 1) % RING_ROWS])
+        if y < 0:
+            continue
+        boxes_of_row(
+            columns[0], columns[1], columns[2], n_fast, room[0], room[1], room[2], room[3],
+            boxes[0], boxes[1], boxes[2],
+        )  # fmt: skip
+        if not flag_row(boxes[0], boxes[1], boxes[2], n3[y], n7[y], inverse[y], square, hits):
+            continue
+        for x in range(n_fast):
+            if not hits[x]:
+                continue
+            mean = (float(boxes[2, x] - boxes[1, x]) + 1.0) * inverse[y, x]
+            s3 = significance(float(boxes[0, x]), mean * n3[y, x])
+            s7 = significance(float(boxes[1, x]), mean * n7[y, x])
+            if found < places.shape[0]:
+                places[found] = y * n_fast + x
+                strong[found] = max(s3, s7) * unit
+                scales[found] = s7 > s3
+                expected[found] = mean
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def spread(places: I4, strong: F4, image: F4) -> None:
+    """Write the significance of strong pixels into a flat image."""
+    for i in range(places.shape[0]):
+        image[places[i]] = strong[i]
+
+
+@njit(cache=True, nogil=True)
+def clear(places: I4, image: F4) -> None:
+    """Write zero into a flat image at some places."""
+    for i in range(places.shape[0]):
+        image[places[i]] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def flag_maxima(
+    before: F4, here: F4, after: F4, places: I4, reach: int, maxima: U1
+) -> None:  # fmt: skip
+    """Flag the strong pixels of a window that are more significant than all around them.
+
+    Parameters
+    ----------
+    before, here, after : (n_slow, n_fast) float32
+        Significance in three successive windows, zero where not strong.
+    places : (n,) int32
+        Strong pixels of the middle window.
+    reach : int
+        How far in x and y others are looked at [pixels].
+    maxima : (n,) uint8
+        Receives 1 or 0. Of equals the first in (window, y, x) counts.
+    """
+    n_slow, n_fast = here.shape
+    for i in range(places.shape[0]):
+        y, x = places[i] // n_fast, places[i] % n_fast
+        mine = here[y, x]
+        best = np.uint8(1)
+        for v in range(max(y - reach, 0), min(y + reach + 1, n_slow)):
+            for u in range(max(x - reach, 0), min(x + reach + 1, n_fast)):
+                sooner = here[v, u] == mine and v * n_fast + u < places[i]
+                if before[v, u] >= mine or here[v, u] > mine or after[v, u] > mine or sooner:
+                    best = np.uint8(0)
+                    break
+            if not best:
+                break
+        maxima[i] = best

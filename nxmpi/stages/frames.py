@@ -1,0 +1,114 @@
+"""One pass over the frames of a position: sums, transmission, peaks and the 3-D mask."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.parallel.collective import all_or_none, split
+from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.progress import progress
+from nxmpi.parallel.readahead import read_ahead
+from nxmpi.stages.own_frames import FrameTables, OwnFrames, PassResult
+from nxmpi.stages.seams import fetch_boxes, to_neighbours, to_previous
+from nxmpi.stages.search import CANDIDATE, LEVELS, NOTHING, UNIT
+from nxmpi.stages.transform import batches
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from nxmpi.parallel.timing import Timer
+    from nxmpi.params import FramesParams
+    from nxmpi.stages.transform import FrameReader
+
+log = logging.getLogger(__name__)
+
+
+def frames_pass(
+    comm: MPI.Intracomm,
+    tables: FrameTables,
+    reader: FrameReader,
+    params: FramesParams,
+    timer: Timer,
+) -> PassResult:
+    """Read all frames of a position once.
+
+    Collective on ``comm``. Frames are dealt out in contiguous blocks, in units of 9; each rank
+    reads the frame behind its block too. Nothing depends on the ranks: sums are of integers,
+    windows of the search lie at the same frames for any number of ranks, and a peak near a seam
+    is fitted to counts that other ranks send.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if any rank fails to read its frames.
+    """
+    units = -(-tables.n_frames // UNIT)
+    edges = [block_range(units, comm.size, rank) for rank in range(comm.size)]
+    blocks = [
+        (min(UNIT * low, tables.n_frames), min(UNIT * high, tables.n_frames)) for low, high in edges
+    ]
+    start, stop = blocks[comm.rank]
+    with all_or_none(comm):
+        worker = OwnFrames(tables, params, start, stop, reader.dtype)
+    own = np.arange(start, min(stop + 1, tables.n_frames)) + tables.first_frame
+    waiting = batches(own if stop > start else own[:0], params.batch_frames, reader.chunk_frames)
+    with (
+        progress(comm, "frames", stop - start, "frames") as bar,
+        all_or_none(comm),
+        closing(read_ahead(reader.read, waiting)) as ahead,
+    ):
+        for batch, (data, _, unread) in ahead:
+            with timer.part("search"):
+                worker.add_batch(batch, data, unread)
+            bar.advance(batch.size)
+            del data
+    # what fails there fails on all ranks with frames; the others have to hear of it
+    with timer.part("seams"), all_or_none(comm), split(comm, int(stop > start)) as active:
+        if stop > start:
+            _finish(active, worker, [block for block in blocks if block[0] < block[1]])
+    return worker.result
+
+
+def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]]) -> None:
+    """Do what needs the frames of other ranks. Collective on ``comm``, of ranks with frames."""
+    windows, result = worker.windows, worker.result
+    following = {
+        level: image
+        for level in (1, 2)
+        if (image := to_previous(comm, windows.first.get(level))) is not None
+    }
+    with all_or_none(comm):
+        windows.finish(following)
+        firsts, lasts = [], []
+        for level in range(len(LEVELS)):
+            own = windows.windows(level)
+            firsts.append(windows.strong[level, own.start] if own else NOTHING)
+            lasts.append(windows.strong[level, own.stop - 1] if own else NOTHING)
+    before, behind = to_neighbours(comm, firsts, lasts)
+    with all_or_none(comm):
+        for level in range(len(LEVELS)):
+            while worker.looked_at[level] in windows.windows(level):
+                worker.find_maxima(
+                    level, before[level] if before else NOTHING,
+                    behind[level] if behind else NOTHING,
+                )  # fmt: skip
+        for i in {result.start, result.stop - 1}:
+            worker.take_out(i, before[0] if before and i == result.start else NOTHING)
+        worker.fit_ready(result.stop)
+        left = np.array(worker.candidates, CANDIDATE)
+    for candidate, box, corner in fetch_boxes(
+        comm, left, blocks, worker.shape, worker.held.__getitem__
+    ):
+        worker.fit(candidate, box, corner)
+    np.maximum(result.largest, windows.largest, out=result.largest)
+    last, _ = to_neighbours(comm, None, worker.changed.get(result.stop - 1))
+    if last is not None:
+        worker.changed[result.start - 1] = last
+    for i in range(result.start, result.stop):
+        patches = worker.changed.get(i - 1), worker.changed.get(i)
+        if patches != (None, None):
+            result.masks[i] = patches

@@ -1,0 +1,131 @@
+"""From a place where a peak may be to the peak: fitted, judged and described."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.kernels import profile as kernels
+from nxmpi.stages.search import LEVELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nxmpi._typing import F8, I4
+
+HALF = (7, 14)
+"""Half the side of what is fitted around boxes of 3 and of 7 pixels [pixels]."""
+START_SIGMA_XY = (1.0, 2.5)
+START_SIGMA_Z = (0.7, 2.0, 6.0)
+RANGE_SIGMA_XY = (0.25, 7.0)
+"""Narrower is a single pixel, wider is diffuse scattering [pixels]."""
+RANGE_SIGMA_Z = ((0.15, 2.6), (0.6, 8.0), (2.0, 18.0))
+"""Of each level; what lies outside is another level's [frames]."""
+SINGLE_PIXEL = 0.75
+"""Part of the counts of the 3 x 3 pixels that a peak has in one of them at most. A peak of the
+sharpest kind there is, 0.6 pixels, has 0.36."""
+CORE = 2.0
+"""Where a peak is touched by what masks it, and where its pixels are counted [sigma]."""
+
+FITTED = np.dtype(
+    [
+        (name, "f8")
+        for name in (
+            "z", "y", "x", "sigz", "sigy", "sigx", "intensity", "background",
+            "z_error", "y_error", "x_error", "intensity_error", "significance",
+            "n_pixels", "maximum", "masked", "level",
+        )
+    ]
+)  # fmt: skip
+
+
+def box_of(candidate: NDArray[np.void], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+    """Return the frames, rows and columns that a candidate is fitted in."""
+    n_frames, n_slow, n_fast = shape
+    start, stop = LEVELS[candidate["level"]].reach(int(candidate["window"]), n_frames)
+    half = HALF[candidate["scale"]]
+    y, x = int(candidate["y"]), int(candidate["x"])
+    rows = slice(max(y - half, 0), min(y + half + 1, n_slow))
+    return slice(start, stop), rows, slice(max(x - half, 0), min(x + half + 1, n_fast))
+
+
+def fit(
+    candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int], level: float, gain: float
+) -> NDArray[np.void] | None:
+    """Return the peak at a candidate's place, None if there is none.
+
+    Parameters
+    ----------
+    candidate : () CANDIDATE
+    box : (n_z, n_y, n_x) int32
+        Counts, -1 where masked; see `box_of`.
+    corner : tuple of int
+        First frame, row and column of the box.
+    level : float
+        Least significance [standard deviations].
+    gain : float
+        Counts of a photon [1].
+
+    Returns
+    -------
+    () FITTED or None
+    """
+    number = int(candidate["level"])
+    start, stop = LEVELS[number].window(int(candidate["window"]))
+    z, y, x = (
+        0.5 * (start + min(stop, corner[0] + box.shape[0]) - 1) - corner[0],
+        float(candidate["y"]) - corner[1],
+        float(candidate["x"]) - corner[2],
+    )
+    window = box[max(start - corner[0], 0) : stop - corner[0]]
+    if _is_single_pixel(window, int(y), int(x), float(candidate["expected"])):
+        return None
+    values, errors, region = (
+        _begin(candidate, window, (x, y, z)),
+        np.empty(8),
+        np.empty((3, 2), "i4"),
+    )
+    least = np.array([-1, -1, -1, *np.log([0.2, 0.2, 0.1]), 1e-3, 0.1 / box.size])
+    most = np.array([*box.shape[::-1], *np.log([12.0, 12.0, 30.0]), 1e12, 1e9])
+    room = np.empty((3, 3, max(box.shape)))
+    if not kernels.fit_profile(box, least, most, room, values, errors, region):
+        return None
+    significance = kernels.significance(box, values, region, room) / np.sqrt(gain)
+    sigmas = np.exp(values[3:6])
+    moved = np.abs(values[:3] - [x, y, z]) > [3 + sigmas[0], 3 + sigmas[1], stop - start]
+    low, high = RANGE_SIGMA_Z[number]
+    fits = RANGE_SIGMA_XY[0] < sigmas[:2].min() and sigmas[:2].max() < RANGE_SIGMA_XY[1]
+    if significance < level or moved.any() or not fits or not low < sigmas[2] < high:
+        return None
+    n_pixels, maximum, masked = kernels.describe(box, values, CORE)
+    errors *= np.sqrt(gain)
+    result = np.empty((), FITTED)
+    for axis, name in enumerate("xyz"):
+        result[name] = values[axis] + corner[2 - axis]
+        result[f"sig{name}"] = sigmas[axis]
+        result[f"{name}_error"] = errors[axis]
+    result["intensity"], result["intensity_error"] = values[6], errors[6]
+    result["background"], result["significance"] = values[7], significance
+    result["n_pixels"], result["maximum"], result["masked"] = n_pixels, maximum, masked
+    result["level"] = number
+    return result
+
+
+def _is_single_pixel(window: I4, y: int, x: int, expected: float) -> bool:
+    """Return whether the excess of 3 x 3 pixels is that of one of them: hot, or hit."""
+    around = window[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+    sums = np.where(around > 0, around, 0).sum(axis=0) - expected
+    total = sums.sum()
+    return bool(total > 0 and sums.max() > SINGLE_PIXEL * total)
+
+
+def _begin(candidate: NDArray[np.void], window: I4, place: tuple[float, float, float]) -> F8:
+    frames = max(window.shape[0], 1)
+    n = (3, 7)[candidate["scale"]] ** 2
+    expected = float(candidate["expected"])
+    counts = (np.sqrt(expected * n) + 0.5 * float(candidate["strong"])) ** 2
+    width = START_SIGMA_XY[candidate["scale"]]
+    sigmas = (width, width, START_SIGMA_Z[candidate["level"]])
+    background = max(expected / frames, 1e-3)
+    return np.array([*place, *np.log(sigmas), 1.5 * max(counts - expected * n, 5.0), background])

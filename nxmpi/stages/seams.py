@@ -1,0 +1,131 @@
+"""What ranks tell each other about the frames at their seams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.parallel.arrays import exchange
+from nxmpi.stages.held import write_box
+from nxmpi.stages.profiles import box_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    from mpi4py import MPI
+    from numpy.typing import NDArray
+
+    from nxmpi._typing import I4, I8
+    from nxmpi.stages.held import HeldFrame
+
+    T = TypeVar("T")
+
+ROUND = 2**22
+"""Voxels of boxes that are sent in a round, over all ranks."""
+
+
+def to_previous(comm: MPI.Intracomm, image: I4 | None) -> I4 | None:
+    """Send an image to the rank before, and return that of the rank behind.
+
+    Collective on ``comm``, all of whose ranks have frames: one ``Sendrecv``. The first rank's
+    goes nowhere, the last one gets None.
+    """
+    before, behind = comm.rank - 1, comm.rank + 1
+    shapes = comm.allgather(None if image is None else image.shape)
+    gets = behind < comm.size and shapes[behind] is not None
+    sends = before >= 0 and image is not None
+    received = np.empty(shapes[behind], np.int32) if gets else None
+    request = comm.Isend(image, before) if sends else None
+    if received is not None:
+        comm.Recv(received, behind)
+    if request is not None:
+        request.Wait()
+    return received
+
+
+def to_neighbours(comm: MPI.Intracomm, first: T, last: T) -> tuple[T | None, T | None]:
+    """Send the first of something to the rank before, the last to the rank behind; small.
+
+    Collective on ``comm``.
+
+    Returns
+    -------
+    before, behind
+        The last of the rank before, the first of the rank behind; None at the ends.
+    """
+    everyone = comm.allgather((first, last))
+    before = everyone[comm.rank - 1][1] if comm.rank else None
+    behind = everyone[comm.rank + 1][0] if comm.rank + 1 < comm.size else None
+    return before, behind
+
+
+def fetch_boxes(
+    comm: MPI.Intracomm,
+    candidates: NDArray[np.void],
+    blocks: list[tuple[int, int]],
+    shape: tuple[int, int, int],
+    frame: Callable[[int], HeldFrame],
+) -> Iterator[tuple[NDArray[np.void], I4, tuple[int, int, int]]]:
+    """Yield this rank's candidates with the counts around them, from the ranks that have them.
+
+    Collective on ``comm``: rounds of an ``Alltoallv``; to be iterated to its end.
+
+    Parameters
+    ----------
+    candidates : (n,) CANDIDATE
+        Of this rank.
+    blocks : list of (start, stop)
+        Frames of each rank.
+    shape : tuple of int
+        (n_frames, n_slow, n_fast)
+    frame : callable
+        Returns one of this rank's frames.
+
+    Yields
+    ------
+    candidate, box, corner
+        See `nxmpi.stages.profiles.fit`.
+    """
+    everyone = comm.allgather(candidates)
+    listed = [(owner, each) for owner, some in enumerate(everyone) for each in some]
+    boxes = [box_of(each, shape) for _, each in listed]
+    sizes = np.cumsum([np.prod([s.stop - s.start for s in box]) for box in boxes])
+    rounds = [] if not listed else np.split(np.arange(len(listed)), _cuts(sizes))
+    for members in rounds:
+        parts: list[list[I8]] = [[np.empty(0, np.int64)] for _ in range(comm.size)]
+        for i in members:
+            piece = _piece(boxes[i], blocks[comm.rank], frame)
+            parts[listed[i][0]].append(piece.reshape(-1).astype(np.int64))
+        received = exchange(comm, [np.concatenate(some) for some in parts])
+        mine = [i for i in members if listed[i][0] == comm.rank]
+        at = 0
+        whole = {i: np.empty([s.stop - s.start for s in boxes[i]], np.int32) for i in mine}
+        for start, stop in blocks:
+            for i in mine:
+                frames = boxes[i][0]
+                low, high = max(frames.start, start), min(frames.stop, stop)
+                if low < high:
+                    part = whole[i][low - frames.start : high - frames.start]
+                    part[:] = received[at : at + part.size].reshape(part.shape)
+                    at += part.size
+        for i in mine:
+            corner = (boxes[i][0].start, boxes[i][1].start, boxes[i][2].start)
+            yield listed[i][1], whole[i], corner
+
+
+def _cuts(sizes: I8) -> I8:
+    return np.flatnonzero(np.diff(sizes // ROUND)) + 1
+
+
+def _piece(
+    box: tuple[slice, slice, slice], block: tuple[int, int], frame: Callable[[int], HeldFrame]
+) -> I4:  # fmt: skip
+    frames, rows, columns = box
+    start, stop = max(frames.start, block[0]), min(frames.stop, block[1])
+    shape = (max(stop - start, 0), rows.stop - rows.start, columns.stop - columns.start)
+    piece = np.empty(shape, np.int32)
+    for k in range(shape[0]):
+        write_box(frame(start + k), rows, columns, piece[k])
+    return piece

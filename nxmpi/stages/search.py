@@ -1,0 +1,186 @@
+"""Where peaks may be: the most significant pixels of windows of frames.
+
+Windows of 2, 6 and 18 frames, each the sum of two groups, overlap by half; in each of them
+boxes of 3 and of 7 pixels are held against their surroundings. So a peak of any width from a
+fraction of a pixel and frame to 4 pixels and 12 frames fills a good part of some box and window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.ndimage import correlate1d
+
+from nxmpi.kernels import strong as kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nxmpi._typing import F4, I4, I8, U1, Frames
+
+FEWEST_IN_RING = 80
+"""Unmasked pixels that a background needs."""
+FEWEST_IN_BOX = 5
+REACH = 3
+"""A place must be the most significant within so many pixels and one window."""
+NOWHERE = 1e30
+"""Expected counts where there is no background: nothing stands out."""
+
+CANDIDATE = np.dtype(
+    [
+        ("level", "i4"), ("window", "i4"), ("y", "i4"), ("x", "i4"), ("scale", "i4"),
+        ("strong", "f4"), ("expected", "f4"),
+    ]
+)  # fmt: skip
+"""Level, number of the window, pixel, box (0 of 3, 1 of 7), significance, background of a pixel
+in the window [counts]."""
+
+
+class Level(NamedTuple):
+    """Windows of one length."""
+
+    group: int
+    """Half the length [frames]."""
+    margin: int
+    """Groups before and after a window that a peak in it may reach."""
+
+    def windows(self, n_frames: int) -> int:
+        """Return how many windows there are; the last group may be incomplete."""
+        return max(-(-n_frames // self.group) - 1, 1)
+
+    def window(self, number: int) -> tuple[int, int]:
+        """Return the frames of a window, [start, stop)."""
+        return number * self.group, (number + 2) * self.group
+
+    def reach(self, number: int, n_frames: int) -> tuple[int, int]:
+        """Return the frames that a peak in a window may reach, [start, stop)."""
+        start, stop = self.window(number)
+        margin = self.margin * self.group
+        return max(start - margin, 0), min(stop + margin, n_frames)
+
+
+LEVELS = (Level(1, 7), Level(3, 5), Level(9, 3))
+UNIT = 9
+"""Ranks own whole groups of the longest windows [frames]."""
+REACH_BACK = max(level.margin * level.group for level in LEVELS)
+REACH_ON = max((level.margin + 2) * level.group for level in LEVELS)
+"""From the first frame of a window [frames]."""
+
+
+class Strong(NamedTuple):
+    """Strong pixels of a window, in rising order of their places in a flattened frame."""
+
+    places: I4
+    strong: F4
+    scales: U1
+    expected: F4
+
+
+NOTHING = Strong(
+    np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.float32)
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchTables:
+    """Unmasked pixels around each pixel."""
+
+    n3: F4
+    n7: F4
+    inverse: F4
+    """One over the number in the ring; `NOWHERE` where it has too few."""
+
+
+def search_tables(bad: U1) -> SearchTables:
+    """Return the tables for a pixel mask, (n_slow, n_fast) uint8."""
+    n3, n7, n21 = (
+        _count(bad, half) for half in (kernels.NARROW, kernels.WIDE, kernels.OUTER)
+    )  # fmt: skip
+    ring = n21 - n7
+    seen = (bad == 0) & (ring >= FEWEST_IN_RING) & (n3 >= FEWEST_IN_BOX)
+    inverse = np.where(seen, 1.0 / np.maximum(ring, 1), NOWHERE)
+    return SearchTables(
+        n3=n3.astype(np.float32), n7=n7.astype(np.float32), inverse=inverse.astype(np.float32)
+    )
+
+
+def _count(bad: U1, half: int) -> I8:
+    ones = np.ones(2 * half + 1, np.int64)
+    good: I8 = (bad == 0).astype(np.int64)
+    for axis in (0, 1):
+        good = correlate1d(good, ones, axis=axis, mode="constant")
+    return good
+
+
+class Searcher:
+    """The room that windows are searched in."""
+
+    def __init__(self, bad: U1, level: float, gain: float) -> None:
+        """Prepare the search.
+
+        Parameters
+        ----------
+        bad : (n_slow, n_fast) uint8
+        level : float
+            Significance of a strong pixel [standard deviations].
+        gain : float
+            Counts of a photon [1].
+        """
+        n_slow, n_fast = bad.shape
+        m = n_fast + 2 * kernels.OUTER
+        self.tables = search_tables(bad)
+        self.level, self.gain = level, gain
+        self.columns: I4 = np.zeros((3, m), np.int32)
+        self.rows: I4 = np.zeros((kernels.RING_ROWS, m), np.int32)
+        self.room: I4 = np.zeros((4, m), np.int32)
+        self.boxes: I4 = np.zeros((3, n_fast), np.int32)
+        self.hits: U1 = np.zeros(n_fast, np.uint8)
+        self.images: F4 = np.zeros((3, n_slow, n_fast), np.float32)
+        self.found = self._room_for(2**14)
+
+    def _room_for(self, n: int) -> Strong:
+        return Strong(
+            np.empty(n, np.int32), np.empty(n, np.float32), np.empty(n, np.uint8),
+            np.empty(n, np.float32),
+        )  # fmt: skip
+
+    def window(self, first: Frames, second: Frames, invalid: int) -> Strong:
+        """Return the strong pixels of the sum of two images, (n_slow, n_fast)."""
+        t = self.tables
+        while True:
+            found = self.found
+            n = kernels.write_strong(
+                first, second, invalid, t.n3, t.n7, t.inverse, self.level, self.gain,
+                self.columns, self.rows, self.room, self.boxes, self.hits,
+                found.places, found.strong, found.scales, found.expected,
+            )  # fmt: skip
+            if n <= found.places.size:
+                return Strong(
+                    found.places[:n].copy(), found.strong[:n].copy(), found.scales[:n].copy(),
+                    found.expected[:n].copy(),
+                )  # fmt: skip
+            self.found = self._room_for(2 * n)
+
+    def maxima(
+        self, level: int, number: int, before: Strong, here: Strong, after: Strong
+    ) -> NDArray[np.void]:
+        """Return the candidates of a window, given its neighbours' strong pixels."""
+        if not here.places.size:
+            return np.empty(0, CANDIDATE)
+        flat = self.images.reshape(3, -1)
+        for image, strong in zip(flat, (before, here, after), strict=True):
+            kernels.spread(strong.places, strong.strong, image)
+        flags = np.empty(here.places.size, np.uint8)
+        first, middle, last = self.images
+        kernels.flag_maxima(first, middle, last, here.places, REACH, flags)
+        for image, strong in zip(flat, (before, here, after), strict=True):
+            kernels.clear(strong.places, image)
+        chosen = flags.astype(bool)
+        result = np.empty(int(chosen.sum()), CANDIDATE)
+        result["level"], result["window"] = level, number
+        result["y"], result["x"] = np.divmod(here.places[chosen], self.images.shape[2])
+        result["scale"] = here.scales[chosen]
+        result["strong"], result["expected"] = here.strong[chosen], here.expected[chosen]
+        return result

@@ -1,0 +1,126 @@
+"""The search for peaks, frame after frame: groups of frames, windows of two groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.kernels.frames import add_group
+from nxmpi.stages.held import INVALID, WIDE, HeldFrame
+from nxmpi.stages.search import LEVELS, NOTHING, Searcher, Strong
+
+if TYPE_CHECKING:
+    from nxmpi._typing import I4, I8, Frames
+
+NONE = -1
+"""What stands for no count in sums of frames: nothing."""
+
+
+class Windows:
+    """What has been seen of a rank's own windows, those that begin in its frames."""
+
+    def __init__(self, searcher: Searcher, n_frames: int, start: int, stop: int) -> None:
+        """Begin at the first of the frames [start, stop) of ``n_frames``.
+
+        ``start`` is a multiple of the longest group, and ``stop`` too or ``n_frames``.
+        """
+        self.searcher = searcher
+        self.n_frames, self.start, self.stop = n_frames, start, stop
+        self.strong: dict[tuple[int, int], Strong] = {}
+        """By level and window."""
+        self.first: dict[int, I4] = {}
+        """First group of the levels that sum frames."""
+        self.largest: I4 = np.zeros(searcher.images.shape[1:], np.int32)
+        """Largest count of each pixel, as narrow frames hold it."""
+        self._last: dict[int, I4] = {}
+        self._before: HeldFrame | None = None
+        self._waiting: tuple[list[HeldFrame], list[I4]] = ([], [])
+        self.total: I8 = np.zeros(searcher.images.shape[1:], np.int64)
+
+    def windows(self, level: int) -> range:
+        """Return the numbers of this rank's windows."""
+        group = LEVELS[level].group
+        n = LEVELS[level].windows(self.n_frames)
+        return range(min(self.start // group, n), min(-(-self.stop // group), n))
+
+    def add(self, number: int, frame: HeldFrame) -> None:
+        """Take the next frame; after the last of its own, the one behind it."""
+        if self._before is not None:
+            first, second, invalid = _alike(self._before, frame)
+            self._search(0, number - 1, first, second, invalid)
+        self._before = frame
+        if number == self.stop:
+            return
+        frames, threes = self._waiting
+        frames.append(frame)
+        ends = number == self.n_frames - 1
+        if len(frames) == LEVELS[1].group or ends:
+            three = self._sum_frames(frames)
+            frames.clear()
+            threes.append(three)
+            self._group(1, number // LEVELS[1].group, three)
+            if len(threes) * LEVELS[1].group == LEVELS[2].group or ends:
+                nine: I4 = np.add.reduce(threes, axis=0, dtype=np.int32)
+                threes.clear()
+                self.total += nine
+                self._group(2, number // LEVELS[2].group, nine)
+
+    def finish(self, following: dict[int, I4]) -> None:
+        """Search the windows that reach into the frames of the next rank.
+
+        Parameters
+        ----------
+        following : mapping of level to (n_slow, n_fast) int32
+            First groups of the next rank; empty on the last.
+        """
+        if self._before is not None and LEVELS[0].windows(self.n_frames) == self.n_frames == 1:
+            counts = self._before.counts
+            self._search(0, 0, counts, np.zeros_like(counts), self._before.invalid)
+        for level, last in self._last.items():
+            missing = [w for w in self.windows(level) if (level, w) not in self.strong]
+            for window in missing:  # at most one
+                second = following.get(level)
+                second = np.zeros_like(last) if second is None else second
+                self._search(level, window, last, second, NONE)
+        self._last.clear()
+
+    def _sum_frames(self, frames: list[HeldFrame]) -> I4:
+        padded = (
+            [_wide(frame) for frame in frames] if _mixed(frames) else [f.counts for f in frames]
+        )
+        invalid = INVALID[padded[0].dtype]
+        while len(padded) < LEVELS[1].group:
+            padded.append(np.full_like(padded[0], invalid))
+        total: I4 = np.empty(padded[0].shape, np.int32)
+        first, second, third = (each.reshape(-1) for each in padded)
+        add_group(first, second, third, invalid, total.reshape(-1), self.largest.reshape(-1))
+        return total
+
+    def _group(self, level: int, number: int, image: I4) -> None:
+        self.first.setdefault(level, image)
+        if level in self._last:
+            self._search(level, number - 1, self._last[level], image, NONE)
+        self._last[level] = image
+
+    def _search(
+        self, level: int, window: int, first: Frames, second: Frames, invalid: int
+    ) -> None:  # fmt: skip
+        found = self.searcher.window(first, second, invalid)
+        self.strong[level, window] = found if found.places.size else NOTHING
+
+
+def _mixed(frames: list[HeldFrame]) -> bool:
+    return len({frame.counts.dtype for frame in frames}) > 1
+
+
+def _alike(one: HeldFrame, other: HeldFrame) -> tuple[Frames, Frames, int]:
+    if _mixed([one, other]):
+        return _wide(one), _wide(other), INVALID[WIDE]
+    return one.counts, other.counts, one.invalid
+
+
+def _wide(frame: HeldFrame) -> I4:
+    counts = frame.counts.astype(np.int32)
+    counts[frame.counts == frame.invalid] = INVALID[WIDE]
+    return counts
