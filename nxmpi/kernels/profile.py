@@ -10,15 +10,19 @@ from nxmpi._typing import F8, I4
 N = 8
 """Parameters: x, y, z, log of sigma x, y, z, intensity, background."""
 INTENSITY, BACKGROUND = 6, 7
+SHAPE = (1, 0, 0, 2, 0, 0, 0, 3)
+"""Which of gx, dx, wx and 1 the derivative by each parameter has along x."""
 STEPS = 40
 """Of the iteration at most; five are usual."""
-SETTLED = 12
+SETTLED = 7
 """Steps after which the region stays, so that the iteration can come to rest."""
+PATIENCE = 5
+"""Steps after which a peak that is wider than it may be is given up."""
 REACH = 3.0
 """Half the size of the region that is fitted [standard deviations]."""
 MARGIN = (1.5, 1.5, 1.0)
 """What the region is larger, for the background to be seen [pixels, pixels, frames]."""
-AT_REST = 1e-4
+AT_REST = 1e-3
 """Largest step of an iteration that has converged [standard deviations of the parameter]."""
 
 
@@ -58,6 +62,47 @@ def set_region(values: F8, shape: tuple[int, int, int], region: I4) -> None:
 
 
 @njit(cache=True, nogil=True)
+def sum_row(
+    counts: I4, gx: F8, dx: F8, wx: F8, scale: float, background: float, products: F8, pulls: F8
+) -> int:  # fmt: skip
+    """Write sums over a row of products of gx, dx, wx and 1, and return how many voxels count.
+
+    Parameters
+    ----------
+    counts : (n,) int32
+    gx, dx, wx : (n,) float64
+        As `write_shares` writes them.
+    scale, background : float
+        ``background + scale * gx`` is expected.
+    products : (4, 4) float64
+        Receives the sums of two of the four over what is expected.
+    pulls : (4,) float64
+        Receives the sums of each times counts over what is expected, less 1.
+    """
+    gg = gd = gw = g1 = dd = dw = d1 = ww = w1 = one = 0.0
+    pg = pd = pw = p1 = 0.0
+    voxels = 0
+    for x in range(counts.shape[0]):
+        if counts[x] < 0:
+            continue
+        voxels += 1
+        g, d, w = gx[x], dx[x], wx[x]
+        weight = 1.0 / (background + scale * g)
+        pull = counts[x] * weight - 1.0
+        gv, dv, wv = g * weight, d * weight, w * weight
+        gg, gd, gw, g1 = gg + gv * g, gd + gv * d, gw + gv * w, g1 + gv
+        dd, dw, d1 = dd + dv * d, dw + dv * w, d1 + dv
+        ww, w1, one = ww + wv * w, w1 + wv, one + weight
+        pg, pd, pw, p1 = pg + pull * g, pd + pull * d, pw + pull * w, p1 + pull
+    products[0, 0], products[0, 1], products[0, 2], products[0, 3] = gg, gd, gw, g1
+    products[1, 0], products[1, 1], products[1, 2], products[1, 3] = gd, dd, dw, d1
+    products[2, 0], products[2, 1], products[2, 2], products[2, 3] = gw, dw, ww, w1
+    products[3, 0], products[3, 1], products[3, 2], products[3, 3] = g1, d1, w1, one
+    pulls[0], pulls[1], pulls[2], pulls[3] = pg, pd, pw, p1
+    return voxels
+
+
+@njit(cache=True, nogil=True)
 def add_information(
     box: I4, values: F8, region: I4, shares: F8, gradient: F8, information: F8
 ) -> int:  # fmt: skip
@@ -86,31 +131,28 @@ def add_information(
     for axis in range(3):
         n = region[axis, 1] - region[axis, 0]
         write_shares(values[axis], exp(values[3 + axis]), region[axis, 0], shares[axis, :, :n])
+    columns = slice(region[0, 0], region[0, 1])
+    width = region[0, 1] - region[0, 0]
+    gx, dx, wx = shares[0, 0, :width], shares[0, 1, :width], shares[0, 2, :width]
     intensity, background = values[INTENSITY], values[BACKGROUND]
-    d = np.empty(N)
-    d[BACKGROUND] = 1.0
+    products, pulls, factors = np.empty((4, 4)), np.empty(4), np.empty(N)
     voxels = 0
     for z in range(region[2, 0], region[2, 1]):
         gz, dz, wz = shares[2, :, z - region[2, 0]]
         for y in range(region[1, 0], region[1, 1]):
             gy, dy, wy = shares[1, :, y - region[1, 0]]
-            for x in range(region[0, 0], region[0, 1]):
-                n = box[z, y, x]
-                if n < 0:
-                    continue
-                gx, dx, wx = shares[0, :, x - region[0, 0]]
-                voxels += 1
-                d[0], d[3] = intensity * dx * gy * gz, intensity * wx * gy * gz
-                d[1], d[4] = intensity * gx * dy * gz, intensity * gx * wy * gz
-                d[2], d[5] = intensity * gx * gy * dz, intensity * gx * gy * wz
-                d[INTENSITY] = gx * gy * gz
-                expected = background + intensity * d[INTENSITY]
-                pull, weight = n / expected - 1.0, 1.0 / expected
-                for i in range(N):
-                    gradient[i] += d[i] * pull
-                    part = d[i] * weight
-                    for j in range(i + 1):
-                        information[i, j] += part * d[j]
+            voxels += sum_row(
+                box[z, y, columns], gx, dx, wx, intensity * gy * gz, background, products, pulls
+            )
+            # the derivative by a parameter is a factor of the row times gx, dx, wx or 1
+            factors[0], factors[3] = intensity * gy * gz, intensity * gy * gz
+            factors[1], factors[4] = intensity * dy * gz, intensity * wy * gz
+            factors[2], factors[5] = intensity * gy * dz, intensity * gy * wz
+            factors[INTENSITY], factors[BACKGROUND] = gy * gz, 1.0
+            for i in range(N):
+                gradient[i] += factors[i] * pulls[SHAPE[i]]
+                for j in range(i + 1):
+                    information[i, j] += factors[i] * factors[j] * products[SHAPE[i], SHAPE[j]]
     for i in range(N):
         for j in range(i):
             information[j, i] = information[i, j]
@@ -177,7 +219,7 @@ def fit_profile(
     Returns
     -------
     int
-        Steps taken; 0 if it did not converge or nothing was to be seen.
+        Steps taken; 0 if it did not converge, became too wide, or nothing was to be seen.
     """
     gradient, step = np.empty(N), np.empty(N)
     information, inverse = np.empty((N, N)), np.empty((N, N))
@@ -201,8 +243,13 @@ def fit_profile(
             shorter = min(shorter, 0.4 / max(abs(step[3 + axis]), 1e-12))
         shorter = min(shorter, 0.8 * values[INTENSITY] / max(-step[INTENSITY], 1e-12))
         shorter = min(shorter, 2.0 * values[INTENSITY] / max(step[INTENSITY], 1e-12))
+        too_wide = False
         for i in range(N):
-            values[i] = min(max(values[i] + shorter * step[i], least[i]), most[i])
+            values[i] = max(values[i] + shorter * step[i], least[i])
+            too_wide |= 3 <= i < 6 and values[i] >= most[i]
+            values[i] = min(values[i], most[i])
+        if too_wide and taken >= PATIENCE:
+            return 0
         if (largest < AT_REST and taken > SETTLED) or largest < 1e-9:
             return taken
     return STEPS if largest < 0.05 else 0
@@ -248,3 +295,28 @@ def describe(box: I4, values: F8, core: float) -> tuple[int, int, int]:
                 masked += box[z, y, x] < 0
                 largest = max(largest, box[z, y, x])
     return n, largest, masked
+
+
+@njit(cache=True, nogil=True)
+def bin_box(box: I4, steps: tuple[int, int, int], out: I4) -> None:
+    """Write sums of neighbouring voxels, masked where one of them is.
+
+    Parameters
+    ----------
+    box : (n_z, n_y, n_x) int32
+        Counts; negative where masked.
+    steps : tuple of int
+        Voxels to sum along z, y, x.
+    out : (n_z / steps[0], n_y / steps[1], n_x / steps[2]), rounded down, int32
+    """
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                total, masked = 0, False
+                for k in range(steps[0]):
+                    for j in range(steps[1]):
+                        for i in range(steps[2]):
+                            n = box[z * steps[0] + k, y * steps[1] + j, x * steps[2] + i]
+                            total += n
+                            masked |= n < 0
+                out[z, y, x] = -1 if masked else min(total, 2**31 - 1)

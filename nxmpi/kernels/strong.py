@@ -210,7 +210,7 @@ def clear(places: I4, image: F4) -> None:
 
 @njit(cache=True, nogil=True)
 def flag_maxima(
-    before: F4, here: F4, after: F4, places: I4, reach: int, maxima: U1
+    before: F4, here: F4, after: F4, places: I4, scales: U1, reaches: tuple[int, int], maxima: U1
 ) -> None:  # fmt: skip
     """Flag the strong pixels of a window that are more significant than all around them.
 
@@ -220,15 +220,17 @@ def flag_maxima(
         Significance in three successive windows, zero where not strong.
     places : (n,) int32
         Strong pixels of the middle window.
-    reach : int
-        How far in x and y others are looked at [pixels].
+    scales : (n,) uint8
+        Their boxes: 0 the smaller, 1 the larger.
+    reaches : tuple of int
+        How far in x and y others are looked at, for each box [pixels].
     maxima : (n,) uint8
         Receives 1 or 0. Of equals the first in (window, y, x) counts.
     """
     n_slow, n_fast = here.shape
     for i in range(places.shape[0]):
         y, x = places[i] // n_fast, places[i] % n_fast
-        mine = here[y, x]
+        mine, reach = here[y, x], reaches[scales[i]]
         best = np.uint8(1)
         for v in range(max(y - reach, 0), min(y + reach + 1, n_slow)):
             for u in range(max(x - reach, 0), min(x + reach + 1, n_fast)):

@@ -8,6 +8,7 @@ import numpy as np
 from nxmpi._typing import F8, Frames, Mask
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import find_stack, read_pixel_mask
+from nxmpi.nexus.sums import read_hot_pixels
 from nxmpi.nexus.values import find, read_array, read_number
 
 N_SUMMED = 100
@@ -27,6 +28,8 @@ class Picture:
     beam_center: tuple[float, float] | None
     """(x, y) from the outer corner of pixel 0 [pixels]."""
     title: str
+    masked: F8 | None = None
+    """(n_slow, n_fast) in blocks, part that the 3-D mask excludes, to be drawn over it [1]."""
 
 
 def raw_frames(entry: h5py.Group) -> h5py.Dataset | None:
@@ -55,12 +58,28 @@ def middle_frame(entry: h5py.Group, raw: h5py.Dataset, *, masked: bool) -> Pictu
     """
     number = raw.shape[0] // 2
     frame = raw[number]
-    bad = read_pixel_mask(entry, frame.shape) | is_unusable(frame)
+    bad = _excluded(entry, frame.shape) | is_unusable(frame)
     mask = find(entry, schema.DATA_MASK)
     if masked and isinstance(mask, h5py.Dataset) and mask.shape == raw.shape:
         bad |= mask[number] != 0
     values = np.where(bad, np.nan, frame)
     return _picture(entry, values, f"Frame {number} of {raw.shape[0]}")
+
+
+def masked_frame(
+    entry: h5py.Group, raw: h5py.Dataset, mask: h5py.Dataset, number: int, title: str
+) -> Picture:
+    """Return a frame and what the 3-D mask excludes of it. Not collective.
+
+    Parameters
+    ----------
+    raw, mask : (n_frames, n_slow, n_fast) int
+    number : int
+        Of the frame.
+    """
+    frame = raw[number]
+    values = np.where(_excluded(entry, frame.shape) | is_unusable(frame), np.nan, frame)
+    return _picture(entry, values, title, mask[number] != 0)
 
 
 def summed_frame(entry: h5py.Group, raw: h5py.Dataset | None) -> Picture | None:
@@ -78,7 +97,7 @@ def summed_frame(entry: h5py.Group, raw: h5py.Dataset | None) -> Picture | None:
     for path in schema.FRAME_SUMS:
         total = read_array(entry, path)
         if total is not None and total.ndim == 2:
-            bad = read_pixel_mask(entry, total.shape) | is_unusable(total)
+            bad = _excluded(entry, total.shape) | is_unusable(total)
             return _picture(entry, np.where(bad, np.nan, total), "Sum of all frames (stored)")
     if raw is None:
         return None
@@ -90,7 +109,7 @@ def summed_frame(entry: h5py.Group, raw: h5py.Dataset | None) -> Picture | None:
         good = ~is_unusable(frame)
         np.add(total, frame, out=total, where=good)
         seen |= good
-    values = np.where(seen & ~read_pixel_mask(entry, total.shape), total, np.nan)
+    values = np.where(seen & ~_excluded(entry, total.shape), total, np.nan)
     which = f"all {n_frames}" if len(chosen) == n_frames else f"{len(chosen)} of {n_frames}"
     return _picture(entry, values, f"Sum of {which} frames")
 
@@ -126,11 +145,16 @@ def average_blocks(values: F8, block: int) -> F8:
         return np.asarray(total / number)
 
 
-def _picture(entry: h5py.Group, values: F8, title: str) -> Picture:
+def _excluded(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
+    return read_pixel_mask(entry, shape) | read_hot_pixels(entry, shape)
+
+
+def _picture(entry: h5py.Group, values: F8, title: str, masked: Mask | None = None) -> Picture:
     x = read_number(entry, f"{schema.DETECTOR}/{schema.BEAM_CENTER_X}")
     y = read_number(entry, f"{schema.DETECTOR}/{schema.BEAM_CENTER_Y}")
     block = -(-max(values.shape) // LONGEST_SIDE)
     return Picture(
         values=average_blocks(values, block), block=block, title=title,
         beam_center=None if x is None or y is None else (x, y),
+        masked=None if masked is None else average_blocks(masked.astype(np.float64), block),
     )  # fmt: skip

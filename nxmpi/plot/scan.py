@@ -11,6 +11,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.plot.figure import Contents, draw
+from nxmpi.plot.findings import LOST, read_findings
 from nxmpi.plot.frames import middle_frame, raw_frames, summed_frame
 from nxmpi.plot.slices import (
     Plane,
@@ -30,7 +31,7 @@ def plot_scan(
     masked: bool = False,
     vmax: float | None = None,
 ) -> None:
-    """Write one PNG of a scan: hk0, h0l, 0kl, a raw frame, the summed frame, coverage.
+    """Write one PNG of a scan: planes and coverage of its volume, frames, and what they say.
 
     Not collective. Steps that were not done yet are named in their place.
 
@@ -84,7 +85,6 @@ def _read(file: h5py.File, path: Path, wanted: str | None, twin: schema.Twin) ->
     entry = file[wanted or names[0]]
     raw, volume = raw_frames(entry), _find_volume(file, names, wanted, twin)
     sample = _find_sample(entry, volume)
-    lost = "raw frames\ncannot be reached"
     todo = _commands(entry, path, twin)
     name = entry.name.strip("/")
     shown = [] if volume is None else [volume.source]
@@ -99,8 +99,9 @@ def _read(file: h5py.File, path: Path, wanted: str | None, twin: schema.Twin) ->
         lattice=None if sample is None else sample.lattice,
         planes=planes,
         coverage=coverage,
-        frame=lost if raw is None else middle_frame(entry, raw, masked=twin is schema.MASKED),
-        summed=summed_frame(entry, raw) or lost,
+        frame=LOST if raw is None else middle_frame(entry, raw, masked=twin is schema.MASKED),
+        summed=summed_frame(entry, raw) or LOST,
+        findings=read_findings(entry, names, raw, f"not there yet\nnxmpi frames {path.name}"),
     )
 
 

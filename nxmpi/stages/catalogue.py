@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8, I8, Mask
 
 ORDER = ("z", "y", "x", "level", "significance")
+FEW = 20
+"""Peaks that are too few to be compared with each other."""
+WIDER = 4.0
+"""Times the width of the strongest peaks that a peak may have."""
 MUCH = 2.0
 """Of two fits of one another's counts, the finer one stays unless the other is so much more
 significant."""
@@ -42,6 +46,7 @@ def catalogue(
     fitted = np.sort(fitted, order=ORDER)
     fitted = fitted[_on_the_detector(fitted, shape) & ~_on_hot(fitted, hot)]
     fitted = fitted[_distinct(fitted)]
+    fitted = fitted[_as_sharp_as_others(fitted)]
     return Peaks(
         **{name: fitted[name] for name in ("x", "y", "z", "intensity", "background")},
         **{f"{name}_error": fitted[f"{name}_error"] for name in ("x", "y", "z", "intensity")},
@@ -62,6 +67,21 @@ def _on_the_detector(fitted: NDArray[np.void], shape: tuple[int, int, int]) -> M
 def _on_hot(fitted: NDArray[np.void], hot: Mask) -> Mask:
     y, x = (np.rint(fitted[axis]).astype(int) for axis in "yx")
     return np.asarray(hot[y, x]) if hot.any() else np.zeros(fitted.size, bool)
+
+
+def _as_sharp_as_others(fitted: NDArray[np.void]) -> Mask:
+    """Return False for what is much wider than the strongest peaks: diffuse scattering.
+
+    Bragg peaks have what makes their width in common, the crystal and the beam. Diffuse maxima
+    are less significant, so the strongest quarter of a list that has some is of Bragg peaks.
+    """
+    sharp = np.ones(fitted.size, bool)
+    if fitted.size >= FEW:
+        strongest = np.argsort(-fitted["significance"], kind="stable")[: fitted.size // 4]
+        for axis in "xy":
+            widths = fitted[f"sig{axis}"]
+            sharp &= widths < WIDER * np.maximum(np.median(widths[strongest]), 1.0)
+    return sharp
 
 
 def _distinct(fitted: NDArray[np.void]) -> I8:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FEWEST_IN_RING = 80
 """Unmasked pixels that a background needs."""
 FEWEST_IN_BOX = 5
-REACH = 3
-"""A place must be the most significant within so many pixels and one window."""
+REACHES = (3, 5)
+"""A place must be the most significant within so many pixels, by its box, and one window."""
 NOWHERE = 1e30
 """Expected counts where there is no background: nothing stands out."""
 
@@ -174,7 +174,7 @@ class Searcher:
             kernels.spread(strong.places, strong.strong, image)
         flags = np.empty(here.places.size, np.uint8)
         first, middle, last = self.images
-        kernels.flag_maxima(first, middle, last, here.places, REACH, flags)
+        kernels.flag_maxima(first, middle, last, here.places, here.scales, REACHES, flags)
         for image, strong in zip(flat, (before, here, after), strict=True):
             kernels.clear(strong.places, image)
         chosen = flags.astype(bool)

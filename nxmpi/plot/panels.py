@@ -1,0 +1,69 @@
+"""What all panels share: titles, names of axes, colour bars, and text where nothing is yet."""
+
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from nxmpi.plot.oblique import INK
+
+WIDEST_TEXT = 400
+"""Characters a line times size, for a panel of usual width [points]."""
+
+
+def draw_text(axes: Axes, text: str) -> None:
+    """Write into an empty panel what leads to its contents, one command a line."""
+    axes.set(xticks=[], yticks=[], facecolor="0.965")
+    for spine in axes.spines.values():
+        spine.set(color="0.8", linestyle=(0, (4, 4)))
+    size = min(11.0, WIDEST_TEXT / max(len(line) for line in text.splitlines()))
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", fontsize=size, color="0.35",
+        family="monospace", linespacing=1.8, parse_math=False, transform=axes.transAxes,
+    )  # fmt: skip
+
+
+def add_title(axes: Axes, text: str) -> None:
+    """Write a title over a panel."""
+    axes.set_title(text, fontsize=13, color=INK, pad=10)
+
+
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Write names, with units, along the axes of a panel."""
+    axes.tick_params(labelsize=9, colors=INK, which="both")
+    axes.set_xlabel(x, fontsize=11, color=INK)
+    axes.set_ylabel(y, fontsize=11, color=INK)
+    for spine in axes.spines.values():
+        spine.set(color=INK, linewidth=0.8)
+
+
+def add_legend(
+    axes: Axes, place: Literal["upper right", "best"], title: str | None = None
+) -> None:  # fmt: skip
+    """Name what is drawn with a label, inside of a panel."""
+    legend = axes.legend(
+        loc=place, title=title, fontsize=9, title_fontsize=9, labelcolor=INK, framealpha=0.9,
+        edgecolor="0.8", borderpad=0.4, handletextpad=0.5, labelspacing=0.35,
+    )  # fmt: skip
+    legend.get_title().set_color(INK)
+    legend.set_zorder(6)
+
+
+def add_bar(figure: Figure, axes: Axes, image: ScalarMappable, label: str) -> None:
+    """Draw a colour bar at the right of a panel."""
+    axes.apply_aspect()
+    box = axes.get_position()
+    bar = figure.colorbar(
+        image, cax=figure.add_axes((box.x1 + 0.008, box.y0, 0.009, box.height)),
+        extend="max", extendfrac=0.025,
+    )  # fmt: skip
+    bar.set_label(label, fontsize=10, color=INK)
+    if isinstance(image.norm, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        bar.ax.yaxis.set_major_formatter("{x:g}")
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.tick_params(labelsize=9, colors=INK)
+    bar.outline.set(edgecolor=INK, linewidth=0.6)
