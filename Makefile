@@ -143,6 +143,7 @@ check-full: test
 
 benchmark: setup
 	@$(BIN)/python benchmarks/transform.py
+	$(BIN)/python benchmarks/frames.py
 
 clean:
 	rm -rf .venv .venv-nxrefine $(DEMO)

@@ -18,7 +18,7 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("scan", type=FILE)
 @click.option("--output", type=FILE, help="PNG to write.  [default: SCAN.png beside SCAN.nxs]")
-@click.option("--entry", help="Show this position and its own volume, not the combined one.")
+@click.option("--entry", help="Show this position, not the first, and its own volume.")
 @click.option("--masked", is_flag=True, help="Show the volume without what the 3-D mask excludes.")
 @click.option(
     "--vmax", type=click.FloatRange(0, min_open=True), help="Intensity of the brightest colour."
@@ -28,10 +28,12 @@ def plot(
     comm: MPI.Intracomm, scan: Path, *,
     output: Path | None, entry: str | None, masked: bool, vmax: float | None,
 ) -> None:  # fmt: skip
-    """Draw hk0, h0l, 0kl, a raw frame, the summed frame and the coverage of SCAN.
+    """Draw the volume of SCAN, and the frames of one position and what they say.
 
-    Works after any step: what is not there yet is named in its place. The planes are drawn
-    at the true angle of the reciprocal axes, with unmeasured voxels in grey.
+    Planes hk0, h0l, 0kl and their coverage; a raw frame, the summed frame with its peaks, the
+    frame of which most is masked; transmission, masked part of each frame, radial sum. Works
+    after any step: what is not there yet is named in its place. The planes are drawn at the
+    true angle of the reciprocal axes, with unmeasured voxels in grey.
 
     \b
     nxmpi plot KMnO4/KMnO4_300K.nxs --output overview.png

@@ -1,4 +1,8 @@
-"""A peak's profile: the likeliest Gaussian on a flat background, for Poisson counts."""
+"""A peak's profile: the likeliest Gaussian on a smooth background, for Poisson counts.
+
+The model is ``a + b u + c v + d w + e u² + f v² + g w²``, with u, v, w from -1 to 1 over the box,
+and a Gaussian integrated over voxels.
+"""
 
 from math import erf, exp, pi, sqrt
 
@@ -7,16 +11,20 @@ from numba import njit
 
 from nxmpi._typing import F8, I4
 
-N = 8
-"""Parameters: x, y, z, log of sigma x, y, z, intensity, background."""
-INTENSITY, BACKGROUND = 6, 7
-SHAPE = (1, 0, 0, 2, 0, 0, 0, 3)
-"""Which of gx, dx, wx and 1 the derivative by each parameter has along x."""
+N = 14
+"""Parameters: x, y, z, log of sigma x, y, z, intensity, background, its slopes and curvatures
+along x, y, z."""
+INTENSITY, BACKGROUND, SLOPES, CURVATURES = 6, 7, 8, 11
+ALONG_X = (1, 0, 0, 2, 0, 0, 0, 3, 4, 3, 3, 5, 3, 3)
+"""Which of gx, dx, wx, 1, u and u² the derivative by each parameter has along x."""
+N_ALONG_X = 6
 STEPS = 40
-"""Of the iteration at most; five are usual."""
-SETTLED = 7
+"""Of the iteration at most; ten are usual."""
+FLAT = 4
+"""Steps in which the background stays flat, so that it does not take the peak for its own."""
+SETTLED = 9
 """Steps after which the region stays, so that the iteration can come to rest."""
-PATIENCE = 5
+PATIENCE = 8
 """Steps after which a peak that is wider than it may be is given up."""
 REACH = 3.0
 """Half the size of the region that is fitted [standard deviations]."""
@@ -24,6 +32,11 @@ MARGIN = (1.5, 1.5, 1.0)
 """What the region is larger, for the background to be seen [pixels, pixels, frames]."""
 AT_REST = 1e-3
 """Largest step of an iteration that has converged [standard deviations of the parameter]."""
+BENT = 1.0
+"""Slopes and curvatures that are expected, in parts of the background: where there are too few
+counts to tell, it is flat."""
+FLOOR = 1e-3
+"""Least background, as a part of its mean."""
 
 
 @njit(cache=True, nogil=True)
@@ -63,42 +76,48 @@ def set_region(values: F8, shape: tuple[int, int, int], region: I4) -> None:
 
 @njit(cache=True, nogil=True)
 def sum_row(
-    counts: I4, gx: F8, dx: F8, wx: F8, scale: float, background: float, products: F8, pulls: F8
+    counts: I4, shares: F8, scale: float, line: F8, first: float, pitch: float, floor: float,
+    products: F8, pulls: F8,
 ) -> int:  # fmt: skip
-    """Write sums over a row of products of gx, dx, wx and 1, and return how many voxels count.
+    """Write sums over a row of products of gx, dx, wx, 1, u, u², and return how many count.
 
     Parameters
     ----------
     counts : (n,) int32
-    gx, dx, wx : (n,) float64
-        As `write_shares` writes them.
-    scale, background : float
-        ``background + scale * gx`` is expected.
-    products : (4, 4) float64
-        Receives the sums of two of the four over what is expected.
-    pulls : (4,) float64
+        Negative where masked.
+    shares : (3, n) float64
+        gx, dx, wx, as `write_shares` writes them.
+    scale : float
+        What is expected above the background is ``scale * gx``.
+    line : (3,) float64
+        The background is ``line[0] + line[1] u + line[2] u²``.
+    first, pitch : float
+        u of the first voxel, and from one to the next.
+    floor : float
+        Least background.
+    products : (6, 6) float64
+        Receives the sums of two of the six over what is expected; the lower triangle.
+    pulls : (6,) float64
         Receives the sums of each times counts over what is expected, less 1.
     """
-    gg = gd = gw = g1 = dd = dw = d1 = ww = w1 = one = 0.0
-    pg = pd = pw = p1 = 0.0
+    products[:] = 0.0
+    pulls[:] = 0.0
+    f = np.empty(N_ALONG_X)
     voxels = 0
     for x in range(counts.shape[0]):
         if counts[x] < 0:
             continue
         voxels += 1
-        g, d, w = gx[x], dx[x], wx[x]
-        weight = 1.0 / (background + scale * g)
+        u = first + pitch * x
+        f[0], f[1], f[2], f[3], f[4], f[5] = shares[0, x], shares[1, x], shares[2, x], 1.0, u, u * u
+        background = line[0] + line[1] * u + line[2] * u * u
+        weight = 1.0 / (max(background, floor) + scale * f[0])
         pull = counts[x] * weight - 1.0
-        gv, dv, wv = g * weight, d * weight, w * weight
-        gg, gd, gw, g1 = gg + gv * g, gd + gv * d, gw + gv * w, g1 + gv
-        dd, dw, d1 = dd + dv * d, dw + dv * w, d1 + dv
-        ww, w1, one = ww + wv * w, w1 + wv, one + weight
-        pg, pd, pw, p1 = pg + pull * g, pd + pull * d, pw + pull * w, p1 + pull
-    products[0, 0], products[0, 1], products[0, 2], products[0, 3] = gg, gd, gw, g1
-    products[1, 0], products[1, 1], products[1, 2], products[1, 3] = gd, dd, dw, d1
-    products[2, 0], products[2, 1], products[2, 2], products[2, 3] = gw, dw, ww, w1
-    products[3, 0], products[3, 1], products[3, 2], products[3, 3] = g1, d1, w1, one
-    pulls[0], pulls[1], pulls[2], pulls[3] = pg, pd, pw, p1
+        for i in range(N_ALONG_X):
+            pulls[i] += pull * f[i]
+            part = weight * f[i]
+            for j in range(i + 1):
+                products[i, j] += part * f[j]
     return voxels
 
 
@@ -132,27 +151,44 @@ def add_information(
         n = region[axis, 1] - region[axis, 0]
         write_shares(values[axis], exp(values[3 + axis]), region[axis, 0], shares[axis, :, :n])
     columns = slice(region[0, 0], region[0, 1])
-    width = region[0, 1] - region[0, 0]
-    gx, dx, wx = shares[0, 0, :width], shares[0, 1, :width], shares[0, 2, :width]
+    along_x = shares[0, :, : region[0, 1] - region[0, 0]]
+    pitch = 2.0 / box.shape[2]
+    first = pitch * (region[0, 0] + 0.5) - 1.0
     intensity, background = values[INTENSITY], values[BACKGROUND]
-    products, pulls, factors = np.empty((4, 4)), np.empty(4), np.empty(N)
+    slopes, curves = values[SLOPES : SLOPES + 3], values[CURVATURES : CURVATURES + 3]
+    products, pulls = np.empty((N_ALONG_X, N_ALONG_X)), np.empty(N_ALONG_X)
+    factors, line = np.ones(N), np.empty(3)
+    line[1], line[2] = slopes[0], curves[0]
     voxels = 0
     for z in range(region[2, 0], region[2, 1]):
         gz, dz, wz = shares[2, :, z - region[2, 0]]
+        w = (2.0 * z + 1.0) / box.shape[0] - 1.0
         for y in range(region[1, 0], region[1, 1]):
             gy, dy, wy = shares[1, :, y - region[1, 0]]
+            v = (2.0 * y + 1.0) / box.shape[1] - 1.0
+            line[0] = background + (slopes[1] + curves[1] * v) * v + (slopes[2] + curves[2] * w) * w
             voxels += sum_row(
-                box[z, y, columns], gx, dx, wx, intensity * gy * gz, background, products, pulls
-            )
-            # the derivative by a parameter is a factor of the row times gx, dx, wx or 1
+                box[z, y, columns], along_x, intensity * gy * gz, line, first, pitch,
+                FLOOR * background, products, pulls,
+            )  # fmt: skip
+            # the derivative by a parameter is a factor of the row times what `ALONG_X` says
             factors[0], factors[3] = intensity * gy * gz, intensity * gy * gz
             factors[1], factors[4] = intensity * dy * gz, intensity * wy * gz
             factors[2], factors[5] = intensity * gy * dz, intensity * gy * wz
-            factors[INTENSITY], factors[BACKGROUND] = gy * gz, 1.0
+            factors[INTENSITY] = gy * gz
+            factors[SLOPES + 1], factors[SLOPES + 2] = v, w
+            factors[CURVATURES + 1], factors[CURVATURES + 2] = v * v, w * w
             for i in range(N):
-                gradient[i] += factors[i] * pulls[SHAPE[i]]
+                p = ALONG_X[i]
+                gradient[i] += factors[i] * pulls[p]
                 for j in range(i + 1):
-                    information[i, j] += factors[i] * factors[j] * products[SHAPE[i], SHAPE[j]]
+                    q = ALONG_X[j]
+                    pair = products[p, q] if p >= q else products[q, p]
+                    information[i, j] += factors[i] * factors[j] * pair
+    expected = 1.0 / (BENT * background) ** 2
+    for i in range(SLOPES, N):
+        gradient[i] -= values[i] * expected
+        information[i, i] += expected
     for i in range(N):
         for j in range(i):
             information[j, i] = information[i, j]
@@ -162,18 +198,19 @@ def add_information(
 @njit(cache=True, nogil=True)
 def invert(matrix: F8, inverse: F8) -> None:
     """Write the inverse of a positive definite matrix, which is overwritten (Gauss, Jordan)."""
+    n = matrix.shape[0]
     inverse[:] = 0.0
-    for i in range(N):
+    for i in range(n):
         inverse[i, i] = 1.0
-    for i in range(N):
+    for i in range(n):
         pivot = 1.0 / max(matrix[i, i], 1e-12)
-        for j in range(N):
+        for j in range(n):
             matrix[i, j] *= pivot
             inverse[i, j] *= pivot
-        for k in range(N):
+        for k in range(n):
             factor = matrix[k, i]
             if k != i:
-                for j in range(N):
+                for j in range(n):
                     matrix[k, j] -= factor * matrix[i, j]
                     inverse[k, j] -= factor * inverse[i, j]
 
@@ -181,18 +218,38 @@ def invert(matrix: F8, inverse: F8) -> None:
 @njit(cache=True, nogil=True)
 def damped_inverse(information: F8, damping: float, inverse: F8) -> None:
     """Write the inverse of a matrix whose diagonal is made larger by a part of itself."""
+    n = information.shape[0]
     scaled = information.copy()
-    scale = np.empty(N)
-    for i in range(N):
+    scale = np.empty(n)
+    for i in range(n):
         scale[i] = 1.0 / sqrt(information[i, i]) if information[i, i] > 0 else 1.0
-    for i in range(N):
-        for j in range(N):
+    for i in range(n):
+        for j in range(n):
             scaled[i, j] *= scale[i] * scale[j]
         scaled[i, i] = 1.0 + damping
     invert(scaled, inverse)
-    for i in range(N):
-        for j in range(N):
+    for i in range(n):
+        for j in range(n):
             inverse[i, j] *= scale[i] * scale[j]
+
+
+@njit(cache=True, nogil=True)
+def hold_at_limits(values: F8, least: F8, most: F8, gradient: F8, information: F8) -> None:
+    """Take out the parameters that are at a limit and would go beyond it."""
+    for i in range(least.shape[0]):
+        low = values[i] <= least[i] and gradient[i] < 0.0
+        if low or (values[i] >= most[i] and gradient[i] > 0.0):
+            hold(i, gradient, information)
+
+
+@njit(cache=True, nogil=True)
+def hold(i: int, gradient: F8, information: F8) -> None:
+    """Take out a parameter."""
+    gradient[i] = 0.0
+    for j in range(N):
+        if j != i:
+            information[i, j] = 0.0
+            information[j, i] = 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -205,8 +262,8 @@ def fit_profile(
     ----------
     box : (n_z, n_y, n_x) int32
         Counts; negative where masked.
-    least, most : (N,) float64
-        Limits of the parameters.
+    least, most : (8,) float64
+        Limits of the parameters but slopes and curvatures.
     shares : (3, 3, m) float64
         Room to work, m being the longest side of the box.
     values : (N,) float64
@@ -223,12 +280,16 @@ def fit_profile(
     """
     gradient, step = np.empty(N), np.empty(N)
     information, inverse = np.empty((N, N)), np.empty((N, N))
+    largest = 0.0
     for taken in range(1, STEPS + 1):
         if taken <= SETTLED:
             set_region(values, box.shape, region)
-        voxels = add_information(box, values, region, shares, gradient, information)
-        if voxels <= N:
+        if add_information(box, values, region, shares, gradient, information) <= N:
             return 0
+        hold_at_limits(values, least, most, gradient, information)
+        if taken <= FLAT:
+            for i in range(SLOPES, N):
+                hold(i, gradient, information)
         damped_inverse(information, 1e-9 if taken > 3 else 1e-2, inverse)
         largest = 0.0
         for i in range(N):
@@ -237,22 +298,29 @@ def fit_profile(
                 step[i] += inverse[i, j] * gradient[j]
             errors[i] = sqrt(max(inverse[i, i], 0.0))
             largest = max(largest, abs(step[i]) / max(errors[i], 1e-12))
-        shorter = 1.0
-        for axis in range(3):
-            shorter = min(shorter, 0.7 * exp(values[3 + axis]) / max(abs(step[axis]), 1e-12))
-            shorter = min(shorter, 0.4 / max(abs(step[3 + axis]), 1e-12))
-        shorter = min(shorter, 0.8 * values[INTENSITY] / max(-step[INTENSITY], 1e-12))
-        shorter = min(shorter, 2.0 * values[INTENSITY] / max(step[INTENSITY], 1e-12))
-        too_wide = False
-        for i in range(N):
-            values[i] = max(values[i] + shorter * step[i], least[i])
-            too_wide |= 3 <= i < 6 and values[i] >= most[i]
-            values[i] = min(values[i], most[i])
-        if too_wide and taken >= PATIENCE:
+        if not take_step(values, step, least, most) and taken >= PATIENCE:
             return 0
-        if (largest < AT_REST and taken > SETTLED) or largest < 1e-9:
+        if largest < AT_REST and taken > SETTLED:
             return taken
-    return STEPS if largest < 0.05 else 0
+    return STEPS if largest < 50 * AT_REST else 0
+
+
+@njit(cache=True, nogil=True)
+def take_step(values: F8, step: F8, least: F8, most: F8) -> bool:
+    """Go a step, or a part of it where it is long; return False if the peak is too wide."""
+    shorter = 1.0
+    for axis in range(3):
+        shorter = min(shorter, 0.7 * exp(values[3 + axis]) / max(abs(step[axis]), 1e-12))
+        shorter = min(shorter, 0.4 / max(abs(step[3 + axis]), 1e-12))
+    shorter = min(shorter, 0.8 * values[INTENSITY] / max(-step[INTENSITY], 1e-12))
+    shorter = min(shorter, 2.0 * values[INTENSITY] / max(step[INTENSITY], 1e-12))
+    fits = True
+    for i in range(N):
+        values[i] += shorter * step[i]
+        if i < least.shape[0]:
+            fits &= not (3 <= i < 6 and values[i] >= most[i])
+            values[i] = min(max(values[i], least[i]), most[i])
+    return fits
 
 
 @njit(cache=True, nogil=True)
@@ -260,14 +328,14 @@ def significance(box: I4, values: F8, region: I4, shares: F8) -> float:
     """Return the intensity over its standard deviation, place and widths taken as known.
 
     See `add_information`. Unlike the error of the intensity this does not become larger for
-    what the widths could be too, and tells whether there is a peak.
+    what the widths could be too, and tells whether there is more than a smooth background.
     """
     gradient, information = np.empty(N), np.empty((N, N))
     add_information(box, values, region, shares, gradient, information)
-    own, other = information[INTENSITY, INTENSITY], information[BACKGROUND, BACKGROUND]
-    shared = information[INTENSITY, BACKGROUND]
-    left = own - shared * shared / other if other > 0 else own
-    return float(values[INTENSITY]) * sqrt(max(left, 0.0))
+    n = N - INTENSITY
+    inverse = np.empty((n, n))
+    damped_inverse(information[INTENSITY:, INTENSITY:].copy(), 1e-9, inverse)
+    return float(values[INTENSITY]) / sqrt(max(inverse[0, 0], 1e-300))
 
 
 @njit(cache=True, nogil=True)

@@ -80,7 +80,7 @@ def boxes_of_row(
 
 @njit(cache=True, nogil=True)
 def flag_row(
-    b3: I4, b7: I4, b21: I4, n3: F4, n7: F4, inverse: F4, square: float, hits: U1
+    b3: I4, b7: I4, b21: I4, tables: F4, square: float, hits: U1
 ) -> int:  # fmt: skip
     """Flag the pixels of a row whose smaller or larger box exceeds the background.
 
@@ -91,8 +91,8 @@ def flag_row(
     least = np.float32(0.25) * level2
     one = np.float32(1.0)
     for x in range(hits.shape[0]):
-        mean = (np.float32(b21[x] - b7[x]) + one) * inverse[x]
-        m3, m7 = mean * n3[x], mean * n7[x]
+        m3 = (np.float32(b7[x] - b3[x]) + one) * tables[0, x]
+        m7 = (np.float32(b21[x] - b7[x]) + one) * tables[1, x]
         d3, d7 = np.float32(b3[x]) - m3 - least, np.float32(b7[x]) - m7 - least
         hit3 = (d3 > np.float32(0)) & (d3 * d3 > level2 * m3)
         hit7 = (d7 > np.float32(0)) & (d7 * d7 > level2 * m7)
@@ -113,15 +113,15 @@ def significance(counts: float, expected: float) -> float:
 
 @njit(cache=True, nogil=True)
 def write_strong(
-    first: Frames, second: Frames, invalid: int, n3: F4, n7: F4, inverse: F4,
-    level: float, gain: float, columns: I4, rows: I4, room: I4, boxes: I4, hits: U1,
+    first: Frames, second: Frames, invalid: int, tables: F4, level: float, gain: float,
+    columns: I4, rows: I4, room: I4, boxes: I4, hits: U1,
     places: I4, strong: F4, scales: U1, expected: F4,
 ) -> int:  # fmt: skip
     """Find the pixels of a window of frames that stand out, and write how much.
 
-    A window is the sum of two images. A pixel is strong where the counts in the box of 3 or of
-    7 pixels around it exceed those expected from the ring between 7 and 21 pixels: where
-    ``sqrt(counts) > sqrt(expected) + level / 2``.
+    A window is the sum of two images. A pixel is strong where the counts in the box of 3 pixels
+    around it exceed those expected from the ring between 3 and 7 pixels, or in the box of 7
+    those from the ring between 7 and 21: where ``sqrt(counts) > sqrt(expected) + level / 2``.
 
     Parameters
     ----------
@@ -129,8 +129,9 @@ def write_strong(
         Counts, small enough for the sum over 21 x 21 pixels to fit 31 bits [counts].
     invalid : int
         What stands where there is no count.
-    n3, n7, inverse : (n_slow, n_fast) float32
-        Unmasked pixels of the boxes, and one over those of the ring, 1e30 where it has too few.
+    tables : (n_slow, 2, n_fast) float32
+        Unmasked pixels of the box of 3 over those of its ring, and the same of the box of 7; a
+        huge number where there are too few to tell.
     level : float
         [standard deviations]
     gain : float
@@ -140,13 +141,14 @@ def write_strong(
     boxes, hits : (3, n_fast) int32, (n_fast,) uint8
         Room to work.
     places : (n,) int32
-        Receives the strong pixels, as positions in a flattened frame, in rising order.
+        Receives the strong pixels, as positions in a flattened frame, in rising order, some twice.
     strong : (n,) float32
         Receives their significance [standard deviations].
     scales : (n,) uint8
-        Receives which box stands out more: 0 the smaller, 1 the larger.
+        Receives the box: 0 the smaller, 1 the larger. Where both stand out, a pixel is there
+        twice.
     expected : (n,) float32
-        Receives the background of a pixel in the window [counts].
+        Receives the counts expected in the box.
 
     Returns
     -------
@@ -177,20 +179,22 @@ def write_strong(
             columns[0], columns[1], columns[2], n_fast, room[0], room[1], room[2], room[3],
             boxes[0], boxes[1], boxes[2],
         )  # fmt: skip
-        if not flag_row(boxes[0], boxes[1], boxes[2], n3[y], n7[y], inverse[y], square, hits):
+        if not flag_row(boxes[0], boxes[1], boxes[2], tables[y], square, hits):
             continue
         for x in range(n_fast):
             if not hits[x]:
                 continue
-            mean = (float(boxes[2, x] - boxes[1, x]) + 1.0) * inverse[y, x]
-            s3 = significance(float(boxes[0, x]), mean * n3[y, x])
-            s7 = significance(float(boxes[1, x]), mean * n7[y, x])
-            if found < places.shape[0]:
-                places[found] = y * n_fast + x
-                strong[found] = max(s3, s7) * unit
-                scales[found] = s7 > s3
-                expected[found] = mean
-            found += 1
+            for scale in range(2):
+                mean = (float(boxes[scale + 1, x] - boxes[scale, x]) + 1.0) * tables[y, scale, x]
+                here = significance(float(boxes[scale, x]), mean) * unit
+                if here < level:
+                    continue
+                if found < places.shape[0]:
+                    places[found] = y * n_fast + x
+                    strong[found] = here
+                    scales[found] = scale
+                    expected[found] = mean
+                found += 1
     return found
 
 
@@ -210,7 +214,7 @@ def clear(places: I4, image: F4) -> None:
 
 @njit(cache=True, nogil=True)
 def flag_maxima(
-    before: F4, here: F4, after: F4, places: I4, scales: U1, reaches: tuple[int, int], maxima: U1
+    before: F4, here: F4, after: F4, places: I4, reach: int, maxima: U1
 ) -> None:  # fmt: skip
     """Flag the strong pixels of a window that are more significant than all around them.
 
@@ -220,17 +224,15 @@ def flag_maxima(
         Significance in three successive windows, zero where not strong.
     places : (n,) int32
         Strong pixels of the middle window.
-    scales : (n,) uint8
-        Their boxes: 0 the smaller, 1 the larger.
-    reaches : tuple of int
-        How far in x and y others are looked at, for each box [pixels].
+    reach : int
+        How far in x and y others are looked at [pixels].
     maxima : (n,) uint8
         Receives 1 or 0. Of equals the first in (window, y, x) counts.
     """
     n_slow, n_fast = here.shape
     for i in range(places.shape[0]):
         y, x = places[i] // n_fast, places[i] % n_fast
-        mine, reach = here[y, x], reaches[scales[i]]
+        mine = here[y, x]
         best = np.uint8(1)
         for v in range(max(y - reach, 0), min(y + reach + 1, n_slow)):
             for u in range(max(x - reach, 0), min(x + reach + 1, n_fast)):

@@ -79,10 +79,10 @@ def _draw_findings(figure: Figure, findings: Findings) -> None:
     masked = _add_panel(figure, 0.055, 0.235, ROWS[2])
     draw_picture(figure, masked, findings.masked, "Frame and its mask")
     height = (PANEL - BETWEEN) / 2
-    upper = _add_panel(figure, 0.383, 0.262, ROWS[2] + PANEL - height, height)
+    upper = _add_panel(figure, 0.39, 0.25, ROWS[2] + PANEL - height, height)
     draw_transmission(upper, findings.transmission, findings.name)
-    draw_masked_parts(_add_panel(figure, 0.383, 0.262, ROWS[2], height), findings.masked_parts)
-    draw_radial(_add_panel(figure, 0.7, 0.262, ROWS[2]), findings.radial)
+    draw_masked_parts(_add_panel(figure, 0.39, 0.25, ROWS[2], height), findings.masked_parts)
+    draw_radial(_add_panel(figure, 0.71, 0.25, ROWS[2]), findings.radial)
 
 
 def _draw_volume(figure: Figure, contents: Contents, vmax: float | None) -> None:

@@ -10,7 +10,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.peaks import read_peaks
 from nxmpi.nexus.values import find
 
-MOST_MARKED = 2000
+MOST_MARKED = 1000
 """More would hide what they mark; the strongest are drawn."""
 
 

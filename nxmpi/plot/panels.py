@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from nxmpi.plot.oblique import INK
 
-WIDEST_TEXT = 400
+WIDEST_TEXT = 390
 """Characters a line times size, for a panel of usual width [points]."""
 
 
@@ -41,14 +41,17 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def add_legend(
-    axes: Axes, place: Literal["upper right", "best"], title: str | None = None
+    axes: Axes, place: Literal["upper right", "best"], title: str = "", *, dark: bool = False,
+    columns: int = 1,
 ) -> None:  # fmt: skip
-    """Name what is drawn with a label, inside of a panel."""
+    """Name what is drawn with a label, inside of a panel; dark on pictures."""
+    paper, ink = ("0.1", "white") if dark else ("white", INK)
     legend = axes.legend(
-        loc=place, title=title, fontsize=9, title_fontsize=9, labelcolor=INK, framealpha=0.9,
-        edgecolor="0.8", borderpad=0.4, handletextpad=0.5, labelspacing=0.35,
+        loc=place, title=title or None, fontsize=9, title_fontsize=9, labelcolor=ink,
+        framealpha=0.85, facecolor=paper, edgecolor="0.6", borderpad=0.4, handletextpad=0.3,
+        labelspacing=0.35, alignment="left", ncols=columns, columnspacing=1.0,
     )  # fmt: skip
-    legend.get_title().set_color(INK)
+    legend.get_title().set_color(ink)
     legend.set_zorder(6)
 
 

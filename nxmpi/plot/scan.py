@@ -5,7 +5,7 @@ from pathlib import Path
 
 import h5py
 
-from nxmpi.errors import InputError
+from nxmpi.errors import InputError, SchemaError
 from nxmpi.model import Sample
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
@@ -116,7 +116,12 @@ def _find_volume(
 def _find_sample(entry: h5py.Group, volume: Volume | None) -> Sample | None:
     groups = (entry, find(entry.file, schema.SHARED))
     known = any(isinstance(g, h5py.Group) and find(g, schema.SAMPLE) is not None for g in groups)
-    return read_sample(entry) if known or volume is not None else None
+    try:
+        return read_sample(entry) if known or volume is not None else None
+    except SchemaError:
+        if volume is not None:
+            raise
+        return None  # the cell may still be to be found, and only planes need it
 
 
 def _commands(entry: h5py.Group, path: Path, twin: schema.Twin) -> str:

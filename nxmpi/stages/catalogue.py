@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from nxmpi.model import PeakFlag, Peaks
-from nxmpi.stages.profiles import CORE
+from nxmpi.stages.profiles import BEYOND, CORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,8 @@ def catalogue(
         Hot pixels; what is centred on one is no peak.
     """
     fitted = np.sort(fitted, order=ORDER)
-    fitted = fitted[_on_the_detector(fitted, shape) & ~_on_hot(fitted, hot)]
+    fitted = fitted[_on_the_detector(fitted, shape)]
+    fitted = fitted[~_on_hot(fitted, hot)]
     fitted = fitted[_distinct(fitted)]
     fitted = fitted[_as_sharp_as_others(fitted)]
     return Peaks(
@@ -60,7 +61,8 @@ def catalogue(
 def _on_the_detector(fitted: NDArray[np.void], shape: tuple[int, int, int]) -> Mask:
     inside = fitted["masked"] < fitted["n_pixels"]
     for axis, n in zip("zyx", shape, strict=True):
-        inside &= (fitted[axis] > -0.5) & (fitted[axis] < n - 0.5)
+        beyond = BEYOND + 0.5 if axis == "z" else 0.5
+        inside &= (fitted[axis] > -beyond) & (fitted[axis] < n - 1 + beyond)
     return np.asarray(inside)
 
 

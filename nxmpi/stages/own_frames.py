@@ -212,6 +212,7 @@ class OwnFrames:
             cut = frame.places[at] == places
             counts[cut] = frame.values[at[cut]]
         n = i - self.result.start
+        self.result.strong_sums[n], self.result.strong_pixels[n] = 0, 0
         np.add.at(self.result.strong_sums[n], blocks[good], counts[good])
         np.add.at(self.result.strong_pixels[n], blocks[good], 1)
 

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, I4
 
+SIDE = (3, 7)
+"""Of the boxes of the search [pixels]."""
 HALF = (7, 14)
 """Half the side of what is fitted around boxes of 3 and of 7 pixels [pixels]."""
 START_SIGMA_XY = (1.0, 2.5)
 START_SIGMA_Z = (0.7, 2.0, 6.0)
-RANGE_SIGMA_XY = (0.25, 6.0)
-"""Narrower is a single pixel, wider is diffuse scattering [pixels]."""
-RANGE_SIGMA_Z = ((0.15, 2.6), (0.6, 8.0), (2.0, 18.0))
+WIDEST = 6.0
+"""What is wider in x or y is diffuse scattering [pixels]."""
+RANGE_SIGMA_Z = ((0.0, 2.6), (0.6, 8.0), (2.0, 18.0))
 """Of each level; what lies outside is another level's [frames]."""
 STEPS_Z = (1, 2, 4)
 STEPS_XY = ((1, 1), (2, 2))
@@ -28,8 +30,14 @@ STEPS_XY = ((1, 1), (2, 2))
 FEWEST = 4
 """Sums along an axis that a first fit needs."""
 SINGLE_PIXEL = 0.75
-"""Part of the counts of the 3 x 3 pixels that a peak has in one of them at most. A peak of the
-sharpest kind there is, 0.6 pixels, has 0.36."""
+"""Part of the counts of 3 x 3 pixels in one of them that needs a closer look."""
+HIT = 0.04
+"""Counts of a single pixel in the frames beside its largest, as a part of that, that make it a
+peak and no hit by a particle."""
+BRIEF = 0.5
+"""Part of a single pixel's counts that its three strongest frames have if it is not hot."""
+BEYOND = 3.0
+"""How far before the first or after the last frame the middle of a peak may be [frames]."""
 CORE = 2.0
 """Where a peak is touched by what masks it, and where its pixels are counted [sigma]."""
 
@@ -84,22 +92,25 @@ def fit(
         float(candidate["x"]) - corner[2],
     )
     window = box[max(start - corner[0], 0) : stop - corner[0]]
-    if _is_single_pixel(window, int(y), int(x), float(candidate["expected"])):
+    frames = slice(max(start - corner[0], 0), stop - corner[0])
+    background = float(candidate["expected"]) / SIDE[candidate["scale"]] ** 2
+    if _is_of_one_pixel(box, frames, int(y), int(x), background):
         return None
     low, high = RANGE_SIGMA_Z[number]
-    widest = np.log([RANGE_SIGMA_XY[1], RANGE_SIGMA_XY[1], high])
+    widest = np.log([WIDEST, WIDEST, high])
     values = _fit_coarsely(box, _begin(candidate, window, (x, y, z)), widest, candidate)
     if values is None:
         return None
-    errors, region, room = np.empty(8), np.empty((3, 2), np.int32), np.empty((3, 3, max(box.shape)))
+    errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
+    room = np.empty((3, 3, max(box.shape)))
     least, most = _limits(box, widest)
     if not kernels.fit_profile(box, least, most, room, values, errors, region):
         return None
     significance = kernels.significance(box, values, region, room) / np.sqrt(gain)
     sigmas = np.exp(values[3:6])
     moved = np.abs(values[:3] - [x, y, z]) > [3 + sigmas[0], 3 + sigmas[1], stop - start]
-    fits = RANGE_SIGMA_XY[0] < sigmas[:2].min() and (values[3:6] < widest).all()
-    if significance < level or moved.any() or not fits or sigmas[2] < low:
+    fits = (values[3:6] < widest).all() and sigmas[2] > low
+    if significance < level or moved.any() or not fits:
         return None
     n_pixels, maximum, masked = kernels.describe(box, values, CORE)
     errors *= np.sqrt(gain)
@@ -116,8 +127,9 @@ def fit(
 
 
 def _limits(box: I4, widest: F8) -> tuple[F8, F8]:
-    least = np.array([-1, -1, -1, *np.log([0.2, 0.2, 0.1]), 1e-3, 0.1 / box.size])
-    return least, np.array([*box.shape[::-1], *widest, 1e12, 1e9])
+    least = np.array([-1, -1, -BEYOND, *np.log([0.2, 0.2, 0.12]), 1e-3, 0.1 / box.size])
+    n_z, n_y, n_x = box.shape
+    return least, np.array([n_x, n_y, n_z - 1 + BEYOND, *widest, 1e12, 1e9])
 
 
 def _fit_coarsely(box: I4, values: F8, widest: F8, candidate: NDArray[np.void]) -> F8 | None:
@@ -135,8 +147,8 @@ def _fit_coarsely(box: I4, values: F8, widest: F8, candidate: NDArray[np.void]) 
     binned = values.copy()
     binned[:3] = (values[:3] - shift) / scale
     binned[3:6] -= np.log(scale)
-    binned[7] *= scale.prod()
-    errors, region = np.empty(8), np.empty((3, 2), np.int32)
+    binned[7:] *= scale.prod()
+    errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
     room = np.empty((3, 3, max(coarse.shape)))
     least, most = _limits(coarse, widest - np.log(scale))
     least[3:6] -= np.log(scale)
@@ -144,24 +156,32 @@ def _fit_coarsely(box: I4, values: F8, widest: F8, candidate: NDArray[np.void]) 
         return None
     binned[:3] = binned[:3] * scale + shift
     binned[3:6] += np.log(scale)
-    binned[7] /= scale.prod()
+    binned[7:] /= scale.prod()
     return binned
 
 
-def _is_single_pixel(window: I4, y: int, x: int, expected: float) -> bool:
-    """Return whether the excess of 3 x 3 pixels is that of one of them: hot, or hit."""
-    around = window[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-    sums = np.where(around > 0, around, 0).sum(axis=0) - expected
-    total = sums.sum()
-    return bool(total > 0 and sums.max() > SINGLE_PIXEL * total)
+def _is_of_one_pixel(box: I4, window: slice, y: int, x: int, expected: float) -> bool:
+    """Return whether the excess of 3 x 3 pixels is that of one of them, and no peak: hot, or hit.
+
+    A peak may fall into one pixel, but it comes and goes over more than one frame.
+    """
+    around = np.maximum(box[window, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2], 0)
+    sums = around.sum(axis=0) - expected
+    if not sums.max() > SINGLE_PIXEL * max(sums.sum(), 1.0):
+        return False
+    row, column = np.unravel_index(sums.argmax(), sums.shape)
+    counts = np.maximum(box[:, max(y - 1, 0) + row, max(x - 1, 0) + column], 0)
+    largest = int(counts.argmax())
+    beside = counts[max(largest - 1, 0) : largest + 2].sum() - counts[largest]
+    is_hit = beside - 2 * expected < HIT * counts[largest]
+    return bool(is_hit or beside + counts[largest] < BRIEF * counts.sum())
 
 
 def _begin(candidate: NDArray[np.void], window: I4, place: tuple[float, float, float]) -> F8:
-    frames = max(window.shape[0], 1)
-    n = (3, 7)[candidate["scale"]] ** 2
-    expected = float(candidate["expected"])
-    counts = (np.sqrt(expected * n) + 0.5 * float(candidate["strong"])) ** 2
+    expected, n = float(candidate["expected"]), SIDE[candidate["scale"]] ** 2
+    counts = (np.sqrt(expected) + 0.5 * float(candidate["strong"])) ** 2
     width = START_SIGMA_XY[candidate["scale"]]
     sigmas = (width, width, START_SIGMA_Z[candidate["level"]])
-    background = max(expected / frames, 1e-3)
-    return np.array([*place, *np.log(sigmas), 1.5 * max(counts - expected * n, 5.0), background])
+    background = max(expected / (n * max(window.shape[0], 1)), 1e-3)
+    intensity = 1.5 * max(counts - expected, 5.0)
+    return np.array([*place, *np.log(sigmas), intensity, background, *np.zeros(6)])

@@ -7,7 +7,6 @@ fraction of a pixel and frame to 4 pixels and 12 frames fills a good part of som
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F4, I4, I8, U1, Frames
 
-FEWEST_IN_RING = 80
-"""Unmasked pixels that a background needs."""
+FEWEST_IN_RING = (12, 80)
+"""Unmasked pixels that the background of the smaller and of the larger box needs."""
 FEWEST_IN_BOX = 5
 REACHES = (3, 5)
 """A place must be the most significant within so many pixels, by its box, and one window."""
 NOWHERE = 1e30
-"""Expected counts where there is no background: nothing stands out."""
+"""Where there is no background: so much of it is expected that nothing stands out."""
 
 CANDIDATE = np.dtype(
     [
@@ -34,8 +33,8 @@ CANDIDATE = np.dtype(
         ("strong", "f4"), ("expected", "f4"),
     ]
 )  # fmt: skip
-"""Level, number of the window, pixel, box (0 of 3, 1 of 7), significance, background of a pixel
-in the window [counts]."""
+"""Level, number of the window, pixel, box (0 of 3, 1 of 7), significance, counts expected in the
+box and window."""
 
 
 class Level(NamedTuple):
@@ -83,27 +82,26 @@ NOTHING = Strong(
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SearchTables:
-    """Unmasked pixels around each pixel."""
+def search_tables(bad: U1) -> F4:
+    """Return what `nxmpi.kernels.strong.write_strong` needs to know of a pixel mask.
 
-    n3: F4
-    n7: F4
-    inverse: F4
-    """One over the number in the ring; `NOWHERE` where it has too few."""
+    Parameters
+    ----------
+    bad : (n_slow, n_fast) uint8
 
-
-def search_tables(bad: U1) -> SearchTables:
-    """Return the tables for a pixel mask, (n_slow, n_fast) uint8."""
+    Returns
+    -------
+    (n_slow, 2, n_fast) float32
+    """
     n3, n7, n21 = (
         _count(bad, half) for half in (kernels.NARROW, kernels.WIDE, kernels.OUTER)
     )  # fmt: skip
-    ring = n21 - n7
-    seen = (bad == 0) & (ring >= FEWEST_IN_RING) & (n3 >= FEWEST_IN_BOX)
-    inverse = np.where(seen, 1.0 / np.maximum(ring, 1), NOWHERE)
-    return SearchTables(
-        n3=n3.astype(np.float32), n7=n7.astype(np.float32), inverse=inverse.astype(np.float32)
-    )
+    tables = np.empty((bad.shape[0], 2, bad.shape[1]), np.float32)
+    for scale, (inner, outer) in enumerate(((n3, n7), (n7, n21))):
+        ring = outer - inner
+        seen = (bad == 0) & (ring >= FEWEST_IN_RING[scale]) & (n3 >= FEWEST_IN_BOX)
+        tables[:, scale] = np.where(seen, inner / np.maximum(ring, 1), NOWHERE)
+    return tables
 
 
 def _count(bad: U1, half: int) -> I8:
@@ -148,11 +146,10 @@ class Searcher:
 
     def window(self, first: Frames, second: Frames, invalid: int) -> Strong:
         """Return the strong pixels of the sum of two images, (n_slow, n_fast)."""
-        t = self.tables
         while True:
             found = self.found
             n = kernels.write_strong(
-                first, second, invalid, t.n3, t.n7, t.inverse, self.level, self.gain,
+                first, second, invalid, self.tables, self.level, self.gain,
                 self.columns, self.rows, self.room, self.boxes, self.hits,
                 found.places, found.strong, found.scales, found.expected,
             )  # fmt: skip
@@ -167,20 +164,36 @@ class Searcher:
         self, level: int, number: int, before: Strong, here: Strong, after: Strong
     ) -> NDArray[np.void]:
         """Return the candidates of a window, given its neighbours' strong pixels."""
-        if not here.places.size:
-            return np.empty(0, CANDIDATE)
-        flat = self.images.reshape(3, -1)
-        for image, strong in zip(flat, (before, here, after), strict=True):
-            kernels.spread(strong.places, strong.strong, image)
-        flags = np.empty(here.places.size, np.uint8)
-        first, middle, last = self.images
-        kernels.flag_maxima(first, middle, last, here.places, here.scales, REACHES, flags)
-        for image, strong in zip(flat, (before, here, after), strict=True):
-            kernels.clear(strong.places, image)
+        found = [
+            self._maxima_of_box(scale, [_of_box(each, scale) for each in (before, here, after)])
+            for scale in range(len(REACHES))
+        ]
+        result = np.concatenate(found)
+        result["level"], result["window"] = level, number
+        return result
+
+    def _maxima_of_box(self, scale: int, windows: list[Strong]) -> NDArray[np.void]:
+        here = windows[1]
+        flags = np.zeros(here.places.size, np.uint8)
+        if here.places.size:
+            flat = self.images.reshape(3, -1)
+            for image, strong in zip(flat, windows, strict=True):
+                kernels.spread(strong.places, strong.strong, image)
+            first, middle, last = self.images
+            kernels.flag_maxima(first, middle, last, here.places, REACHES[scale], flags)
+            for image, strong in zip(flat, windows, strict=True):
+                kernels.clear(strong.places, image)
         chosen = flags.astype(bool)
         result = np.empty(int(chosen.sum()), CANDIDATE)
-        result["level"], result["window"] = level, number
+        result["scale"] = scale
         result["y"], result["x"] = np.divmod(here.places[chosen], self.images.shape[2])
-        result["scale"] = here.scales[chosen]
         result["strong"], result["expected"] = here.strong[chosen], here.expected[chosen]
         return result
+
+
+def _of_box(strong: Strong, scale: int) -> Strong:
+    chosen = strong.scales == scale
+    return Strong(
+        strong.places[chosen], strong.strong[chosen], strong.scales[chosen],
+        strong.expected[chosen],
+    )  # fmt: skip

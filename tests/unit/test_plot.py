@@ -8,11 +8,17 @@ from matplotlib.figure import Figure
 
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.errors import InputError, SchemaError
-from nxmpi.model import Lattice
+from nxmpi.model import Lattice, PeakFlag, Peaks
 from nxmpi.nexus import schema
-from nxmpi.plot.figure import UNMEASURED, between_peaks, draw, logarithmic
+from nxmpi.nexus.mask import create_mask, link_mask
+from nxmpi.nexus.peaks import write_peaks
+from nxmpi.plot import marks, masks
+from nxmpi.plot.figure import draw
 from nxmpi.plot.frames import average_blocks, middle_frame, raw_frames, summed_frame
+from nxmpi.plot.marks import read_marks
+from nxmpi.plot.masks import masked_parts, used_frames
 from nxmpi.plot.oblique import draw_plane, outline, plane_matrix
+from nxmpi.plot.scales import UNMEASURED, between_peaks, logarithmic
 from nxmpi.plot.scan import plot_scan, read_contents
 from nxmpi.plot.slices import Plane
 
@@ -97,6 +103,61 @@ def add_combined(path, volumes, *, keep_norm=True):
     with np.errstate(invalid="ignore"):
         intensity = np.where(norm > 0, counts / norm, np.nan if keep_norm else 0)
     add_volume(path, "entry", "transform.nxs", intensity, norm if keep_norm else None)
+
+
+def add_peaks(path, flags, entry="f1"):
+    """Write peaks at x = 0, 1, …, each stronger than the one before it."""
+    n = len(flags)
+    values = np.arange(n, dtype=float)
+    columns = dict.fromkeys(schema.PEAK_COLUMNS, np.zeros(n))
+    counted = dict.fromkeys(("n_pixels", "maximum"), np.ones(n, np.int64))
+    columns |= {"x": values, "y": values + 3, "intensity": values + 1, **counted}
+    peaks = Peaks(**columns | {"flags": np.array(flags, np.int64)})
+    with h5py.File(path, "r+") as file:
+        write_peaks(file[entry], peaks, values, values, {})
+
+
+def add_curves(path, entry="f1", n_frames=7, names=(schema.TRANSMISSION_RAW, schema.Q)):
+    angles = np.linspace(1, 40, 50)
+    curves = {
+        schema.TRANSMISSION: {
+            schema.TRANSMISSION: np.linspace(0.9, 1.1, n_frames),
+            schema.TRANSMISSION_RAW: np.r_[np.nan, np.linspace(0.8, 1.2, n_frames - 1)],
+        },
+        schema.RADIAL_SUM: {
+            schema.RADIAL_SUM: np.r_[0.0, np.geomspace(1000, 10, 49)],
+            schema.POLAR_ANGLE: angles,
+            schema.Q: angles / 10,
+        },
+    }
+    with h5py.File(path, "r+") as file:
+        for group, columns in curves.items():
+            for name, values in columns.items():
+                if name in names or name not in (schema.TRANSMISSION_RAW, schema.Q):
+                    file[f"{entry}/{schema.SUMS}/{group}/{name}"] = values
+
+
+def add_mask(path, written, shape=(7, 30, 20), entry="f1"):
+    """Write a mask as the frames step does: only of the frames where something is masked."""
+    target = path.parent / "300K" / f"{entry}_mask.nxs"
+    with h5py.File(target, "w") as file:
+        create_mask(file, shape, None, {"compression": "gzip"}, {})
+        for number, rows in written.items():
+            file[schema.MASK][number, :rows] = 1
+    with h5py.File(path, "r+") as file:
+        link_mask(file[entry], target)
+
+
+def panel(figure, title):
+    """Return the panel whose title starts so."""
+    (axes,) = (axes for axes in figure.axes if axes.get_title().startswith(title))
+    return axes
+
+
+def words(axes):
+    legend = axes.get_legend()
+    texts = [*axes.texts, *([legend.get_title(), *legend.get_texts()] if legend else [])]
+    return "\n".join(text.get_text() for text in texts)
 
 
 def ratio(counts, norm):
@@ -218,6 +279,9 @@ def test_a_picture_is_written_after_any_step(tmp_path, cell, volumes, done):
         add_positions(path, volumes)
     if done == "combined":
         add_combined(path, volumes)
+        add_peaks(path, [0, PeakFlag.GAP])
+        add_curves(path)
+        add_mask(path, {1: 3})
     before = set(tmp_path.iterdir())
     output = tmp_path / "picture.png"
     plot_scan(path, output)
@@ -239,8 +303,11 @@ def test_what_is_not_there_is_named_by_its_command(tmp_path):
 def test_raw_frames_out_of_reach_leave_the_volume(tmp_path, volumes):
     path = write_scan(tmp_path, "hexagonal")
     add_positions(path, volumes)
+    add_mask(path, {1: 3})
     (tmp_path / "300K" / "f1.h5").unlink()
     contents = read_contents(path)
+    assert contents.findings.masked_parts.most == (1, pytest.approx(10))
+    assert contents.findings.masked == contents.frame
     assert isinstance(contents.planes[0], Plane)
     assert contents.frame == contents.summed == "raw frames\ncannot be reached"
     plot_scan(path, tmp_path / "picture.png")
@@ -289,6 +356,199 @@ def test_a_stored_sum_is_preferred_and_many_frames_are_sampled(tmp_path):
         stored = summed_frame(file["f1"], raw_frames(file["f1"]))
     assert stored.title == "Sum of all frames (stored)"
     np.testing.assert_array_equal(stored.values, np.full((4, 3), 250.0))
+
+
+def test_peaks_are_circled_where_they_are_and_counted(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_peaks(path, [0, PeakFlag.GAP, 0, PeakFlag.EDGE | PeakFlag.OVERLAP, 0])
+    axes = panel(draw(read_contents(path), None), "Sum of all 7 frames")
+    assert words(axes) == "peaks\n3 whole\n2 flagged"
+    whole, flagged = (line for line in axes.lines if line.get_marker() == "o")
+    assert whole.get_fillstyle() == flagged.get_fillstyle() == "none"
+    assert whole.get_color() != flagged.get_color()
+    for line, centres in ((whole, [4.5, 2.5, 0.5]), (flagged, [3.5, 1.5])):
+        np.testing.assert_array_equal(line.get_xdata(), centres)  # of pixels, from their corners
+        np.testing.assert_array_equal(line.get_ydata(), np.array(centres) + 3)
+
+
+def test_of_many_peaks_the_strongest_are_marked(tmp_path, monkeypatch):
+    path = write_scan(tmp_path, "hexagonal")
+    add_peaks(path, [PeakFlag.ENDS] * 4 + [0] * 6)
+    monkeypatch.setattr(marks, "MOST_MARKED", 7)
+    with h5py.File(path) as file:
+        found = read_marks(file["f1"])
+    np.testing.assert_array_equal(np.sort(found.x), np.arange(3, 10) + 0.5)
+    assert (found.n_whole, found.n_flagged) == (6, 4)
+    axes = panel(draw(read_contents(path), None), "Sum of")
+    assert words(axes) == "strongest 7 of\n6 whole\n4 flagged"
+
+
+def test_an_empty_list_of_peaks_is_no_missing_step(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_peaks(path, [])
+    axes = panel(draw(read_contents(path), None), "Sum of")
+    assert words(axes) == "no peaks found\n0 whole\n0 flagged"
+
+
+def test_findings_that_are_not_there_are_named_by_their_command(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    figure = draw(read_contents(path), None)
+    for title in ("Sum of", "Transmission", "Masked part", "Frame and its mask", "Radial sum"):
+        assert "nxmpi frames crystal_300K.nxs" in words(panel(figure, title))
+    add_curves(path, "f2")  # another position's are not this one's
+    figure = draw(read_contents(path), None)
+    assert "nxmpi frames" in words(panel(figure, "Transmission"))
+
+
+def test_transmission_is_that_of_all_positions_with_raw_values_of_one(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_curves(path, "f1")
+    add_curves(path, "f2", 9)
+    for entry, n_frames in ((None, 7), ("f2", 9)):
+        axes = panel(draw(read_contents(path, entry), None), "Transmission")
+        lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+        name = entry or "f1"
+        assert set(lines) == {"f1", "f2", f"{name}, not filtered"}
+        np.testing.assert_array_equal(lines["f1"], np.linspace(0.9, 1.1, 7))
+        np.testing.assert_array_equal(lines["f2"], np.linspace(0.9, 1.1, 9))
+        assert lines[f"{name}, not filtered"].size == n_frames
+        assert axes.get_xlim() == (-0.5, 8.5)
+        assert axes.get_ylim()[1] > 1.1
+
+
+def test_transmission_that_is_constant_is_drawn_flat(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_curves(path, names=())
+    with h5py.File(path, "r+") as file:
+        file[f"f1/{schema.SUMS}/{schema.TRANSMISSION}/{schema.TRANSMISSION}"][...] = 1
+    low, high = panel(draw(read_contents(path), None), "Transmission").get_ylim()
+    assert low < 0.98 < 1.02 < high
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "last"),
+    [((schema.Q,), "$|Q|$  (Å$^{-1}$)", 4.0), ((), r"$2\theta$  (degrees)", 40.0)],
+    ids=["Q", "two_theta"],
+)
+def test_radial_sum_is_logarithmic_along_what_the_file_has(tmp_path, names, label, last):
+    path = write_scan(tmp_path, "hexagonal")
+    add_curves(path, names=names)
+    axes = panel(draw(read_contents(path), None), "Radial sum")
+    assert (axes.get_xlabel(), axes.get_yscale()) == (label, "log")
+    (line,) = axes.lines
+    assert line.get_xdata()[-1] == pytest.approx(last)
+    assert line.get_ydata().size == 49  # an empty bin has no logarithm
+
+
+def test_masked_part_of_each_frame_is_that_of_the_mask(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_mask(path, {1: 3, 4: 15, 5: 6})
+    contents = read_contents(path)
+    parts = contents.findings.masked_parts
+    assert parts.is_complete
+    np.testing.assert_array_equal(parts.frames, np.arange(7))
+    np.testing.assert_allclose(parts.percent, [0, 10, 0, 0, 50, 20, 0])
+    figure = draw(contents, None)
+    (line,) = panel(figure, "Masked part of each frame").lines
+    np.testing.assert_array_equal(line.get_ydata(), parts.percent)
+    axes = panel(figure, "Frame 4 of 7, 50 % masked")
+    assert words(axes).endswith("3-D mask")
+    opacity = axes.images[1].get_array()[..., 3]
+    np.testing.assert_array_equal(opacity > 0, np.arange(30)[:, None] < np.full(20, 15))
+
+
+def test_frames_that_are_not_used_are_not_the_ones_of_which_most_is_masked(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_mask(path, {0: 30, 2: 3, 6: 30})
+    with h5py.File(path, "r+") as file:
+        file[f"f1/{schema.DATA}"].attrs.update({schema.FIRST_USED: 1, schema.LAST_USED: 5})
+        assert used_frames(file["f1"], 7) == range(1, 6)
+    parts = read_contents(path).findings.masked_parts
+    assert parts.is_complete
+    assert parts.most == (2, pytest.approx(10))
+    np.testing.assert_array_equal(parts.frames, np.arange(1, 6))
+
+
+def test_a_mask_of_nothing_shows_the_middle_frame_and_says_so(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_mask(path, {})
+    figure = draw(read_contents(path), None)
+    assert words(panel(figure, "Masked part")) == "nothing masked"
+    axes = panel(figure, "Frame 3 of 7, nothing masked")
+    assert len(axes.images) == 1
+
+
+class CountedReads:
+    """A dataset that counts the frames read of it."""
+
+    def __init__(self, dataset):
+        self._dataset, self.n_read = dataset, 0
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+    def __getitem__(self, where):
+        block = self._dataset[where]
+        self.n_read += len(block)
+        return block
+
+
+def test_of_a_large_mask_only_some_frames_are_read(tmp_path, monkeypatch):
+    path = write_scan(tmp_path, "hexagonal")
+    rng = np.random.default_rng(1)
+    with h5py.File(path, "r+") as file:
+        mask = file.create_dataset("f1/m", (400, 30, 20), "i1", chunks=(1, 30, 20),
+                                   compression="gzip")  # fmt: skip
+        for number in range(0, 400, 2):
+            mask[number, :3] = 1
+        mask[77] = rng.integers(0, 2, (30, 20))  # takes most room in the file
+        truth = 100 * np.mean(mask[()], axis=(1, 2))
+        monkeypatch.setattr(masks, "MOST_PIXELS", 20 * 600)
+        counted = CountedReads(mask)
+        parts = masked_parts(counted, range(400))
+    assert 10 < counted.n_read <= 20
+    assert not parts.is_complete
+    assert parts.most == (77, pytest.approx(truth[77]))
+    np.testing.assert_allclose(parts.percent, truth[parts.frames])
+    assert np.isin(np.arange(1, 77, 2), parts.frames).all()  # never written, so not read
+
+
+@pytest.mark.parametrize("chunks", [None, (4, 30, 20), (1, 10, 20)])
+def test_masks_of_other_programs_are_read_too(tmp_path, chunks):
+    values = np.zeros((7, 30, 20), np.int8)
+    values[6, :6], values[2] = 1, -1
+    path = write_scan(tmp_path, "hexagonal")
+    with h5py.File(path, "r+") as file:
+        file.create_dataset(f"f1/{schema.DATA_MASK}", data=values, chunks=chunks)
+    parts = read_contents(path).findings.masked_parts
+    np.testing.assert_allclose(parts.percent, [0, 0, 100, 0, 0, 0, 20])
+
+
+def test_a_mask_of_another_shape_is_not_drawn(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    add_mask(path, {1: 3}, shape=(7, 20, 30))
+    findings = read_contents(path).findings
+    assert findings.masked == findings.masked_parts == "mask and raw frames\ndiffer in shape"
+
+
+def test_hot_pixels_are_left_out_of_pictures(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    hot = np.zeros((30, 20), np.int8)
+    hot[4, 5] = 1
+    with h5py.File(path, "r+") as file:
+        file[f"f1/{schema.DETECTOR}/{schema.HOT_PIXELS}"] = hot
+    add_mask(path, {2: 1})
+    contents = read_contents(path)
+    for picture in (contents.frame, contents.summed, contents.findings.masked):
+        np.testing.assert_array_equal(np.isnan(picture.values), hot == 1)
+
+
+def test_a_crystal_without_a_cell_as_yet_is_plotted(tmp_path):
+    path = write_scan(tmp_path, "hexagonal")
+    with h5py.File(path, "r+") as file:
+        for name in schema.UNIT_CELL:
+            del file[f"{schema.SHARED}/{schema.SAMPLE}/{name}"]
+    assert read_contents(path).lattice is None
 
 
 def test_blocks_are_averaged_over_what_they_have():
