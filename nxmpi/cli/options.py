@@ -83,7 +83,7 @@ FRAMES = (
         "deviations.",
     ),
     click.option(
-        "--sigma-strong", type=float, default=7.0, show_default=True,
+        "--sigma-strong", type=float, default=7.3, show_default=True,
         help="Least intensity of a peak, in standard deviations.",
     ),
     click.option("--threshold", type=float, help="Least largest count of a peak; any by default."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
-from nxmpi.pipeline.reduce import STEPS, run_reduce
+from nxmpi.pipeline.reduce import STEPS, Choices, run_reduce
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("scan", type=shared.FILE)
 @click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
 @click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
-@shared.with_options(shared.SCAN, shared.NORM, shared.BINNING, shared.OUTPUT)
+@shared.with_options(shared.SCAN, shared.FRAMES, shared.NORM, shared.BINNING, shared.OUTPUT)
 @click.pass_obj
 def reduce(
     comm: MPI.Intracomm,
@@ -38,10 +38,12 @@ def reduce(
         raise click.UsageError("--from and --only exclude each other")
     with shared.usage_errors():
         scan_params = shared.scan_params(options)
+        frames = shared.frames_params(options, mask=options["mask"])
         norm, params = shared.norm_params(options), shared.transform_params(comm, options)
         output = shared.output_params(options)
     steps = STEPS[STEPS.index(first_step) :] if first_step else STEPS
     steps = (only_step,) if only_step else steps
     redo = bool(first_step or only_step)
-    run_reduce(comm, scan, (scan_params, norm, params, output), steps, redo=redo)
+    choices = Choices(scan=scan_params, norm=norm, frames=frames, transform=params, output=output)
+    run_reduce(comm, scan, choices, steps, redo=redo)
     click.echo(f"{scan}: complete")

@@ -30,8 +30,11 @@ REACH = 3.0
 """Half the size of the region that is fitted [standard deviations]."""
 MARGIN = (1.5, 1.5, 1.0)
 """What the region is larger, for the background to be seen [pixels, pixels, frames]."""
-AT_REST = 1e-3
-"""Largest step of an iteration that has converged [standard deviations of the parameter]."""
+AT_REST = 2e-3
+"""Largest step of an iteration that has converged: of a place in standard deviations of it or
+pixels and frames, of a width or intensity in parts of it. The background may still move."""
+TIRED = 15
+"""Steps after which they are halved: a peak that is no Gaussian makes them go to and fro."""
 BENT = 1.0
 """Slopes and curvatures that are expected, in parts of the background: where there are too few
 counts to tell, it is flat."""
@@ -297,18 +300,21 @@ def fit_profile(
             for j in range(N):
                 step[i] += inverse[i, j] * gradient[j]
             errors[i] = sqrt(max(inverse[i, i], 0.0))
-            largest = max(largest, abs(step[i]) / max(errors[i], 1e-12))
-        if not take_step(values, step, least, most) and taken >= PATIENCE:
+            if i <= INTENSITY:
+                unit = max(errors[i], abs(values[i]) if i == INTENSITY else 1.0)
+                largest = max(largest, abs(step[i]) / unit)
+        part = 1.0 if taken <= TIRED else 0.5
+        if not take_step(values, step, part, least, most) and taken >= PATIENCE:
             return 0
         if largest < AT_REST and taken > SETTLED:
             return taken
-    return STEPS if largest < 50 * AT_REST else 0
+    return STEPS if largest < 25 * AT_REST else 0
 
 
 @njit(cache=True, nogil=True)
-def take_step(values: F8, step: F8, least: F8, most: F8) -> bool:
-    """Go a step, or a part of it where it is long; return False if the peak is too wide."""
-    shorter = 1.0
+def take_step(values: F8, step: F8, part: float, least: F8, most: F8) -> bool:
+    """Go a part of a step, less where it is long; return False if the peak is too wide."""
+    shorter = part
     for axis in range(3):
         shorter = min(shorter, 0.7 * exp(values[3 + axis]) / max(abs(step[axis]), 1e-12))
         shorter = min(shorter, 0.4 / max(abs(step[3 + axis]), 1e-12))

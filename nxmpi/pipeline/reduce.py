@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nxmpi.parallel.collective import kept_on_root
 from nxmpi.pipeline.combine import run_combine
+from nxmpi.pipeline.frames import run_frames
+from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.transform import run_transform
 
 if TYPE_CHECKING:
@@ -13,19 +16,29 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+    from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams, TransformParams
 
-STEPS = ("transform", "combine")
+STEPS = ("frames", "transform", "combine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Parameters of all steps."""
+
+    scan: ScanParams
+    norm: NormParams
+    frames: FramesParams
+    transform: TransformParams
+    output: OutputParams
 
 
 def run_reduce(
-    comm: MPI.Intracomm, wrapper: Path,
-    params: tuple[ScanParams, NormParams, TransformParams, OutputParams],
-    steps: tuple[str, ...], *, redo: bool,
-) -> None:  # fmt: skip
+    comm: MPI.Intracomm, wrapper: Path, choices: Choices, steps: tuple[str, ...], *, redo: bool
+) -> None:
     """Run steps on a scan, skipping what is complete.
 
-    Collective on ``comm``.
+    Collective on ``comm``. What later steps need of the scan file is looked for before the
+    first one begins.
 
     Parameters
     ----------
@@ -39,10 +52,14 @@ def run_reduce(
     CollectiveError
         On every rank, if a step fails on any.
     """
-    scan, norm, transform, output = params
+    scan, norm, output = choices.scan, choices.norm, choices.output
     if redo:
         output = replace(output, overwrite=True)
+    if "frames" in steps and scan.settings is None:
+        if "transform" in steps:
+            kept_on_root(comm, lambda: read_scan(wrapper, scan, norm))
+        run_frames(comm, wrapper, scan, norm, choices.frames, output)
     if "transform" in steps:
-        run_transform(comm, wrapper, scan, norm, transform, output)
+        run_transform(comm, wrapper, scan, norm, choices.transform, output)
     if "combine" in steps:
         run_combine(comm, wrapper, output)

@@ -38,6 +38,11 @@ BRIEF = 0.5
 """Part of a single pixel's counts that its three strongest frames have if it is not hot."""
 BEYOND = 3.0
 """How far before the first or after the last frame the middle of a peak may be [frames]."""
+SHARP, LONG = 0.3, 3.0
+"""What is narrower in x, y and longer in z is a pixel that is hot for a while [pixels, frames]."""
+VAGUE = 0.5
+"""Error of an intensity, in parts of it, with which it is not told apart from what else there is:
+most often little of the peak is in the frames."""
 CORE = 2.0
 """Where a peak is touched by what masks it, and where its pixels are counted [sigma]."""
 
@@ -110,7 +115,10 @@ def fit(
     sigmas = np.exp(values[3:6])
     moved = np.abs(values[:3] - [x, y, z]) > [3 + sigmas[0], 3 + sigmas[1], stop - start]
     fits = (values[3:6] < widest).all() and sigmas[2] > low
-    if significance < level or moved.any() or not fits:
+    flickers = sigmas[:2].max() < SHARP and sigmas[2] > LONG
+    if significance < level or moved.any() or not fits or flickers:
+        return None
+    if errors[6] > VAGUE * values[6]:
         return None
     n_pixels, maximum, masked = kernels.describe(box, values, CORE)
     errors *= np.sqrt(gain)
