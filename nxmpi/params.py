@@ -57,9 +57,9 @@ class FramesParams:
     peaks: bool = True
     mask: bool = True
     """The 3-D mask."""
-    sigma_background: float = 4.5
+    sigma_background: float = 5.0
     """How much a pixel stands out of its surroundings to be looked at [standard deviations]."""
-    sigma_strong: float = 7.3
+    sigma_strong: float = 7.5
     """Least intensity of a peak [standard deviations]."""
     threshold: float | None = None
     """Least largest count of a peak [counts]; None for any."""

@@ -78,12 +78,12 @@ NORM = (
 )
 FRAMES = (
     click.option(
-        "--sigma-background", type=float, default=4.5, show_default=True,
+        "--sigma-background", type=float, default=5.0, show_default=True,
         help="How far a place stands out of its surroundings to be looked at, in standard "
         "deviations.",
     ),
     click.option(
-        "--sigma-strong", type=float, default=7.3, show_default=True,
+        "--sigma-strong", type=float, default=7.5, show_default=True,
         help="Least intensity of a peak, in standard deviations.",
     ),
     click.option("--threshold", type=float, help="Least largest count of a peak; any by default."),

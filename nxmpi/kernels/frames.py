@@ -1,5 +1,6 @@
 """Frames in a narrow form, and their sums."""
 
+import numpy as np
 from numba import njit
 
 from nxmpi._typing import I4, I8, U1, Frames
@@ -107,7 +108,32 @@ def add_group(
 
 
 @njit(cache=True, nogil=True)
-def add_to(total: I8, group: I4) -> None:
-    """Add to sums in place."""
+def add_groups(first: I4, second: I4, third: I4, group: I4, total: I8) -> None:
+    """Write the sum of three groups, and add it to the sum over all frames.
+
+    Parameters
+    ----------
+    first, second, third, group : (n,) int32
+    total : (n,) int64
+        Added to in place.
+    """
     for p in range(total.shape[0]):
+        group[p] = first[p] + second[p] + third[p]
         total[p] += group[p]
+
+
+@njit(cache=True, nogil=True)
+def cut_box(counts: Frames, invalid: int, y: int, x: int, out: I4) -> None:
+    """Write a part of a frame from row y and column x on, -1 where there is no count.
+
+    Parameters
+    ----------
+    counts : (n_slow, n_fast) uint16 or int32
+    invalid : int
+        What stands where there is no count.
+    out : (n_rows, n_columns) int32
+    """
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            value = counts[y + i, x + j]
+            out[i, j] = np.int32(value) if value != invalid else np.int32(-1)

@@ -38,67 +38,78 @@ def slide(column: I4, entering: I4, leaving: I4) -> None:
 
 
 @njit(cache=True, nogil=True)
-def add_shifted(one: I4, other: I4, out: I4) -> None:
-    """Write the sum of two slices of the same length."""
+def add_shifted(row: I4, shift: int, out: I4) -> None:
+    """Write sums of a row and itself, shifted."""
     for x in range(out.shape[0]):
-        out[x] = one[x] + other[x]
+        out[x] = row[x] + row[x + shift]
 
 
 @njit(cache=True, nogil=True)
-def boxes_of_row(
-    c3: I4, c7: I4, c21: I4, n: int, t2: I4, t4: I4, t8: I4, t16: I4, b3: I4, b7: I4, b21: I4
-) -> None:  # fmt: skip
-    """Write sums over 3, 7 and 21 columns, by doubling.
+def box_3(column: I4, out: I4) -> None:
+    """Write sums over 3 columns."""
+    for x in range(out.shape[0]):
+        out[x] = column[x] + column[x + 1] + column[x + 2]
+
+
+@njit(cache=True, nogil=True)
+def box_7(column: I4, t2: I4, out: I4) -> None:
+    """Write sums over 7 columns, ``t2`` being those over 2."""
+    for x in range(out.shape[0]):
+        out[x] = t2[x] + t2[x + 2] + t2[x + 4] + column[x + 6]
+
+
+@njit(cache=True, nogil=True)
+def box_21(column: I4, t4: I4, t8: I4, out: I4) -> None:
+    """Write sums over 21 columns, ``t4`` and ``t8`` being those over 4 and 8."""
+    for x in range(out.shape[0]):
+        out[x] = t8[x] + t8[x + 8] + t4[x + 16] + column[x + 20]
+
+
+@njit(cache=True, nogil=True)
+def boxes_of_row(columns: I4, room: I4, boxes: I4) -> None:
+    """Write sums over 3, 7 and 21 columns.
 
     Parameters
     ----------
-    c3, c7, c21 : (n + 2 OUTER,) int32
-        Sums over rows of each column, column 0 at place OUTER, zero outside.
-    n : int
-        Columns.
-    t2, t4, t8, t16 : (n + 2 OUTER,) int32
+    columns : (3, n + 2 OUTER) int32
+        Sums over 3, 7 and 21 rows of each column, column 0 at place OUTER, zero outside.
+    room : (3, n + 2 OUTER) int32
         Room to work.
-    b3, b7, b21 : (n,) int32
+    boxes : (3, n) int32
         Receive the sums.
     """
-    m = n + 2 * OUTER
-    at = OUTER - NARROW
-    add_shifted(c3[at : at + n], c3[at + 1 : at + 1 + n], b3)
-    add_shifted(b3, c3[at + 2 : at + 2 + n], b3)
-    at = OUTER - WIDE
-    add_shifted(c7[: m - 1], c7[1:m], t2[: m - 1])
-    add_shifted(t2[: m - 3], t2[2 : m - 1], t4[: m - 3])
-    add_shifted(t4[at : at + n], t2[at + 4 : at + 4 + n], b7)
-    add_shifted(b7, c7[at + 6 : at + 6 + n], b7)
-    add_shifted(c21[: m - 1], c21[1:m], t2[: m - 1])
-    add_shifted(t2[: m - 3], t2[2 : m - 1], t4[: m - 3])
-    add_shifted(t4[: m - 7], t4[4 : m - 3], t8[: m - 7])
-    add_shifted(t8[: m - 15], t8[8 : m - 7], t16[: m - 15])
-    add_shifted(t16[:n], t4[16 : 16 + n], b21)
-    add_shifted(b21, c21[20 : 20 + n], b21)
+    m = columns.shape[1]
+    c7, c21 = columns[1, OUTER - WIDE :], columns[2]
+    t2, t4, t8 = room[0], room[1], room[2]
+    box_3(columns[0, OUTER - NARROW :], boxes[0])
+    add_shifted(c7, 1, t2[: m - (OUTER - WIDE) - 1])
+    box_7(c7, t2, boxes[1])
+    add_shifted(c21, 1, t2[: m - 1])
+    add_shifted(t2, 2, t4[: m - 3])
+    add_shifted(t4, 4, t8[: m - 7])
+    box_21(c21, t4, t8, boxes[2])
 
 
 @njit(cache=True, nogil=True)
 def flag_row(
-    b3: I4, b7: I4, b21: I4, tables: F4, square: float, hits: U1
+    b3: I4, b7: I4, b21: I4, tables: F4, square: float, hits: I4
 ) -> int:  # fmt: skip
     """Flag the pixels of a row whose smaller or larger box exceeds the background.
 
     See `write_strong`; ``hits`` receives 0 or 1. Returns how many there are.
     """
-    found = 0
     level2 = np.float32(square)
-    least = np.float32(0.25) * level2
-    one = np.float32(1.0)
+    least, one, nothing = np.float32(0.25) * level2, np.float32(1.0), np.float32(0.0)
+    t3, t7 = tables[0], tables[1]
+    found = np.int32(0)
     for x in range(hits.shape[0]):
-        m3 = (np.float32(b7[x] - b3[x]) + one) * tables[0, x]
-        m7 = (np.float32(b21[x] - b7[x]) + one) * tables[1, x]
-        d3, d7 = np.float32(b3[x]) - m3 - least, np.float32(b7[x]) - m7 - least
-        hit3 = (d3 > np.float32(0)) & (d3 * d3 > level2 * m3)
-        hit7 = (d7 > np.float32(0)) & (d7 * d7 > level2 * m7)
-        hits[x] = np.uint8(hit3 | hit7)
-        found += int(hits[x])
-    return found
+        m3 = (np.float32(b7[x] - b3[x]) + one) * t3[x]
+        m7 = (np.float32(b21[x] - b7[x]) + one) * t7[x]
+        d3 = max(np.float32(b3[x]) - m3 - least, nothing)
+        d7 = max(np.float32(b7[x]) - m7 - least, nothing)
+        hits[x] = np.int32((d3 * d3 > level2 * m3) | (d7 * d7 > level2 * m7))
+        found = np.int32(found + hits[x])
+    return int(found)
 
 
 @njit(cache=True, nogil=True)
@@ -114,7 +125,7 @@ def significance(counts: float, expected: float) -> float:
 @njit(cache=True, nogil=True)
 def write_strong(
     first: Frames, second: Frames, invalid: int, tables: F4, level: float, gain: float,
-    columns: I4, rows: I4, room: I4, boxes: I4, hits: U1,
+    columns: I4, rows: I4, room: I4, boxes: I4, hits: I4,
     places: I4, strong: F4, scales: U1, expected: F4,
 ) -> int:  # fmt: skip
     """Find the pixels of a window of frames that stand out, and write how much.
@@ -136,9 +147,9 @@ def write_strong(
         [standard deviations]
     gain : float
         Counts of one photon [1].
-    columns, rows, room : (3, m), (RING_ROWS, m), (4, m) int32
+    columns, rows, room : (3, m), (RING_ROWS, m), (3, m) int32
         Room to work, m = n_fast + 2 OUTER.
-    boxes, hits : (3, n_fast) int32, (n_fast,) uint8
+    boxes, hits : (3, n_fast), (n_fast,) int32
         Room to work.
     places : (n,) int32
         Receives the strong pixels, as positions in a flattened frame, in rising order, some twice.
@@ -175,10 +186,7 @@ def write_strong(
         slide(columns[0], rows[(y + NARROW) % RING_ROWS], rows[(y - NARROW - 1) % RING_ROWS])
         if y < 0:
             continue
-        boxes_of_row(
-            columns[0], columns[1], columns[2], n_fast, room[0], room[1], room[2], room[3],
-            boxes[0], boxes[1], boxes[2],
-        )  # fmt: skip
+        boxes_of_row(columns, room, boxes)
         if not flag_row(boxes[0], boxes[1], boxes[2], tables[y], square, hits):
             continue
         for x in range(n_fast):

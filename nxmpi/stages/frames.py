@@ -14,7 +14,7 @@ from nxmpi.parallel.progress import progress
 from nxmpi.parallel.readahead import read_ahead
 from nxmpi.stages.own_frames import FrameTables, OwnFrames, PassResult
 from nxmpi.stages.seams import fetch_boxes, to_neighbours, to_previous
-from nxmpi.stages.search import CANDIDATE, LEVELS, NOTHING, UNIT
+from nxmpi.stages.search import LEVELS, NOTHING, UNIT
 from nxmpi.stages.transform import batches
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]
         for i in {result.start, result.stop - 1}:
             worker.take_out(i, before[0] if before and i == result.start else NOTHING)
         worker.fit_ready(result.stop)
-        left = np.array(worker.candidates, CANDIDATE)
+        left = worker.left()
     for candidate, box, corner in fetch_boxes(
         comm, left, blocks, worker.shape, worker.held.__getitem__
     ):

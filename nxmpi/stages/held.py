@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.kernels.frames import narrow_frame, write_cut
+from nxmpi.kernels.frames import cut_box, narrow_frame, write_cut
 
 if TYPE_CHECKING:
     from nxmpi._typing import I4, I8, U1, Frames
@@ -39,7 +39,7 @@ class HeldFrame:
         return INVALID[self.counts.dtype]
 
 
-def hold(raw: Frames, bad: U1) -> HeldFrame:
+def hold(raw: Frames, bad: U1, room: list[Frames]) -> HeldFrame:
     """Return a frame in the type that it needs; this depends on the frame alone.
 
     Parameters
@@ -48,24 +48,28 @@ def hold(raw: Frames, bad: U1) -> HeldFrame:
         Negative values, and all ones of an unsigned type, are no counts.
     bad : (n_slow, n_fast) uint8
         1 where a pixel is masked.
+    room : list of (n_slow, n_fast) uint16
+        Arrays to use again.
     """
     flat, masked = raw.reshape(-1), bad.reshape(-1)
-    cut, limits, counts = _narrow(flat, masked, NARROW)
+    counts = room.pop().reshape(-1) if room else np.empty(flat.size, NARROW)
+    cut, limits = _narrow(flat, masked, counts)
     if cut * MANY > flat.size:
-        cut, limits, counts = _narrow(flat, masked, WIDE)
+        room.append(counts.reshape(raw.shape))
+        counts = np.empty(flat.size, WIDE)
+        cut, limits = _narrow(flat, masked, counts)
     places, values = np.empty(cut, np.int32), np.empty(cut, np.int64)
     if cut:
         write_cut(flat, masked, limits, places, values)
     return HeldFrame(counts=counts.reshape(raw.shape), places=places, values=values)
 
 
-def _narrow(flat: Frames, masked: U1, dtype: np.dtype[np.generic]) -> tuple[int, Frames, Frames]:
+def _narrow(flat: Frames, masked: U1, counts: Frames) -> tuple[int, Frames]:
     largest = int(np.iinfo(flat.dtype).max)
     sentinel = largest if flat.dtype.kind == "u" else -1
-    limits = np.array([sentinel, min(LIMITS[dtype], largest)], flat.dtype)
-    counts = np.empty(flat.size, dtype)
-    cut = int(narrow_frame(flat, masked, limits, np.array([INVALID[dtype]], dtype), counts))
-    return cut, limits, counts
+    limits = np.array([sentinel, min(LIMITS[counts.dtype], largest)], flat.dtype)
+    codes = np.array([INVALID[counts.dtype]], counts.dtype)
+    return int(narrow_frame(flat, masked, limits, codes, counts)), limits
 
 
 def write_box(frame: HeldFrame, rows: slice, columns: slice, out: I4) -> None:
@@ -75,9 +79,7 @@ def write_box(frame: HeldFrame, rows: slice, columns: slice, out: I4) -> None:
     ----------
     out : (n_rows, n_columns) int32
     """
-    part = frame.counts[rows, columns]
-    out[:] = part
-    out[part == frame.invalid] = -1
+    cut_box(frame.counts, frame.invalid, rows.start, columns.start, out)
     if frame.places.size:
         n_fast = frame.counts.shape[1]
         first, last = np.searchsorted(frame.places, [rows.start * n_fast, rows.stop * n_fast])

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.kernels.frames import sum_runs
-from nxmpi.stages.held import HeldFrame, hold, write_box
+from nxmpi.stages.held import NARROW, HeldFrame, hold, write_box
 from nxmpi.stages.mask import Room, changed_patches, find_gaps, find_thresholds, pack
 from nxmpi.stages.profiles import box_of, fit
-from nxmpi.stages.search import LEVELS, NOTHING, REACH_BACK, REACH_ON, Searcher, Strong
+from nxmpi.stages.search import (
+    CANDIDATE,
+    LEVELS,
+    NOTHING,
+    REACH_BACK,
+    REACH_ON,
+    Searcher,
+    Strong,
+)
 from nxmpi.stages.windows import Windows
 
 if TYPE_CHECKING:
@@ -19,6 +27,10 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import I4, I8, U1, Frames
     from nxmpi.params import FramesParams
+
+
+BEYOND_OWN = 2**62
+"""The frame that candidates wait for whose surroundings belong to other ranks too."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,8 +109,10 @@ class OwnFrames:
         self.changed: dict[int, bytes] = {}
         """Patches between a frame and the next, packed; where there are any."""
         self.held: dict[int, HeldFrame] = {}
-        self.candidates: list[NDArray[np.void]] = []
-        """Those whose surroundings are not all there yet."""
+        self.spare: list[Frames] = []
+        """Room of frames that are not held any more."""
+        self.candidates: dict[int, list[NDArray[np.void]]] = {}
+        """By the frame until which they wait: those whose surroundings are not all there yet."""
         self.looked_at: list[int] = [
             windows.start for windows in map(self.windows.windows, range(3))
         ]
@@ -130,9 +144,9 @@ class OwnFrames:
         if raw is None:
             if own:
                 self.result.bad_frames.append(i + self.tables.first_frame)
-            frame = hold(_nothing(self.tables.bad.shape, self.dtype), self.tables.bad)
+            frame = hold(_nothing(self.tables.bad.shape, self.dtype), self.tables.bad, self.spare)
         else:
-            frame = hold(raw, self.tables.bad)
+            frame = hold(raw, self.tables.bad, self.spare)
         if self.params.mask and i > self.result.start:
             self._compare(i - 1, raw)
         self.before = raw
@@ -174,7 +188,9 @@ class OwnFrames:
         self.fit_ready(seen)
         past = seen - 1 - REACH_BACK - REACH_ON
         if past >= self.result.start + REACH_ON:  # the first ones are for the rank before
-            self.held.pop(past, None)
+            gone = self.held.pop(past, None)
+            if gone is not None and gone.counts.dtype == NARROW:
+                self.spare.append(gone.counts)
 
     def _may_look(self, level: int) -> bool:
         window, strong = self.looked_at[level], self.windows.strong
@@ -193,7 +209,11 @@ class OwnFrames:
             strong.get((level, window - 1), before), strong[level, window],
             strong.get((level, window + 1), after),
         )  # fmt: skip
-        self.candidates.extend(found)
+        for candidate in found if self.params.peaks else ():
+            frames = box_of(candidate, self.shape)[0]
+            inside = frames.start >= self.result.start and frames.stop <= self.result.stop
+            stop = frames.stop if inside else BEYOND_OWN
+            self.candidates.setdefault(stop, []).append(candidate)
         self.looked_at[level] += 1
 
     def take_out(self, i: int, before: Strong) -> None:
@@ -218,20 +238,17 @@ class OwnFrames:
 
     def fit_ready(self, seen: int) -> None:
         """Fit the candidates whose surroundings are among the frames seen."""
-        if not self.params.peaks:
-            self.candidates.clear()
-            return
-        left = []
-        for candidate in self.candidates:
-            box = box_of(candidate, self.shape)
-            if box[0].stop > seen or box[0].start < self.result.start:
-                left.append(candidate)
-                continue
-            counts = np.empty([s.stop - s.start for s in box], np.int32)
-            for k in range(counts.shape[0]):
-                write_box(self.held[box[0].start + k], box[1], box[2], counts[k])
-            self.fit(candidate, counts, (box[0].start, box[1].start, box[2].start))
-        self.candidates = left
+        for stop in sorted(stop for stop in self.candidates if stop <= seen):
+            for candidate in self.candidates.pop(stop):
+                frames, rows, columns = box_of(candidate, self.shape)
+                box = np.empty([s.stop - s.start for s in (frames, rows, columns)], np.int32)
+                for k in range(box.shape[0]):
+                    write_box(self.held[frames.start + k], rows, columns, box[k])
+                self.fit(candidate, box, (frames.start, rows.start, columns.start))
+
+    def left(self) -> NDArray[np.void]:
+        """Return the candidates that need frames of other ranks."""
+        return np.array(self.candidates.get(BEYOND_OWN, []), CANDIDATE)
 
     def fit(self, candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int]) -> None:
         """Keep the peak at a candidate's place, if there is one."""

@@ -27,6 +27,8 @@ RANGE_SIGMA_Z = ((0.0, 2.6), (0.6, 8.0), (2.0, 18.0))
 STEPS_Z = (1, 2, 4)
 STEPS_XY = ((1, 1), (2, 2))
 """Voxels that a first fit sums, by level and by box: such peaks are at least so wide."""
+DOUBT = 0.65
+"""Part of the least significance that a peak has before it is fitted, and in fewer voxels."""
 FEWEST = 4
 """Sums along an axis that a first fit needs."""
 SINGLE_PIXEL = 0.75
@@ -103,7 +105,9 @@ def fit(
         return None
     low, high = RANGE_SIGMA_Z[number]
     widest = np.log([WIDEST, WIDEST, high])
-    values = _fit_coarsely(box, _begin(candidate, window, (x, y, z)), widest, candidate)
+    least_seen = level * np.sqrt(gain) * DOUBT
+    values = _begin(candidate, window, (x, y, z))
+    values = _fit_coarsely(box, values, widest, candidate, least_seen)
     if values is None:
         return None
     errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
@@ -140,15 +144,19 @@ def _limits(box: I4, widest: F8) -> tuple[F8, F8]:
     return least, np.array([n_x, n_y, n_z - 1 + BEYOND, *widest, 1e12, 1e9])
 
 
-def _fit_coarsely(box: I4, values: F8, widest: F8, candidate: NDArray[np.void]) -> F8 | None:
+def _fit_coarsely(
+    box: I4, values: F8, widest: F8, candidate: NDArray[np.void], level: float
+) -> F8 | None:
     """Return where a fit is to begin, from a fit to fewer voxels; None if that fails.
 
     Most of what is no peak is found out here, at a small part of the cost.
     """
     steps = (STEPS_Z[candidate["level"]], *STEPS_XY[candidate["scale"]])
     coarse = np.empty([n // step for n, step in zip(box.shape, steps, strict=True)], np.int32)
+    errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
+    room = np.empty((3, 3, max(box.shape)))
     if steps == (1, 1, 1) or min(coarse.shape) < FEWEST:
-        return values
+        return values if kernels.score(box, values, region, room) > level else None
     kernels.bin_box(box, steps, coarse)
     scale = np.array(steps[::-1], float)
     shift = 0.5 * (scale - 1.0)
@@ -156,11 +164,13 @@ def _fit_coarsely(box: I4, values: F8, widest: F8, candidate: NDArray[np.void]) 
     binned[:3] = (values[:3] - shift) / scale
     binned[3:6] -= np.log(scale)
     binned[7:] *= scale.prod()
-    errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
-    room = np.empty((3, 3, max(coarse.shape)))
+    if kernels.score(coarse, binned, region, room) < level:
+        return None
     least, most = _limits(coarse, widest - np.log(scale))
     least[3:6] -= np.log(scale)
     if not kernels.fit_profile(coarse, least, most, room, binned, errors, region):
+        return None
+    if kernels.significance(coarse, binned, region, room) < level:
         return None
     binned[:3] = binned[:3] * scale + shift
     binned[3:6] += np.log(scale)

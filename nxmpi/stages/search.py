@@ -132,9 +132,9 @@ class Searcher:
         self.level, self.gain = level, gain
         self.columns: I4 = np.zeros((3, m), np.int32)
         self.rows: I4 = np.zeros((kernels.RING_ROWS, m), np.int32)
-        self.room: I4 = np.zeros((4, m), np.int32)
+        self.room: I4 = np.zeros((3, m), np.int32)
         self.boxes: I4 = np.zeros((3, n_fast), np.int32)
-        self.hits: U1 = np.zeros(n_fast, np.uint8)
+        self.hits: I4 = np.zeros(n_fast, np.int32)
         self.images: F4 = np.zeros((3, n_slow, n_fast), np.float32)
         self.found = self._room_for(2**14)
 

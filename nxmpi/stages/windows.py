@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.kernels.frames import add_group
+from nxmpi.kernels.frames import add_group, add_groups
 from nxmpi.stages.held import INVALID, WIDE, HeldFrame
 from nxmpi.stages.search import LEVELS, NOTHING, Searcher, Strong
 
@@ -36,6 +36,10 @@ class Windows:
         self._last: dict[int, I4] = {}
         self._before: HeldFrame | None = None
         self._waiting: tuple[list[HeldFrame], list[I4]] = ([], [])
+        shape = searcher.images.shape[1:]
+        # those of a group of nine and the last of the one before; two groups of nine
+        self._threes: list[I4] = [np.zeros(shape, np.int32) for _ in range(4)]
+        self._nines: list[I4] = [np.zeros(shape, np.int32) for _ in range(2)]
         self.total: I8 = np.zeros(searcher.images.shape[1:], np.int64)
 
     def windows(self, level: int) -> range:
@@ -56,14 +60,13 @@ class Windows:
         frames.append(frame)
         ends = number == self.n_frames - 1
         if len(frames) == LEVELS[1].group or ends:
-            three = self._sum_frames(frames)
+            three = self._sum_frames(frames, number // LEVELS[1].group)
             frames.clear()
             threes.append(three)
             self._group(1, number // LEVELS[1].group, three)
             if len(threes) * LEVELS[1].group == LEVELS[2].group or ends:
-                nine: I4 = np.add.reduce(threes, axis=0, dtype=np.int32)
+                nine = self._sum_groups(threes, number // LEVELS[2].group)
                 threes.clear()
-                self.total += nine
                 self._group(2, number // LEVELS[2].group, nine)
 
     def finish(self, following: dict[int, I4]) -> None:
@@ -85,20 +88,28 @@ class Windows:
                 self._search(level, window, last, second, NONE)
         self._last.clear()
 
-    def _sum_frames(self, frames: list[HeldFrame]) -> I4:
+    def _sum_frames(self, frames: list[HeldFrame], group: int) -> I4:
         padded = (
             [_wide(frame) for frame in frames] if _mixed(frames) else [f.counts for f in frames]
         )
         invalid = INVALID[padded[0].dtype]
         while len(padded) < LEVELS[1].group:
             padded.append(np.full_like(padded[0], invalid))
-        total: I4 = np.empty(padded[0].shape, np.int32)
+        total = self._threes[group % len(self._threes)]
         first, second, third = (each.reshape(-1) for each in padded)
         add_group(first, second, third, invalid, total.reshape(-1), self.largest.reshape(-1))
         return total
 
+    def _sum_groups(self, threes: list[I4], group: int) -> I4:
+        nothing = [np.zeros_like(threes[0]) for _ in range(3 - len(threes))]
+        first, second, third = (each.reshape(-1) for each in (*threes, *nothing))
+        nine = self._nines[group % len(self._nines)]
+        add_groups(first, second, third, nine.reshape(-1), self.total.reshape(-1))
+        return nine
+
     def _group(self, level: int, number: int, image: I4) -> None:
-        self.first.setdefault(level, image)
+        if level not in self.first:
+            self.first[level] = image.copy()
         if level in self._last:
             self._search(level, number - 1, self._last[level], image, NONE)
         self._last[level] = image

@@ -10,6 +10,7 @@ import sys
 from nxrefine.nxreduce import NXMultiReduce, NXReduce
 from nxrefine.nxrefine import NXRefine
 
+FRAMES_TASKS = ("nxmax", "nxfind", "nxprepare_mask")
 TRANSFORM_TASKS = ("nxtransform", "nxmasked_transform")
 COMBINE_TASKS = ("nxcombine", "nxmasked_combine")
 
@@ -17,21 +18,41 @@ COMBINE_TASKS = ("nxcombine", "nxmasked_combine")
 def position(name, folder, points):
     reduce = NXReduce(name, directory=folder)
     refine = NXRefine(reduce.entry)
+    tasks = FRAMES_TASKS + TRANSFORM_TASKS
     return {
-        "complete": {task: bool(reduce.complete(task)) for task in TRANSFORM_TASKS},
-        "to_do": {task: bool(reduce.not_processed(task)) for task in TRANSFORM_TASKS},
+        "complete": {task: bool(reduce.complete(task)) for task in tasks},
+        "to_do": {task: bool(reduce.not_processed(task)) for task in tasks},
         "frames": list(reduce.shape),
         "monitor": reduce.monitor,
         "hkl": [[float(q) for q in refine.get_hkl(*point)] for point in points],
+        **(frames(reduce, refine) if reduce.complete("nxfind") else {}),
         **volumes(reduce.entry),
+    }
+
+
+def frames(reduce, refine):
+    columns = {"x": refine.xp, "y": refine.yp, "z": refine.zp, "intensity": refine.intensity}
+    sums, mask = reduce.entry["summed_frames"], reduce.entry["data/data_mask"]
+    return {
+        "maximum": int(reduce.maximum),
+        "used": [reduce.first, reduce.last],
+        "peaks": {name: values.tolist() for name, values in columns.items()},
+        "polar_angle": refine.polar_angle.tolist(),
+        "azimuthal_angle": refine.azimuthal_angle.tolist(),
+        "angles_found": [angles.tolist() for angles in refine.calculate_angles(refine.xp, refine.yp)],
+        "summed_data": int(reduce.entry["summed_data"].nxsignal.nxvalue.sum()),
+        "summed_frames": sums["summed_frames"].nxvalue.tolist(),
+        "partial_frames": sums["partial_frames"].nxvalue.tolist(),
+        "mask": [str(mask.nxfilename), hashlib.sha256(mask.nxvalue.tobytes()).hexdigest()],
     }
 
 
 def combined(folder):
     reduce = NXMultiReduce(folder)
+    tasks = FRAMES_TASKS + TRANSFORM_TASKS + COMBINE_TASKS
     return {
         "entries": list(reduce.entries),
-        "complete": {task: bool(reduce.complete(task)) for task in TRANSFORM_TASKS + COMBINE_TASKS},
+        "complete": {task: bool(reduce.complete(task)) for task in tasks},
         **volumes(reduce.entry),
     }
 

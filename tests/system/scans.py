@@ -67,19 +67,39 @@ class Scan(NamedTuple):
         return sorted({path.name for kind in (".*", "*.lock") for path in self.root.rglob(kind)})
 
 
-def simulated(root, *options):
-    """Return a new tiny scan."""
+def simulated(root, *options, frames=True):
+    """Return a new tiny scan, its frames gone through, so that `reduce` finds that complete.
+
+    Parameters
+    ----------
+    options : str
+        Of ``nxmpi simulate``.
+    frames : bool, optional
+        False leaves the frames to `reduce`.
+    """
+    scan = Scan(root)
     result = run_nxmpi(0, "simulate", root, "--preset", "tiny", *options)
     assert result.returncode == 0, result.stderr
-    return Scan(root)
+    if frames:
+        result = run_nxmpi(0, "frames", scan.wrapper)
+        assert result.returncode == 0, result.stderr
+    return scan
 
 
 def add_masks(scan):
-    """Give each position a 3-D mask that excludes a good part of its pixels."""
+    """Give each position a 3-D mask that excludes a good part of its pixels.
+
+    As by another program: nothing is recorded of it.
+    """
     with scan.open() as wrapper:
         for name in ("f1", "f2"):
+            for path in ("nxworkflow/nxprepare_mask", "nxprepare_mask", "data/data_mask"):
+                if wrapper[name].get(path, getlink=True) is not None:
+                    del wrapper[name][path]
+            # not through the scan file: opened for writing, it would open its links for writing too
+            with h5py.File(scan.data / f"{name}.h5") as raw:
+                shape = raw["entry/data/data"].shape
             with h5py.File(scan.data / f"{name}_mask.nxs", "w") as file:
-                shape = wrapper[f"{name}/data/data"].shape
                 mask = np.random.default_rng(1).random(shape) < 0.2
                 file.create_dataset(
                     "entry/mask", data=mask.astype(np.int8), chunks=(1, *shape[1:]),

@@ -159,26 +159,25 @@ def test_every_group_of_data_in_the_scan_is_plottable_and_has_a_title(root):
         assert group["title"].nxvalue
 
 
+OF_POSITION = ("nxmax", "nxfind", "nxtransform", "nxmasked_transform")
 TASKS = [
-    (entry, task)
+    (entry, task, place)
     for entry, names in {
-        "f1": ("nxtransform", "nxmasked_transform"),
-        "f2": ("nxtransform", "nxmasked_transform"),
-        "entry": ("nxcombine", "nxmasked_combine"),
+        "f1": OF_POSITION, "f2": OF_POSITION, "entry": ("nxcombine", "nxmasked_combine"),
     }.items()
-    for task in names
-]
+    for place, task in enumerate(names, 1)
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("entry", "task"), TASKS)
-def test_every_step_is_recorded_as_a_process(root, entry, task):
+@pytest.mark.parametrize(("entry", "task", "place"), TASKS)
+def test_every_step_is_recorded_as_a_process(root, entry, task, place):
     workflow = root[entry]["nxworkflow"]
     assert workflow.nxclass == "NXcollection"
     record = workflow[task]
     assert record.nxclass == "NXprocess"
     assert record["program"].nxvalue == task
     assert record["version"].nxvalue == f"nxmpi v{nxmpi.__version__}"
-    assert record["sequence_index"].nxvalue == (2 if "masked" in task else 1)
+    assert record["sequence_index"].nxvalue == place
     assert record["pid"].nxvalue > 0
     start, end = (
         datetime.fromisoformat(record[name].nxvalue) for name in ("start_time", "end_time")

@@ -11,7 +11,7 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system.mpi import clean_environment, run_nxmpi
-from system.scans import add_masks, simulated
+from system.scans import simulated
 
 from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.nexus.geometry import read_geometry, read_sample
@@ -27,6 +27,10 @@ SETTINGS = {
     },
 }  # fmt: skip
 """What the simulation has not, in the instrument of either position."""
+SMALL_BOXES = ("--mask-t1", 1, "--mask-h1", 3, "--mask-t2", 0.4, "--mask-h2", 7)
+"""Of the 3-D mask, for a small detector."""
+FRAMES_TASKS = ("nxmax", "nxfind", "nxprepare_mask")
+TASKS = (*FRAMES_TASKS, "nxtransform", "nxmasked_transform")
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,8 @@ def nxrefine():
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """Return a tiny scan with a 3-D mask and no angle or offset zero, not reduced."""
-    scan = simulated(tmp_path_factory.mktemp("nxrefine") / "experiment")
-    add_masks(scan)
+    """Return a tiny scan with no angle or offset zero, not reduced."""
+    scan = simulated(tmp_path_factory.mktemp("nxrefine") / "experiment", frames=False)
     with scan.open() as wrapper:
         for name, values in SETTINGS.items():
             for path, value in values.items():
@@ -83,24 +86,57 @@ def before(nxrefine, scan, points, tmp_path_factory):
 @pytest.fixture(scope="module")
 def after(before, nxrefine, scan, points, tmp_path_factory):
     """Return what NXRefine finds in the reduced scan."""
-    result = run_nxmpi(2, "reduce", scan.wrapper)
+    result = run_nxmpi(2, "reduce", *SMALL_BOXES, scan.wrapper)
     assert result.returncode == 0, result.stderr
     return ask(nxrefine, scan, points, tmp_path_factory.mktemp("home"))
 
 
 @pytest.mark.parametrize("name", POSITIONS)
-def test_transforms_are_complete_when_they_are_made(before, after, name):
-    tasks = {"nxtransform", "nxmasked_transform"}
+def test_steps_are_complete_when_they_are_done(before, after, name):
     for found, done in ((before[name], False), (after[name], True)):
-        assert found["complete"] == dict.fromkeys(tasks, done)
-        assert found["to_do"] == dict.fromkeys(tasks, not done)
+        assert found["complete"] == dict.fromkeys(TASKS, done)
+        assert found["to_do"] == dict.fromkeys(TASKS, not done)
 
 
 def test_combination_is_complete_when_it_is_made(before, after):
-    tasks = {"nxtransform", "nxmasked_transform", "nxcombine", "nxmasked_combine"}
+    tasks = {*TASKS, "nxcombine", "nxmasked_combine"}
     assert before["entry"]["complete"] == dict.fromkeys(tasks, False)
     assert after["entry"]["complete"] == dict.fromkeys(tasks, True)
     assert after["entry"]["entries"] == list(POSITIONS)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_peaks_are_those_in_the_scan(after, scan, name):
+    found = after[name]
+    with h5py.File(scan.wrapper) as file:
+        peaks = {key: values[()] for key, values in file[name]["peaks"].items()}
+    assert peaks["x"].size > 10
+    for key, values in found["peaks"].items():
+        np.testing.assert_array_equal(values, peaks[key])
+    for key in ("polar_angle", "azimuthal_angle"):
+        np.testing.assert_array_equal(found[key], peaks[key])
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_sums_and_mask_are_those_of_the_frames(after, scan, name):
+    found = after[name]
+    with h5py.File(scan.wrapper) as file:
+        bad = file[name]["instrument/detector/pixel_mask"][()] != 0
+    with h5py.File(scan.data / f"{name}.h5") as file:
+        counts = np.where(bad, 0, file["entry/data/data"][()])
+    with h5py.File(scan.data / f"{name}_mask.nxs") as file:
+        mask = file["entry/mask"][()]
+    assert found["summed_data"] == counts.sum()
+    assert found["summed_frames"] == counts.sum(axis=(1, 2)).tolist()
+    assert all(0 < part < all_ for part, all_ in zip(
+        found["partial_frames"], found["summed_frames"], strict=True
+    ))  # fmt: skip
+    assert found["maximum"] == counts.max()
+    assert found["used"] == [0, 10]
+    assert 0 < mask.sum() < mask.size
+    path, key = found["mask"]
+    assert Path(path) == scan.data / f"{name}_mask.nxs"
+    assert key == hashlib.sha256(mask.tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("group", ["transform", "masked_transform"])

@@ -207,12 +207,12 @@ def test_radial_sum_of_an_isotropic_pattern_is_the_pattern():
 
 def frame_sums(**changes):
     rng = np.random.default_rng(6)
-    bad, hot = rng.random((2, *SHAPE)) < 0.1
+    bad, hot, dead = rng.random((3, *SHAPE)) < 0.1
     by_frame = rng.uniform(0.5, 1.5, (3, N_FRAMES))
     values = {
         "summed_data": rng.integers(0, 10**12, SHAPE), "maximum_data": rng.integers(0, 99, SHAPE),
         "summed_frames": rng.integers(0, 10**12, N_FRAMES), "bad": bad, "hot": hot,
-        "maximum": 98, "first_frame": 1, "last_frame": 7,
+        "dead": dead, "maximum": 98, "first_frame": 1, "last_frame": 7,
         "transmission": Transmission(by_frame[0], 7.5, by_frame[1], by_frame[2]),
         "radial": RadialSum(*rng.random((3, 20))), "polarization": rng.random(SHAPE),
     }  # fmt: skip
@@ -233,6 +233,8 @@ def test_sums_are_read_as_written(entry):
     np.testing.assert_array_equal(found["radial_sum"], sums.radial.intensity)
     np.testing.assert_array_equal(found["Q"], sums.radial.Q)
     np.testing.assert_array_equal(read_hot_pixels(entry, SHAPE), sums.hot)
+    dead = entry["instrument/detector/dead_pixel_mask"]
+    np.testing.assert_array_equal(dead[()], sums.dead.astype(np.int8))
     assert entry["frame_sums/transmission/transmission"].attrs["median"] == 7.5
     assert dict(entry["data"].attrs) == {"maximum": 98, "first": 1, "last": 7}
     assert not entry["instrument/detector/pixel_mask"][()].any()
