@@ -123,17 +123,23 @@ def add_groups(first: I4, second: I4, third: I4, group: I4, total: I8) -> None:
 
 
 @njit(cache=True, nogil=True)
-def cut_box(counts: Frames, invalid: int, y: int, x: int, out: I4) -> None:
-    """Write a part of a frame from row y and column x on, -1 where there is no count.
+def cut_box(frames: Frames, slots: I4, invalid: int, y: int, x: int, out: I4) -> None:
+    """Write a part of some frames from row y and column x on, -1 where there is no count.
 
     Parameters
     ----------
-    counts : (n_slow, n_fast) uint16 or int32
+    frames : (n_slots, n_slow, n_fast) uint16 or int32
+    slots : (n_z,) int32
+        Where each frame is; negative ones are left out.
     invalid : int
         What stands where there is no count.
-    out : (n_rows, n_columns) int32
+    out : (n_z, n_rows, n_columns) int32
     """
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            value = counts[y + i, x + j]
-            out[i, j] = np.int32(value) if value != invalid else np.int32(-1)
+    for k in range(out.shape[0]):
+        slot = slots[k]
+        if slot < 0:
+            continue
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                value = frames[slot, y + i, x + j]
+                out[k, i, j] = np.int32(value) if value != invalid else np.int32(-1)

@@ -38,31 +38,18 @@ def slide(column: I4, entering: I4, leaving: I4) -> None:
 
 
 @njit(cache=True, nogil=True)
-def add_shifted(row: I4, shift: int, out: I4) -> None:
-    """Write sums of a row and itself, shifted."""
+def sum_3(row: I4, pitch: int, out: I4) -> None:
+    """Write sums over 3 elements that are so far apart."""
     for x in range(out.shape[0]):
-        out[x] = row[x] + row[x + shift]
+        out[x] = row[x] + row[x + pitch] + row[x + 2 * pitch]
 
 
 @njit(cache=True, nogil=True)
-def box_3(column: I4, out: I4) -> None:
-    """Write sums over 3 columns."""
+def sum_7(row: I4, out: I4) -> None:
+    """Write sums over 7 neighbours."""
     for x in range(out.shape[0]):
-        out[x] = column[x] + column[x + 1] + column[x + 2]
-
-
-@njit(cache=True, nogil=True)
-def box_7(column: I4, t2: I4, out: I4) -> None:
-    """Write sums over 7 columns, ``t2`` being those over 2."""
-    for x in range(out.shape[0]):
-        out[x] = t2[x] + t2[x + 2] + t2[x + 4] + column[x + 6]
-
-
-@njit(cache=True, nogil=True)
-def box_21(column: I4, t4: I4, t8: I4, out: I4) -> None:
-    """Write sums over 21 columns, ``t4`` and ``t8`` being those over 4 and 8."""
-    for x in range(out.shape[0]):
-        out[x] = t8[x] + t8[x + 8] + t4[x + 16] + column[x + 20]
+        three = row[x] + row[x + 1] + row[x + 2]
+        out[x] = three + (row[x + 3] + row[x + 4] + row[x + 5]) + row[x + 6]
 
 
 @njit(cache=True, nogil=True)
@@ -73,21 +60,15 @@ def boxes_of_row(columns: I4, room: I4, boxes: I4) -> None:
     ----------
     columns : (3, n + 2 OUTER) int32
         Sums over 3, 7 and 21 rows of each column, column 0 at place OUTER, zero outside.
-    room : (3, n + 2 OUTER) int32
+    room : (n + 2 OUTER,) int32
         Room to work.
     boxes : (3, n) int32
         Receive the sums.
     """
-    m = columns.shape[1]
-    c7, c21 = columns[1, OUTER - WIDE :], columns[2]
-    t2, t4, t8 = room[0], room[1], room[2]
-    box_3(columns[0, OUTER - NARROW :], boxes[0])
-    add_shifted(c7, 1, t2[: m - (OUTER - WIDE) - 1])
-    box_7(c7, t2, boxes[1])
-    add_shifted(c21, 1, t2[: m - 1])
-    add_shifted(t2, 2, t4[: m - 3])
-    add_shifted(t4, 4, t8[: m - 7])
-    box_21(c21, t4, t8, boxes[2])
+    sum_3(columns[0, OUTER - NARROW :], 1, boxes[0])
+    sum_7(columns[1, OUTER - WIDE :], boxes[1])
+    sum_7(columns[2], room[: columns.shape[1] - 6])
+    sum_3(room, 7, boxes[2])
 
 
 @njit(cache=True, nogil=True)
@@ -147,7 +128,7 @@ def write_strong(
         [standard deviations]
     gain : float
         Counts of one photon [1].
-    columns, rows, room : (3, m), (RING_ROWS, m), (3, m) int32
+    columns, rows, room : (3, m), (RING_ROWS, m), (m,) int32
         Room to work, m = n_fast + 2 OUTER.
     boxes, hits : (3, n_fast), (n_fast,) int32
         Room to work.

@@ -91,18 +91,19 @@ def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]
     before, behind = to_neighbours(comm, firsts, lasts)
     with all_or_none(comm):
         for level in range(len(LEVELS)):
-            while worker.looked_at[level] in windows.windows(level):
+            own = windows.windows(level)
+            left_out = range(own.start, min(own.start + 1, own.stop)) if result.start else ()
+            for window in (*left_out, *range(worker.looked_at[level], own.stop)):
                 worker.find_maxima(
-                    level, before[level] if before else NOTHING,
+                    level, window, before[level] if before else NOTHING,
                     behind[level] if behind else NOTHING,
                 )  # fmt: skip
-        for i in {result.start, result.stop - 1}:
+        firsts_too = {result.start} if result.start else set()
+        for i in firsts_too | {result.stop - 1}:
             worker.take_out(i, before[0] if before and i == result.start else NOTHING)
         worker.fit_ready(result.stop)
         left = worker.left()
-    for candidate, box, corner in fetch_boxes(
-        comm, left, blocks, worker.shape, worker.held.__getitem__
-    ):
+    for candidate, box, corner in fetch_boxes(comm, left, blocks, worker.shape, worker.held.cut):
         worker.fit(candidate, box, corner)
     np.maximum(result.largest, windows.largest, out=result.largest)
     last, _ = to_neighbours(comm, None, worker.changed.get(result.stop - 1))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nxmpi.kernels.frames import cut_box, narrow_frame, write_cut
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nxmpi._typing import I4, I8, U1, Frames
 
-NARROW = np.dtype(np.uint16)
-WIDE = np.dtype(np.int32)
-LIMITS = {NARROW: 2**16 - 2, WIDE: 2**18 - 1}
-"""Largest values held as they are; the latter so that 21 x 21 pixels of 18 frames fit 31 bits."""
-INVALID = {NARROW: 2**16 - 1, WIDE: -1}
+TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
+WIDE = TYPES[-1]
+LIMITS = {TYPES[0]: 2**8 - 2, TYPES[1]: 2**16 - 2, WIDE: 2**18 - 1}
+"""Largest values held as they are; the last so that 21 x 21 pixels of 18 frames fit 31 bits."""
+INVALID = {TYPES[0]: 2**8 - 1, TYPES[1]: 2**16 - 1, WIDE: -1}
 """What stands for no count."""
 MANY = 100
-"""A frame is held in the wide type if more than one pixel of so many needs it."""
+"""A frame is held in the next wider type if more than one pixel of so many needs it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +30,7 @@ class HeldFrame:
     """A frame: what is no count has one value, large counts stand beside."""
 
     counts: Frames
-    """(n_slow, n_fast) uint16 or int32; see `INVALID` and `LIMITS`."""
+    """(n_slow, n_fast) uint8, uint16 or int32; see `INVALID` and `LIMITS`."""
     places: I4
     """(m,) int32: pixels whose counts are larger, in a flattened frame, rising."""
     values: I8
@@ -39,7 +42,7 @@ class HeldFrame:
         return INVALID[self.counts.dtype]
 
 
-def hold(raw: Frames, bad: U1, room: list[Frames]) -> HeldFrame:
+def hold(raw: Frames, bad: U1, room: Callable[[np.dtype[Any]], Frames]) -> HeldFrame:
     """Return a frame in the type that it needs; this depends on the frame alone.
 
     Parameters
@@ -48,20 +51,19 @@ def hold(raw: Frames, bad: U1, room: list[Frames]) -> HeldFrame:
         Negative values, and all ones of an unsigned type, are no counts.
     bad : (n_slow, n_fast) uint8
         1 where a pixel is masked.
-    room : list of (n_slow, n_fast) uint16
-        Arrays to use again.
+    room : callable
+        Returns an array (n_slow, n_fast) of a type, for the frame to lie in.
     """
     flat, masked = raw.reshape(-1), bad.reshape(-1)
-    counts = room.pop().reshape(-1) if room else np.empty(flat.size, NARROW)
-    cut, limits = _narrow(flat, masked, counts)
-    if cut * MANY > flat.size:
-        room.append(counts.reshape(raw.shape))
-        counts = np.empty(flat.size, WIDE)
-        cut, limits = _narrow(flat, masked, counts)
+    for dtype in TYPES:
+        counts = room(dtype)
+        cut, limits = _narrow(flat, masked, counts.reshape(-1))
+        if cut * MANY <= flat.size:
+            break
     places, values = np.empty(cut, np.int32), np.empty(cut, np.int64)
     if cut:
         write_cut(flat, masked, limits, places, values)
-    return HeldFrame(counts=counts.reshape(raw.shape), places=places, values=values)
+    return HeldFrame(counts=counts, places=places, values=values)
 
 
 def _narrow(flat: Frames, masked: U1, counts: Frames) -> tuple[int, Frames]:
@@ -72,18 +74,75 @@ def _narrow(flat: Frames, masked: U1, counts: Frames) -> tuple[int, Frames]:
     return int(narrow_frame(flat, masked, limits, codes, counts)), limits
 
 
-def write_box(frame: HeldFrame, rows: slice, columns: slice, out: I4) -> None:
-    """Write a part of a frame, -1 where there is no count.
+class HeldFrames:
+    """The first and the last of a rank's own frames."""
 
-    Parameters
-    ----------
-    out : (n_rows, n_columns) int32
-    """
-    cut_box(frame.counts, frame.invalid, rows.start, columns.start, out)
-    if frame.places.size:
-        n_fast = frame.counts.shape[1]
-        first, last = np.searchsorted(frame.places, [rows.start * n_fast, rows.stop * n_fast])
-        for place, value in zip(frame.places[first:last], frame.values[first:last], strict=True):
-            y, x = divmod(int(place), n_fast)
-            if columns.start <= x < columns.stop:
-                out[y - rows.start, x - columns.start] = min(value, np.iinfo(np.int32).max)
+    def __init__(self, bad: U1, start: int, stop: int, first: int, last: int) -> None:
+        """Hold up to ``first`` + ``last`` of the frames [start, stop).
+
+        Parameters
+        ----------
+        bad : (n_slow, n_fast) uint8
+        """
+        self.bad, self.start, self.stop = bad, start, stop
+        self.first, self.last = first, last
+        self.frames: dict[int, HeldFrame] = {}
+        self.room: dict[np.dtype[Any], Frames] = {}
+        """By type: (n, n_slow, n_fast)."""
+
+    def _slot(self, i: int) -> int:
+        n = i - self.start
+        return n if n < self.first else self.first + (n - self.first) % self.last
+
+    def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
+        if i >= self.stop:
+            return np.empty(self.bad.shape, dtype)
+        if dtype not in self.room:  # takes memory where it is written to
+            n = min(self.stop - self.start, self.first + self.last)
+            self.room[dtype] = np.empty((n, *self.bad.shape), dtype)
+        frame: Frames = self.room[dtype][self._slot(i)]
+        return frame
+
+    def add(self, i: int, raw: Frames) -> HeldFrame:
+        """Hold the next frame, for as long as ``last`` frames, or for good; return it.
+
+        The one behind the last is not held.
+        """
+        frame = hold(raw, self.bad, partial(self._room, i))
+        if i < self.stop:
+            old = i - self.last
+            if old >= self.start + self.first:
+                del self.frames[old]
+            self.frames[i] = frame
+        return frame
+
+    def cut(self, box: tuple[slice, slice, slice]) -> I4:
+        """Return the counts in a part of the frames, rows and columns, -1 where there is none.
+
+        Returns
+        -------
+        (n_frames, n_rows, n_columns) int32
+        """
+        numbers, rows, columns = range(box[0].start, box[0].stop), box[1], box[2]
+        shape = (len(numbers), rows.stop - rows.start, columns.stop - columns.start)
+        out: I4 = np.empty(shape, np.int32)
+        frames = [self.frames[i] for i in numbers]
+        types = [frame.counts.dtype for frame in frames]
+        all_slots = [self._slot(i) for i in numbers]
+        for dtype in dict.fromkeys(types):
+            here = [s if t == dtype else -1 for s, t in zip(all_slots, types, strict=True)]
+            slots = np.array(here, np.int32)
+            cut_box(self.room[dtype], slots, INVALID[dtype], rows.start, columns.start, out)
+        for k, frame in enumerate(frames):
+            if frame.places.size:
+                _write_large(frame, rows, columns, out[k])
+        return out
+
+
+def _write_large(frame: HeldFrame, rows: slice, columns: slice, out: I4) -> None:
+    n_fast = frame.counts.shape[1]
+    first, last = np.searchsorted(frame.places, [rows.start * n_fast, rows.stop * n_fast])
+    for place, value in zip(frame.places[first:last], frame.values[first:last], strict=True):
+        y, x = divmod(int(place), n_fast)
+        if columns.start <= x < columns.stop:
+            out[y - rows.start, x - columns.start] = min(value, np.iinfo(np.int32).max)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.kernels.frames import sum_runs
-from nxmpi.stages.held import NARROW, HeldFrame, hold, write_box
+from nxmpi.stages.held import HeldFrame, HeldFrames
 from nxmpi.stages.mask import Room, changed_patches, find_gaps, find_thresholds, pack
 from nxmpi.stages.profiles import box_of, fit
 from nxmpi.stages.search import (
@@ -16,6 +16,7 @@ from nxmpi.stages.search import (
     LEVELS,
     NOTHING,
     REACH_BACK,
+    REACH_IN,
     REACH_ON,
     Searcher,
     Strong,
@@ -108,13 +109,14 @@ class OwnFrames:
         self.patches: U1 = np.zeros((n_slow, n_fast), np.uint8)
         self.changed: dict[int, bytes] = {}
         """Patches between a frame and the next, packed; where there are any."""
-        self.held: dict[int, HeldFrame] = {}
-        self.spare: list[Frames] = []
-        """Room of frames that are not held any more."""
+        self.held = HeldFrames(
+            tables.bad, start, stop, REACH_IN if start else 0, REACH_BACK + REACH_ON + 1
+        )
         self.candidates: dict[int, list[NDArray[np.void]]] = {}
         """By the frame until which they wait: those whose surroundings are not all there yet."""
-        self.looked_at: list[int] = [
-            windows.start for windows in map(self.windows.windows, range(3))
+        # that of the first one needs what the rank before saw
+        self.looked_at = [
+            self.windows.windows(n).start + int(start > 0) for n in range(len(LEVELS))
         ]
         """By level: the window whose maxima are due next."""
         self.before: Frames | None = None
@@ -141,17 +143,14 @@ class OwnFrames:
 
     def _add(self, i: int, raw: Frames | None) -> None:
         own = i < self.result.stop
-        if raw is None:
-            if own:
-                self.result.bad_frames.append(i + self.tables.first_frame)
-            frame = hold(_nothing(self.tables.bad.shape, self.dtype), self.tables.bad, self.spare)
-        else:
-            frame = hold(raw, self.tables.bad, self.spare)
+        if raw is None and own:
+            self.result.bad_frames.append(i + self.tables.first_frame)
+        counts = _nothing(self.tables.bad.shape, self.dtype) if raw is None else raw
+        frame = self.held.add(i, counts)
         if self.params.mask and i > self.result.start:
             self._compare(i - 1, raw)
         self.before = raw
         if own:
-            self.held[i] = frame
             self._add_sums(i, frame)
         self.windows.add(i, frame)
         self._look(i)
@@ -181,16 +180,12 @@ class OwnFrames:
         """Do what the frames up to ``i`` allow: maxima, strong pixels, fits."""
         for level in range(len(LEVELS)):
             while self._may_look(level):
-                self.find_maxima(level, NOTHING, NOTHING)
-        if i - 1 > self.result.start:
+                self.find_maxima(level, self.looked_at[level], NOTHING, NOTHING)
+                self.windows.forget(level, self.looked_at[level] - 2)
+                self.looked_at[level] += 1
+        if i > self.result.start + int(self.result.start > 0):
             self.take_out(i - 1, NOTHING)
-        seen = min(i + 1, self.result.stop)
-        self.fit_ready(seen)
-        past = seen - 1 - REACH_BACK - REACH_ON
-        if past >= self.result.start + REACH_ON:  # the first ones are for the rank before
-            gone = self.held.pop(past, None)
-            if gone is not None and gone.counts.dtype == NARROW:
-                self.spare.append(gone.counts)
+        self.fit_ready(min(i + 1, self.result.stop))
 
     def _may_look(self, level: int) -> bool:
         window, strong = self.looked_at[level], self.windows.strong
@@ -201,9 +196,9 @@ class OwnFrames:
             and (window == n - 1 or (level, window + 1) in strong)
         )
 
-    def find_maxima(self, level: int, before: Strong, after: Strong) -> None:
-        """Find the candidates of the window that is due, given what other ranks saw."""
-        window, strong = self.looked_at[level], self.windows.strong
+    def find_maxima(self, level: int, window: int, before: Strong, after: Strong) -> None:
+        """Find the candidates of a window, given what the ranks before and behind saw."""
+        strong = self.windows.strong
         found = self.searcher.maxima(
             level, window,
             strong.get((level, window - 1), before), strong[level, window],
@@ -214,7 +209,6 @@ class OwnFrames:
             inside = frames.start >= self.result.start and frames.stop <= self.result.stop
             stop = frames.stop if inside else BEYOND_OWN
             self.candidates.setdefault(stop, []).append(candidate)
-        self.looked_at[level] += 1
 
     def take_out(self, i: int, before: Strong) -> None:
         """Sum the strong pixels of a frame, those of the two windows that it is in."""
@@ -223,7 +217,7 @@ class OwnFrames:
         places = np.union1d(*both)
         blocks = self.tables.blocks.reshape(-1)[places]
         places, blocks = places[blocks >= 0], blocks[blocks >= 0]
-        frame = self.held[i]
+        frame = self.held.frames[i]
         counts = frame.counts.reshape(-1)[places].astype(np.int64)
         good = counts != frame.invalid
         if frame.places.size:
@@ -240,11 +234,9 @@ class OwnFrames:
         """Fit the candidates whose surroundings are among the frames seen."""
         for stop in sorted(stop for stop in self.candidates if stop <= seen):
             for candidate in self.candidates.pop(stop):
-                frames, rows, columns = box_of(candidate, self.shape)
-                box = np.empty([s.stop - s.start for s in (frames, rows, columns)], np.int32)
-                for k in range(box.shape[0]):
-                    write_box(self.held[frames.start + k], rows, columns, box[k])
-                self.fit(candidate, box, (frames.start, rows.start, columns.start))
+                box = box_of(candidate, self.shape)
+                corner = (box[0].start, box[1].start, box[2].start)
+                self.fit(candidate, self.held.cut(box), corner)
 
     def left(self) -> NDArray[np.void]:
         """Return the candidates that need frames of other ranks."""

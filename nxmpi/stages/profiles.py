@@ -42,6 +42,8 @@ BEYOND = 3.0
 """How far before the first or after the last frame the middle of a peak may be [frames]."""
 SHARP, LONG = 0.3, 3.0
 """What is narrower in x, y and longer in z is a pixel that is hot for a while [pixels, frames]."""
+FEWEST_PHOTONS = 60.0
+"""Least intensity of a peak: on an empty detector fewer are significant, but may be anything."""
 VAGUE = 0.5
 """Error of an intensity, in parts of it, with which it is not told apart from what else there is:
 most often little of the peak is in the frames."""
@@ -106,8 +108,8 @@ def fit(
     low, high = RANGE_SIGMA_Z[number]
     widest = np.log([WIDEST, WIDEST, high])
     least_seen = level * np.sqrt(gain) * DOUBT
-    values = _begin(candidate, window, (x, y, z))
-    values = _fit_coarsely(box, values, widest, candidate, least_seen)
+    first = _begin(candidate, window, (x, y, z))
+    values = _fit_coarsely(box, first, widest, candidate, least_seen)
     if values is None:
         return None
     errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
@@ -122,7 +124,7 @@ def fit(
     flickers = sigmas[:2].max() < SHARP and sigmas[2] > LONG
     if significance < level or moved.any() or not fits or flickers:
         return None
-    if errors[6] > VAGUE * values[6]:
+    if errors[6] > VAGUE * values[6] or values[6] < FEWEST_PHOTONS * gain:
         return None
     n_pixels, maximum, masked = kernels.describe(box, values, CORE)
     errors *= np.sqrt(gain)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.parallel.arrays import exchange
-from nxmpi.stages.held import write_box
 from nxmpi.stages.profiles import box_of
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi._typing import I4, I8
-    from nxmpi.stages.held import HeldFrame
 
     T = TypeVar("T")
 
@@ -66,7 +64,7 @@ def fetch_boxes(
     candidates: NDArray[np.void],
     blocks: list[tuple[int, int]],
     shape: tuple[int, int, int],
-    frame: Callable[[int], HeldFrame],
+    cut: Callable[[tuple[slice, slice, slice]], I4],
 ) -> Iterator[tuple[NDArray[np.void], I4, tuple[int, int, int]]]:
     """Yield this rank's candidates with the counts around them, from the ranks that have them.
 
@@ -80,8 +78,8 @@ def fetch_boxes(
         Frames of each rank.
     shape : tuple of int
         (n_frames, n_slow, n_fast)
-    frame : callable
-        Returns one of this rank's frames.
+    cut : callable
+        Returns the counts in a part of this rank's frames; see `nxmpi.stages.held`.
 
     Yields
     ------
@@ -96,8 +94,12 @@ def fetch_boxes(
     for members in rounds:
         parts: list[list[I8]] = [[np.empty(0, np.int64)] for _ in range(comm.size)]
         for i in members:
-            piece = _piece(boxes[i], blocks[comm.rank], frame)
-            parts[listed[i][0]].append(piece.reshape(-1).astype(np.int64))
+            start, stop = blocks[comm.rank]
+            frames, rows, columns = boxes[i]
+            own = slice(max(frames.start, start), min(frames.stop, stop))
+            if own.start < own.stop:
+                piece = cut((own, rows, columns))
+                parts[listed[i][0]].append(piece.reshape(-1).astype(np.int64))
         received = exchange(comm, [np.concatenate(some) for some in parts])
         mine = [i for i in members if listed[i][0] == comm.rank]
         at = 0
@@ -117,15 +119,3 @@ def fetch_boxes(
 
 def _cuts(sizes: I8) -> I8:
     return np.flatnonzero(np.diff(sizes // ROUND)) + 1
-
-
-def _piece(
-    box: tuple[slice, slice, slice], block: tuple[int, int], frame: Callable[[int], HeldFrame]
-) -> I4:  # fmt: skip
-    frames, rows, columns = box
-    start, stop = max(frames.start, block[0]), min(frames.stop, block[1])
-    shape = (max(stop - start, 0), rows.stop - rows.start, columns.stop - columns.start)
-    piece = np.empty(shape, np.int32)
-    for k in range(shape[0]):
-        write_box(frame(start + k), rows, columns, piece[k])
-    return piece

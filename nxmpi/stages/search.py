@@ -66,6 +66,8 @@ UNIT = 9
 REACH_BACK = max(level.margin * level.group for level in LEVELS)
 REACH_ON = max((level.margin + 2) * level.group for level in LEVELS)
 """From the first frame of a window [frames]."""
+REACH_IN = max((2 * level.margin + 1) * level.group for level in LEVELS)
+"""How far a peak that reaches over the first frame of a rank may be in its frames [frames]."""
 
 
 class Strong(NamedTuple):
@@ -132,7 +134,7 @@ class Searcher:
         self.level, self.gain = level, gain
         self.columns: I4 = np.zeros((3, m), np.int32)
         self.rows: I4 = np.zeros((kernels.RING_ROWS, m), np.int32)
-        self.room: I4 = np.zeros((3, m), np.int32)
+        self.room: I4 = np.zeros(m, np.int32)
         self.boxes: I4 = np.zeros((3, n_fast), np.int32)
         self.hits: I4 = np.zeros(n_fast, np.int32)
         self.images: F4 = np.zeros((3, n_slow, n_fast), np.float32)

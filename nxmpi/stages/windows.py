@@ -88,6 +88,11 @@ class Windows:
                 self._search(level, window, last, second, NONE)
         self._last.clear()
 
+    def forget(self, level: int, window: int) -> None:
+        """Let go of a window that nobody asks for any more: none of the first two."""
+        if window > self.windows(level).start + 1:
+            self.strong.pop((level, window), None)
+
     def _sum_frames(self, frames: list[HeldFrame], group: int) -> I4:
         padded = (
             [_wide(frame) for frame in frames] if _mixed(frames) else [f.counts for f in frames]

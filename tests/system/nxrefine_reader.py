@@ -35,11 +35,10 @@ def frames(reduce, refine):
     sums, mask = reduce.entry["summed_frames"], reduce.entry["data/data_mask"]
     return {
         "maximum": int(reduce.maximum),
-        "used": [reduce.first, reduce.last],
+        "used": [int(reduce.data.attrs[name]) for name in ("first", "last")],
         "peaks": {name: values.tolist() for name, values in columns.items()},
         "polar_angle": refine.polar_angle.tolist(),
         "azimuthal_angle": refine.azimuthal_angle.tolist(),
-        "angles_found": [angles.tolist() for angles in refine.calculate_angles(refine.xp, refine.yp)],
         "summed_data": int(reduce.entry["summed_data"].nxsignal.nxvalue.sum()),
         "summed_frames": sums["summed_frames"].nxvalue.tolist(),
         "partial_frames": sums["partial_frames"].nxvalue.tolist(),

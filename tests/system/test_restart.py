@@ -149,7 +149,8 @@ def test_second_run_leaves_everything_as_it_is_and_says_so(done):
     before = done.files()
     said = reduce(done, n=3)
     assert done.files() == before
-    for text in ("f1: transform is complete", "f2: transform is complete",
+    for text in ("f1: frames: complete", "f2: frames: complete",
+                 "f1: transform is complete", "f2: transform is complete",
                  "nxcombine is complete", "nxmasked_combine is complete"):  # fmt: skip
         assert text in said
 
@@ -165,8 +166,20 @@ def test_checkpoint_left_by_a_run_killed_at_its_very_end_is_removed(done):
 def test_overwrite_does_everything_again(done, undisturbed):
     before = done.files()
     said = reduce(done, "--overwrite")
+    assert touched(done, before) == {*VOLUMES, "f1_mask.nxs", "f2_mask.nxs", WRAPPER}
+    for task in ("nxmax", "nxfind", "nxprepare_mask", "nxtransform", "nxmasked_transform"):
+        assert said.count(f"{task} (--overwrite)") == 2
+    found, wanted = volumes(done), volumes(undisturbed)
+    other = {name for name in wanted if differences(found[name], wanted[name])}
+    assert other == {name for name in VOLUMES if "masked" in name}  # those of other masks
+    assert done.hidden() == []
+
+
+def test_from_transform_does_the_frames_not_again(done, undisturbed):
+    before = done.files()
+    said = reduce(done, "--from", "transform")
     assert touched(done, before) == {*VOLUMES, WRAPPER}
-    assert "(--overwrite)" in said
+    assert "nxmax" not in said
     assert_same(done, undisturbed)
 
 
@@ -219,6 +232,8 @@ def test_changed_raw_frames_are_named_and_only_what_depends_on_them_is_done_agai
         "f2_transform.nxs", "f2_masked_transform.nxs", "transform.nxs", "masked_transform.nxs",
         WRAPPER,
     }  # fmt: skip
+    assert "f1: frames: complete" in said
+    assert "f2: nxmax (changed since: raw), nxfind (changed since: raw)" in said
     assert "f1: transform is complete" in said
     assert "f2: nxtransform (changed since: raw), nxmasked_transform (changed since: raw)" in said
     assert "nxcombine (changed since: f2)" in said
@@ -276,7 +291,7 @@ def test_result_of_another_program_is_replaced_only_when_asked_to(
         "f1_transform.nxs is kept; --overwrite replaces it"
     ]
     assert done.files() == before
-    reduce(done, "--overwrite")
+    reduce(done, "--from", "transform")
     assert_same(done, undisturbed, *other)
 
 
