@@ -59,7 +59,7 @@ class FramesParams:
     """The 3-D mask."""
     sigma_background: float = 5.0
     """How much a pixel stands out of its surroundings to be looked at [standard deviations]."""
-    sigma_strong: float = 6.8
+    sigma_strong: float = 7.5
     """Least intensity of a peak [standard deviations]."""
     threshold: float | None = None
     """Least largest count of a peak [counts]; None for any."""

@@ -83,7 +83,7 @@ FRAMES = (
         "deviations.",
     ),
     click.option(
-        "--sigma-strong", type=float, default=6.8, show_default=True,
+        "--sigma-strong", type=float, default=7.5, show_default=True,
         help="Least intensity of a peak, in standard deviations.",
     ),
     click.option("--threshold", type=float, help="Least largest count of a peak; any by default."),

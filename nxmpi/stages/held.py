@@ -133,9 +133,9 @@ class HeldFrames:
             here = [s if t == dtype else -1 for s, t in zip(all_slots, types, strict=True)]
             slots = np.array(here, np.int32)
             cut_box(self.room[dtype], slots, INVALID[dtype], rows.start, columns.start, out)
-        for k, frame in enumerate(frames):
-            if frame.places.size:
-                _write_large(frame, rows, columns, out[k])
+            # what may have been larger
+            for k in np.flatnonzero((out == LIMITS[dtype]).any(axis=(1, 2)) & (slots >= 0)):
+                _write_large(frames[k], rows, columns, out[k])
         return out
 
 

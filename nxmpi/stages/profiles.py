@@ -42,8 +42,6 @@ BEYOND = 3.0
 """How far before the first or after the last frame the middle of a peak may be [frames]."""
 SHARP, LONG = 0.3, 3.0
 """What is narrower in x, y and longer in z is a pixel that is hot for a while [pixels, frames]."""
-FEWEST_PHOTONS = 60.0
-"""Least intensity of a peak: on an empty detector fewer are significant, but may be anything."""
 VAGUE = 0.5
 """Error of an intensity, in parts of it, with which it is not told apart from what else there is:
 most often little of the peak is in the frames."""
@@ -124,7 +122,7 @@ def fit(
     flickers = sigmas[:2].max() < SHARP and sigmas[2] > LONG
     if significance < level or moved.any() or not fits or flickers:
         return None
-    if errors[6] > VAGUE * values[6] or values[6] < FEWEST_PHOTONS * gain:
+    if errors[6] > VAGUE * values[6]:
         return None
     n_pixels, maximum, masked = kernels.describe(box, values, CORE)
     errors *= np.sqrt(gain)

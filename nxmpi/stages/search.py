@@ -44,6 +44,8 @@ class Level(NamedTuple):
     """Half the length [frames]."""
     margin: int
     """Groups before and after a window that a peak in it may reach."""
+    ease: float
+    """Part of the significance that is asked for: there are fewer of the longer windows [1]."""
 
     def windows(self, n_frames: int) -> int:
         """Return how many windows there are; the last group may be incomplete."""
@@ -60,7 +62,7 @@ class Level(NamedTuple):
         return max(start - margin, 0), min(stop + margin, n_frames)
 
 
-LEVELS = (Level(1, 7), Level(3, 5), Level(9, 3))
+LEVELS = (Level(1, 7, 1.0), Level(3, 5, 0.92), Level(9, 3, 0.85))
 UNIT = 9
 """Ranks own whole groups of the longest windows [frames]."""
 REACH_BACK = max(level.margin * level.group for level in LEVELS)
@@ -146,12 +148,13 @@ class Searcher:
             np.empty(n, np.float32),
         )  # fmt: skip
 
-    def window(self, first: Frames, second: Frames, invalid: int) -> Strong:
-        """Return the strong pixels of the sum of two images, (n_slow, n_fast)."""
+    def window(self, level: int, first: Frames, second: Frames, invalid: int) -> Strong:
+        """Return the strong pixels of a window, the sum of two images (n_slow, n_fast)."""
+        least = self.level * LEVELS[level].ease
         while True:
             found = self.found
             n = kernels.write_strong(
-                first, second, invalid, self.tables, self.level, self.gain,
+                first, second, invalid, self.tables, least, self.gain,
                 self.columns, self.rows, self.room, self.boxes, self.hits,
                 found.places, found.strong, found.scales, found.expected,
             )  # fmt: skip

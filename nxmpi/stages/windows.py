@@ -81,11 +81,11 @@ class Windows:
             counts = self._before.counts
             self._search(0, 0, counts, np.zeros_like(counts), self._before.invalid)
         for level, last in self._last.items():
-            missing = [w for w in self.windows(level) if (level, w) not in self.strong]
-            for window in missing:  # at most one
+            own = self.windows(level)
+            if own and (level, own[-1]) not in self.strong:
                 second = following.get(level)
                 second = np.zeros_like(last) if second is None else second
-                self._search(level, window, last, second, NONE)
+                self._search(level, own[-1], last, second, NONE)
         self._last.clear()
 
     def forget(self, level: int, window: int) -> None:
@@ -122,7 +122,7 @@ class Windows:
     def _search(
         self, level: int, window: int, first: Frames, second: Frames, invalid: int
     ) -> None:  # fmt: skip
-        found = self.searcher.window(first, second, invalid)
+        found = self.searcher.window(level, first, second, invalid)
         self.strong[level, window] = found if found.places.size else NOTHING
 
 

@@ -42,6 +42,7 @@ sys.argv = ["nxmpi", *sys.argv[4:]]
 main()
 """
 """nxmpi with files of a limited size on some ranks, or with a disk that seems small."""
+AGAIN = ("--from", "transform")
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +276,7 @@ DAMAGES = {
         "{data}/f1.h5:/entry/data/data: expected frame 6 to be readable, found: * (--skip-bad-frames goes on without it)",
     ),
     "frame of the mask unreadable": (
-        corrupt("f1_mask.nxs", "entry/mask", 8), [],
+        corrupt("f1_mask.nxs", "entry/mask", 8), ["--from", "transform"],
         "{data}/f1_mask.nxs:/entry/mask: expected frame 8 to be readable, found: * (--skip-bad-frames goes on without it)",
     ),
     "filter not installed": (
@@ -291,7 +292,7 @@ DAMAGES = {
         "grid: expected start, a step above 0 and a stop not below start along each axis, found 1 0.1 -1",
     ),
     "grid for more memory": (
-        None, ["--memory", "1M", *(x for axis in "hkl" for x in (f"--q{axis}", -8, 0.001, 8))],
+        None, ["--from", "transform", "--memory", "1M", *(x for axis in "hkl" for x in (f"--q{axis}", -8, 0.001, 8))],
         "{wrapper}:/f1: expected a grid that fits the memory, found a grid of 16001 x 16001 x 16001 voxels",
     ),
     "folder is a file": (folder_is_a_file, [], "{data}: expected a folder for the results, found a file"),
@@ -304,7 +305,7 @@ DAMAGES = {
         "{wrapper}: locked by 4711@beamline ({wrapper}.lock); wait until it is closed there, or, if nobody uses it any more, `nxmpi unlock ",
     ),
     "computed elsewhere": (
-        locked_by_nxmpi("f1", "transform", host="node7", job="4711"), [],
+        locked_by_nxmpi("f1", "transform", host="node7", job="4711"), ["--from", "transform"],
         "{wrapper}: f1 transform is being computed by process * on node7 (job 4711) since *; wait for it, or, if it has ended, `nxmpi unlock ",
     ),
     "combined elsewhere": (
@@ -312,6 +313,7 @@ DAMAGES = {
         "{wrapper}: entry combine is being computed by process * on node7 since ",
     ),
 }  # fmt: skip
+ONE_STEP = (["--from"], ["--only"])
 ON_ONE_RANK = ("scan file missing", "no monitor", "frame unreadable", "open in NXRefine")
 
 
@@ -327,7 +329,7 @@ def outcomes(reduced, tmp_path_factory):
             scans[name] = scan = reduced.copy(root / f"{n}-{number}")
             if damage:
                 damage(scan)
-            args = [*args] if "--only" in args else ["--overwrite", *args]
+            args = [*args] if args[:1] in ONE_STEP else ["--overwrite", *args]
             commands.append((root / f"said-{n}-{number}", ["reduce", scan.wrapper, *args]))
         before = {name: scan.files() for name, scan in scans.items()}
         for name, ranks in zip(names, run_in_one_job(n, commands), strict=True):
@@ -484,7 +486,7 @@ def test_full_disk_is_told_in_one_line_and_old_results_stay(
     scan = reduced.copy(tmp_path / "e")
     before = scan.files()
     result = run_mpi(
-        n, "-c", LIMITED, "files", size, ranks, "reduce", "--overwrite", *options, scan.wrapper
+        n, "-c", LIMITED, "files", size, ranks, "reduce", *AGAIN, *options, scan.wrapper
     )
     assert result.returncode == 1, result.stderr
     (line,) = error_lines(result)
@@ -509,7 +511,7 @@ def test_checkpoints_that_find_no_room_do_not_stop_the_run(reduced, tmp_path):
     scan = reduced.copy(tmp_path / "e")
     often = ["--checkpoint", "0.0001", "--batch-frames", "2", "--root-writes"]
     result = run_mpi(
-        3, "-c", LIMITED, "files", 5_000, "2", "reduce", "--overwrite", *often, scan.wrapper
+        3, "-c", LIMITED, "files", 5_000, "2", "reduce", *AGAIN, *often, scan.wrapper
     )
     assert result.returncode == 0, result.stderr
     warnings = [line for line in result.stderr.splitlines() if "no checkpoint was written" in line]
