@@ -10,7 +10,7 @@ import numpy as np
 from nxmpi.kernels.frames import sum_runs
 from nxmpi.stages.held import HeldFrame, HeldFrames
 from nxmpi.stages.mask import Room, changed_patches, find_gaps, find_thresholds, pack
-from nxmpi.stages.profiles import box_of, fit
+from nxmpi.stages.profiles import box_of, fit, heart_of, is_of_one_pixel
 from nxmpi.stages.search import (
     CANDIDATE,
     LEVELS,
@@ -234,9 +234,12 @@ class OwnFrames:
         """Fit the candidates whose surroundings are among the frames seen."""
         for stop in sorted(stop for stop in self.candidates if stop <= seen):
             for candidate in self.candidates.pop(stop):
-                box = box_of(candidate, self.shape)
-                corner = (box[0].start, box[1].start, box[2].start)
-                self.fit(candidate, self.held.cut(box), corner)
+                frames, rows, columns = heart_of(candidate, self.shape)
+                heart = self.held.cut((frames, rows, columns))
+                if not is_of_one_pixel(candidate, heart, frames.start):
+                    box = box_of(candidate, self.shape)
+                    corner = (box[0].start, box[1].start, box[2].start)
+                    self.fit(candidate, self.held.cut(box), corner)
 
     def left(self) -> NDArray[np.void]:
         """Return the candidates that need frames of other ranks."""

@@ -99,10 +99,6 @@ def fit(
         float(candidate["x"]) - corner[2],
     )
     window = box[max(start - corner[0], 0) : stop - corner[0]]
-    frames = slice(max(start - corner[0], 0), stop - corner[0])
-    background = float(candidate["expected"]) / SIDE[candidate["scale"]] ** 2
-    if _is_of_one_pixel(box, frames, int(y), int(x), background):
-        return None
     low, high = RANGE_SIGMA_Z[number]
     widest = np.log([WIDEST, WIDEST, high])
     least_seen = level * np.sqrt(gain) * DOUBT
@@ -178,17 +174,36 @@ def _fit_coarsely(
     return binned
 
 
-def _is_of_one_pixel(box: I4, window: slice, y: int, x: int, expected: float) -> bool:
+def heart_of(
+    candidate: NDArray[np.void], shape: tuple[int, int, int]
+) -> tuple[slice, slice, slice]:
+    """Return the frames, rows and columns that `is_of_one_pixel` looks at."""
+    frames, _, _ = box_of(candidate, shape)
+    y, x = int(candidate["y"]), int(candidate["x"])
+    rows = slice(max(y - 1, 0), min(y + 2, shape[1]))
+    return frames, rows, slice(max(x - 1, 0), min(x + 2, shape[2]))
+
+
+def is_of_one_pixel(candidate: NDArray[np.void], heart: I4, first_frame: int) -> bool:
     """Return whether the excess of 3 x 3 pixels is that of one of them, and no peak: hot, or hit.
 
     A peak may fall into one pixel, but it comes and goes over more than one frame.
+
+    Parameters
+    ----------
+    candidate : () CANDIDATE
+    heart : (n_z, 3, 3) int32
+        Counts, -1 where masked; see `heart_of`.
+    first_frame : int
+        Of the heart.
     """
-    around = np.maximum(box[window, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2], 0)
-    sums = around.sum(axis=0) - expected
+    start, stop = LEVELS[candidate["level"]].window(int(candidate["window"]))
+    expected = float(candidate["expected"]) / SIDE[candidate["scale"]] ** 2
+    around = np.maximum(heart, 0)
+    sums = around[max(start - first_frame, 0) : stop - first_frame].sum(axis=0) - expected
     if not sums.max() > SINGLE_PIXEL * max(sums.sum(), 1.0):
         return False
-    row, column = np.unravel_index(sums.argmax(), sums.shape)
-    counts = np.maximum(box[:, max(y - 1, 0) + row, max(x - 1, 0) + column], 0)
+    counts = around.reshape(len(around), -1)[:, sums.argmax()]
     largest = int(counts.argmax())
     beside = counts[max(largest - 1, 0) : largest + 2].sum() - counts[largest]
     is_hit = beside - 2 * expected < HIT * counts[largest]
