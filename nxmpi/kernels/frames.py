@@ -7,51 +7,66 @@ from nxmpi._typing import I4, I8, U1, Frames
 
 
 @njit(cache=True, nogil=True)
-def narrow_frame(raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames) -> int:
-    """Write a frame in a narrow type, with one value for all that is no count.
-
-    Parameters
-    ----------
-    raw : (n,) integer
-        Counts; no counts are negative values and the sentinel.
-    bad : (n,) uint8
-        1 where a pixel is masked.
-    limits : (2,) integer
-        Of the type of ``raw``: the sentinel (-1 if there is none), and the largest value that
-        ``out`` holds; larger ones are cut.
-    codes : (1,) integer
-        Of the type of ``out``: what it receives where there is no count.
-    out : (n,) uint16 or int32
-
-    Returns
-    -------
-    int
-        How many values were cut.
-    """
-    cut = 0
+def narrow_row(raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames) -> int:
+    """Write a row as `narrow_frame` does, and return how many values were cut."""
+    cut = np.int32(0)
     sentinel, limit = limits[0], limits[1]
     invalid = codes[0]
     for p in range(raw.shape[0]):
         value = raw[p]
         good = (bad[p] == 0) & (value >= 0) & (value != sentinel)
         larger = value > limit
-        cut += good & larger
+        cut = np.int32(cut + np.int32(good & larger))
         value = limit if larger else value
         out[p] = value if good else invalid
-    return cut
+    return int(cut)
 
 
 @njit(cache=True, nogil=True)
-def write_cut(
-    raw: Frames, bad: U1, limits: Frames, places: I4, values: I8
-) -> None:  # fmt: skip
-    """Write where values were cut by `narrow_frame`, and what they were."""
+def narrow_frame(
+    raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames, cut: I4
+) -> int:  # fmt: skip
+    """Write a frame in a narrow type, with one value for all that is no count.
+
+    Parameters
+    ----------
+    raw : (n_slow, n_fast) integer
+        Counts; no counts are negative values and the sentinel.
+    bad : (n_slow, n_fast) uint8
+        1 where a pixel is masked.
+    limits : (2,) integer
+        Of the type of ``raw``: the sentinel (-1 if there is none), and the largest value that
+        ``out`` holds; larger ones are cut.
+    codes : (1,) integer
+        Of the type of ``out``: what it receives where there is no count.
+    out : (n_slow, n_fast) uint8, uint16 or int32
+    cut : (n_slow,) int32
+        Receives how many values were cut in each row.
+
+    Returns
+    -------
+    int
+        How many values were cut.
+    """
+    total = 0
+    for y in range(raw.shape[0]):
+        cut[y] = narrow_row(raw[y], bad[y], limits, codes, out[y])
+        total += cut[y]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def write_cut(raw: Frames, bad: U1, limits: Frames, cut: I4, places: I4, values: I8) -> None:
+    """Write where values were cut by `narrow_frame`, in a flattened frame, and what they were."""
     found = 0
-    for p in range(raw.shape[0]):
-        if bad[p] == 0 and raw[p] > limits[1] and raw[p] != limits[0]:
-            places[found] = p
-            values[found] = raw[p]
-            found += 1
+    for y in range(raw.shape[0]):
+        if not cut[y]:
+            continue
+        for x in range(raw.shape[1]):
+            if bad[y, x] == 0 and raw[y, x] > limits[1] and raw[y, x] != limits[0]:
+                places[found] = y * raw.shape[1] + x
+                values[found] = raw[y, x]
+                found += 1
 
 
 @njit(cache=True, nogil=True)

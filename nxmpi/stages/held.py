@@ -54,24 +54,20 @@ def hold(raw: Frames, bad: U1, room: Callable[[np.dtype[Any]], Frames]) -> HeldF
     room : callable
         Returns an array (n_slow, n_fast) of a type, for the frame to lie in.
     """
-    flat, masked = raw.reshape(-1), bad.reshape(-1)
+    rows = np.empty(len(raw), np.int32)
+    largest = int(np.iinfo(raw.dtype).max)
+    sentinel = largest if raw.dtype.kind == "u" else -1
     for dtype in TYPES:
         counts = room(dtype)
-        cut, limits = _narrow(flat, masked, counts.reshape(-1))
-        if cut * MANY <= flat.size:
+        limits = np.array([sentinel, min(LIMITS[dtype], largest)], raw.dtype)
+        codes = np.array([INVALID[dtype]], dtype)
+        cut = int(narrow_frame(raw, bad, limits, codes, counts, rows))
+        if cut * MANY <= raw.size:
             break
     places, values = np.empty(cut, np.int32), np.empty(cut, np.int64)
     if cut:
-        write_cut(flat, masked, limits, places, values)
+        write_cut(raw, bad, limits, rows, places, values)
     return HeldFrame(counts=counts, places=places, values=values)
-
-
-def _narrow(flat: Frames, masked: U1, counts: Frames) -> tuple[int, Frames]:
-    largest = int(np.iinfo(flat.dtype).max)
-    sentinel = largest if flat.dtype.kind == "u" else -1
-    limits = np.array([sentinel, min(LIMITS[counts.dtype], largest)], flat.dtype)
-    codes = np.array([INVALID[counts.dtype]], counts.dtype)
-    return int(narrow_frame(flat, masked, limits, codes, counts)), limits
 
 
 class HeldFrames:

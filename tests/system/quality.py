@@ -1,19 +1,26 @@
 """How good found peaks are, held against the truth of a simulation."""
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
 from scipy.special import erf
 
 from nxmpi.crystal.detector import parse_orientation
-from nxmpi.model import Detector, Lattice
+from nxmpi.model import Detector, Lattice, PeakFlag
+from nxmpi.nexus.peaks import read_peaks
+from nxmpi.nexus.values import open_file
+from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams
+from nxmpi.pipeline.frames import run_frames
 from nxmpi.simulate.bragg import Bragg
 from nxmpi.simulate.diffuse import Diffuse
 from nxmpi.simulate.experiment import Experiment, PositionSetting
 from nxmpi.simulate.halos import Halos
-from nxmpi.simulate.pixels import Pixels
+from nxmpi.simulate.pixels import Pixels, masked_pixels, true_pixels
 from nxmpi.simulate.presets import rotated
+from nxmpi.simulate.truth import read_peaks as read_true_peaks
+from nxmpi.simulate.write import scan_files, simulate
 
 SPREAD = ((0.6, 4.0), (0.6, 4.0), (0.4, 12.0))
 """Standard deviations along x, y [pixels] and z [frames] that a search has to cope with."""
@@ -32,6 +39,15 @@ CELLS = {
     ),
 }  # fmt: skip
 """Lattice, space group and correlations."""
+STRONGEST_DIFFUSE, STRONGEST_TDS = 1000.0, 0.01
+"""Background beyond these is flat: what the crystal scatters in the shape of a peak, and is told
+apart from noise, is told apart from a peak by nobody [counts per pixel and frame]."""
+CORE = 2.0
+"""Where a peak is touched [standard deviations]."""
+OUTSIDE = 3.0
+"""How far outside of the frames the middle of a peak that is cut is told at most [frames]."""
+SAMPLING = 0.5
+"""What is narrower is not resolved [pixels, frames]."""
 
 
 def experiment(cell, level, strength, seed=0, n_frames=120):
@@ -45,16 +61,18 @@ def experiment(cell, level, strength, seed=0, n_frames=120):
         detector=detector, n_frames=n_frames, step=0.2, phi=-7.0, chi=-90.0, omega=4.0,
         row_gaps=((195, 212), (407, 424)), column_gaps=((262, 269),),
     )  # fmt: skip
+    amplitude = min(0.4 * level, STRONGEST_DIFFUSE)
     return Experiment(
         name="found", lattice=lattice, space_group=space_group, positions=(setting,),
         U=rotated((21.0, -38.0, 14.0)), wavelength=0.3, seed=seed, norm=1e5,
+        dtype="uint32" if level > 1e4 else "int32",
         diffuse=Diffuse(
-            flat=0.4 * level, air=0.4 * level, air_width=2.0, amplitude=0.4 * level,
-            falloff=0.02, tds=0.002 * level, tds_width=0.2, shells=shells,
+            flat=0.8 * level - amplitude, air=0.4 * level, air_width=2.0, amplitude=amplitude,
+            falloff=0.02, tds=min(0.002 * level, STRONGEST_TDS), tds_width=0.2, shells=shells,
         ),
         bragg=Bragg(strength=strength, B=0.5, spread=SPREAD, lorentz_limit=4.0),
         pixels=Pixels(dead=20, hot=15, hot_rates=(max(3.0 * level, 1.0), 300.0 * level + 30.0),
-                      saturation=2**20 - 1),
+                      saturation=None),
     )  # fmt: skip
 
 
@@ -65,29 +83,9 @@ def with_halos(scan):
 
 def counts_over_noise(truth):
     """Return S / sqrt(S + B) of true peaks, B being the background within two sigma."""
-    widths = [np.maximum(truth[f"sig{axis}"], 0.5) for axis in "xyz"]
-    voxels = 4 / 3 * np.pi * 8 * np.prod(widths, axis=0)
+    widths = [np.maximum(truth[f"sig{axis}"], SAMPLING) for axis in "xyz"]
+    voxels = 4 / 3 * np.pi * CORE**3 * np.prod(widths, axis=0)
     return truth["intensity"] / np.sqrt(truth["intensity"] + truth["background"] * voxels)
-
-
-def whole_and_single(truth, bad, hot, n_frames):
-    """Return True for true peaks that nothing cuts, no other comes near, and no hot pixel."""
-    n_slow, n_fast = bad.shape
-    x, y, z = (truth[axis] for axis in "xyz")
-    sx, sy, sz = (truth[f"sig{axis}"] for axis in "xyz")
-    whole = (truth["recorded"] > 0.995 * truth["intensity"]) & (truth["saturated"] == 0)
-    for place, width, n in ((x, sx, n_fast), (y, sy, n_slow), (z, sz, n_frames)):
-        whole &= (place > 3 * width) & (place < n - 1 - 3 * width)
-    places = np.stack([x, y, z], axis=1)
-    sigmas = np.stack([sx, sy, sz], axis=1)
-    visible = truth["recorded"] > 5
-    for i in np.flatnonzero(whole):
-        apart = np.abs(places - places[i]) > 3 * (sigmas + sigmas[i]) + 2
-        near = ~apart.any(axis=1) & visible
-        whole[i] = near.sum() <= 1
-    for y_hot, x_hot in hot:
-        whole &= np.maximum(np.abs(x - x_hot) - 3 * sx, np.abs(y - y_hot) - 3 * sy) > 4
-    return whole
 
 
 def share(index, centre, sigma):
@@ -97,7 +95,10 @@ def share(index, centre, sigma):
 
 
 def bounds(x, y, z, sigmas, intensity, background):
-    """Return Cramér and Rao's bounds of x, y, z for Poisson counts, all eight unknown."""
+    """Return Cramér and Rao's bounds of x, y, z for Poisson counts, all eight unknown.
+
+    Eight are place, widths, intensity and a flat background.
+    """
     parts, slopes, widths = [], [], []
     for centre, sigma in zip((x, y, z), sigmas, strict=True):
         index = np.arange(np.floor(centre - 5 * sigma - 2), np.ceil(centre + 5 * sigma + 3))
@@ -127,56 +128,130 @@ class Report:
     """Found peaks held against true ones."""
 
     def __init__(self, truth, peaks, bad, hot, n_frames, least=10.0):
-        """Match found peaks to true ones, the nearest first."""
-        self.truth, self.peaks = truth, peaks
-        true = np.stack([truth[axis] for axis in "xyz"], axis=1)
-        sigma = np.stack([truth[f"sig{axis}"] for axis in "xyz"], axis=1)
-        found = np.stack([peaks.x, peaks.y, peaks.z], axis=1)
-        off = np.abs(found[:, None] - true[None]) / (1.0 + sigma[None])
+        """Match found peaks to true ones, the nearest first.
+
+        Parameters
+        ----------
+        truth : mapping of str to (n,) float64
+        peaks : Peaks
+        bad : (n_slow, n_fast) bool
+            The pixel mask.
+        hot : (m, 2) int64
+            Rows and columns.
+        least : float
+            Significance of the peaks that are scored.
+        """
+        self.truth, self.peaks, self.bad, self.hot = truth, peaks, bad, hot
+        self.size = np.array([bad.shape[1], bad.shape[0], n_frames])
+        self.places = np.stack([truth[axis] for axis in "xyz"], axis=1)
+        self.sigmas = np.stack([truth[f"sig{axis}"] for axis in "xyz"], axis=1)
+        self.found = np.stack([peaks.x, peaks.y, peaks.z], axis=1)
+        off = np.abs(self._told(self.found)[:, None] - self._told(self.places)) / (1 + self.sigmas)
         distance = np.where((off < 1).all(axis=2), off.max(axis=2), np.inf)
-        self.is_true = np.isfinite(distance).any(axis=1) if found.size else np.zeros(0, bool)
+        self.is_true = np.isfinite(distance).any(axis=1)
+        """(n_found,): somewhere near is a true peak."""
+        self.nearest = np.where(
+            np.isfinite(distance).any(axis=0), distance.argmin(axis=0, initial=0), -1
+        ) if len(peaks) else np.full(len(self.places), -1)  # fmt: skip
+        """(n_true,): the found peak that is nearest, -1 if there is none."""
         self.signal = counts_over_noise(truth)
-        scored = whole_and_single(truth, bad, hot, n_frames)
-        scored &= (self.signal >= least) & (truth["intensity"] >= 20)
-        self.scored = np.flatnonzero(scored)
-        nearest = distance[:, self.scored].argmin(axis=0) if found.size else np.zeros(0, int)
-        hit = np.isfinite(distance[nearest, self.scored])
+        visible = (self.signal >= least) & (truth["intensity"] >= 20)
+        self.scored = np.flatnonzero(self.clean & visible)
+        hit = self.nearest[self.scored] >= 0
         self.missed = self.scored[~hit]
-        self.pairs = np.stack([self.scored[hit], nearest[hit]], axis=1)
+        self.pairs = np.stack([self.scored[hit], self.nearest[self.scored[hit]]], axis=1)
 
+    def _told(self, places):
+        """Return places with the middles of peaks cut by the first or last frame near that."""
+        low, high = np.full(3, -np.inf), np.full(3, np.inf)
+        low[2], high[2] = -OUTSIDE, self.size[2] - 1 + OUTSIDE
+        return np.clip(places, low, high)
+
+    @cached_property
+    def clean(self):
+        """(n_true,): nothing cuts it, no other peak comes near, and no wrong pixel."""
+        truth = self.truth
+        clean = (truth["recorded"] > 0.995 * truth["intensity"]) & (truth["saturated"] == 0)
+        clean &= ~self.beyond_edges(1.5 * CORE).any(axis=1) & ~self.on_mask(1.5 * CORE)
+        visible = truth["recorded"] > 5
+        for i in np.flatnonzero(clean):
+            clean[i] = (self.overlapping(i, 1.5 * CORE, 2.0) & visible).sum() <= 1
+        x, y, _ = self.places.T
+        for y_hot, x_hot in self.hot:
+            away = np.abs([x - x_hot, y - y_hot]) - 1.5 * CORE * self.sigmas.T[:2]
+            clean &= away.max(axis=0) > 4
+        return clean
+
+    def overlapping(self, i, reach, margin=0.0):
+        """Return True for the true peaks, itself included, that so many sigma of one overlap."""
+        apart = np.abs(self.places - self.places[i]) - margin
+        return (apart <= reach * (self.sigmas + self.sigmas[i])).all(axis=1)
+
+    def beyond_edges(self, reach):
+        """Return True where so many sigma of a true peak lie outside, (n_true, 3) by x, y, z."""
+        half = reach * self.sigmas
+        return (self.places - half < -0.5) | (self.places + half > self.size - 0.5)
+
+    def on_mask(self, reach):
+        """Return True for true peaks that have a masked pixel within so many sigma."""
+        rows, columns = np.nonzero(self.bad)
+        return np.array([
+            (np.hypot((columns - x) / (reach * sx), (rows - y) / (reach * sy)) < 1).any()
+            for (x, y, _), (sx, sy, _) in zip(self.places, self.sigmas, strict=True)
+        ], bool)  # fmt: skip
+
+    def false_near(self, where, reach):
+        """Return how many false peaks are within so many pixels of some, (n_slow, n_fast) bool."""
+        x, y, _ = self.found[~self.is_true].T
+        rows, columns = np.nonzero(where)
+        near = np.maximum(abs(columns - x[:, None]), abs(rows - y[:, None])) <= reach
+        return int(near.any(axis=1).sum())
+
+    def expected(self, flag):
+        """Return the found peaks that are to have a flag, by the truth."""
+        if flag == PeakFlag.GAP:
+            true = self.on_mask(0.5 * CORE)
+        elif flag == PeakFlag.EDGE:
+            true = self.beyond_edges(0.75 * CORE)[:, :2].any(axis=1)
+        elif flag == PeakFlag.ENDS:
+            true = self.beyond_edges(0.75 * CORE)[:, 2]
+        elif flag == PeakFlag.SATURATED:
+            true = self.truth["saturated"] > 0
+        else:
+            known = self.nearest >= 0
+            true = np.array([
+                len(set(self.nearest[self.overlapping(i, 0.75 * CORE) & known])) > 1
+                for i in range(len(known))
+            ], bool)  # fmt: skip
+        chosen = true & (self.nearest >= 0)
+        return np.unique(self.nearest[chosen])
+
+    @cached_property
     def columns(self):
-        """Return errors of place, those told, bounds, sigmas; and pulls and log of intensity."""
-        t, p = self.truth, self.peaks
+        """Errors of place, those told, bounds, sigmas; pulls of intensity, and its logarithms.
+
+        All of the pairs: four (n, 3), one (n,), one (2, n).
+        """
+        truth, peaks = self.truth, self.peaks
         i, j = self.pairs.T
-        error = np.stack([getattr(p, axis)[j] - t[axis][i] for axis in "xyz"], axis=1)
-        told = np.stack([getattr(p, f"{axis}_error")[j] for axis in "xyz"], axis=1)
-        sigma = np.stack([t[f"sig{axis}"][i] for axis in "xyz"], axis=1)
+        told = np.stack([getattr(peaks, f"{axis}_error")[j] for axis in "xyz"], axis=1)
         bound = np.array([
-            bounds(*(t[axis][k] for axis in "xyz"), [t[f"sig{axis}"][k] for axis in "xyz"],
-                   t["intensity"][k], t["background"][k]) for k in i
+            bounds(*self.places[k], self.sigmas[k], truth["intensity"][k], truth["background"][k])
+            for k in i
         ]).reshape(-1, 3)  # fmt: skip
-        pull = (p.intensity[j] - t["intensity"][i]) / p.intensity_error[j]
-        logs = np.log(p.intensity[j]), np.log(t["intensity"][i])
-        return error, told, bound, sigma, pull, logs
+        pull = (peaks.intensity[j] - truth["intensity"][i]) / peaks.intensity_error[j]
+        logs = np.log([peaks.intensity[j], truth["intensity"][i]])
+        return self.found[j] - self.places[i], told, bound, self.sigmas[i], pull, logs
 
 
-def search(folder, scan, **options):
-    """Simulate a scan, search it, and return a `Report` and the scan file."""
-    from nxmpi.nexus.peaks import read_peaks
-    from nxmpi.nexus.values import open_file
-    from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams
-    from nxmpi.pipeline.frames import run_frames
-    from nxmpi.simulate.factors import bad_pixels
-    from nxmpi.simulate.pixels import true_pixels
-    from nxmpi.simulate.truth import read_peaks as read_true_peaks
-    from nxmpi.simulate.write import scan_files, simulate
+class Pool:
+    """Some reports, and what they say together."""
 
-    wrapper = simulate(MPI.COMM_SELF, folder, scan)
-    params = FramesParams(**options)
-    run_frames(MPI.COMM_SELF, wrapper, ScanParams(), NormParams(), params, OutputParams())
-    truth = read_true_peaks(scan_files(folder, scan).truth(), "f1")
-    with open_file(wrapper) as file:
-        peaks = read_peaks(file["f1"])
-    setting = scan.positions[0]
-    hot = true_pixels(scan, 0).hot
-    return Report(truth, peaks, bad_pixels(setting), hot, setting.n_frames), wrapper
+    def __init__(self, reports):
+        self.reports = list(reports)
+        columns = zip(*(report.columns for report in self.reports), strict=True)
+        error, told, bound, sigma, pull, logs = (np.concatenate(c, axis=-1 if c[0].shape[0] == 2
+                                                 and c[0].ndim == 2 else 0) for c in columns)
+        self.error, self.told, self.bound, self.sigma = error, told, bound, sigma
+        self.pull, self.logs = pull, logs
+

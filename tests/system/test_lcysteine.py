@@ -9,8 +9,10 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system.mpi import run_nxmpi
+from system.scans import contents, differences
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "lcysteine"
+WRAPPER = Path("lcysteine", "i19", "lcysteine_100K.nxs")
 ENTRIES = ("f1", "f2", "f3", "f4")
 COARSE = ("--qh", -8, 0.1, 8, "--qk", -10, 0.1, 10, "--ql", -14, 0.1, 14)
 MIDDLING = ("--qh", -8, 0.05, 8, "--qk", -10, 0.05, 10, "--ql", -14, 0.05, 14)
@@ -18,19 +20,36 @@ MIDDLING = ("--qh", -8, 0.05, 8, "--qk", -10, 0.05, 10, "--ql", -14, 0.05, 14)
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the measurements are not here")
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Return the folder of a scan as it was measured, that can be written."""
+    root = tmp_path_factory.mktemp("lcysteine") / "plain"
+    shutil.copytree(DATA, root, copy_function=shutil.copyfile)
+    for folder in [root, *root.rglob("*/")]:
+        folder.chmod(0o755)
+    return root
+
+
+@pytest.fixture(scope="module")
+def searched(plain):
+    """Return the folder of the same scan, its frames gone through."""
+    root = plain.with_name("searched")
+    shutil.copytree(plain, root)
+    done = run_nxmpi(2, "frames", root / WRAPPER, "--no-monitor")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
 @pytest.fixture
 def reduce(tmp_path):
-    """Return a function that reduces a copy of the scan and returns its folder."""
+    """Return a function that reduces a copy of a scan and returns the folder of its results."""
 
-    def run(name, n, *options):
+    def run(scan, name, n, *options):
         root = tmp_path / name
-        shutil.copytree(DATA, root, copy_function=shutil.copyfile)
-        for folder in [root, *root.rglob("*/")]:
-            folder.chmod(0o755)
-        wrapper = root / "lcysteine" / "i19" / "lcysteine_100K.nxs"
-        done = run_nxmpi(n, "reduce", wrapper, "--no-monitor", *options, timeout=300)
+        shutil.copytree(scan, root)
+        done = run_nxmpi(n, "reduce", root / WRAPPER, "--no-monitor", *options, timeout=300)
         assert done.returncode == 0, done.stderr
-        return wrapper.parent / "100K"
+        return (root / WRAPPER).parent / "100K"
 
     return run
 
@@ -57,7 +76,7 @@ def assert_same(one, other):
     """Compare all volumes of two folders, chunk by chunk: bits, and NaN where NaN."""
     names = sorted(path.name for path in one.glob("*transform.nxs"))
     assert names == sorted(path.name for path in other.glob("*transform.nxs"))
-    assert len(names) == len(ENTRIES) + 1
+    assert len(names) == 2 * (len(ENTRIES) + 1)
     for name in names:
         with h5py.File(one / name, "r") as a, h5py.File(other / name, "r") as b:
             a, b = a["entry/data"], b["entry/data"]
@@ -76,8 +95,8 @@ def assert_same(one, other):
                 assert np.array_equal(a.attrs.get(key), b.attrs.get(key)), f"{name} {key}"
 
 
-def test_strongest_voxels_of_every_sweep_are_at_integer_hkl(reduce):
-    folder = reduce("scan", 3, *MIDDLING)
+def test_strongest_voxels_of_every_sweep_are_at_integer_hkl(reduce, searched):
+    folder = reduce(searched, "scan", 3, "--no-mask", *MIDDLING)
     for entry in ENTRIES:
         hkl = strongest(folder / f"{entry}_transform.nxs", 20)
         distance = np.abs(hkl - np.rint(hkl)).max(axis=1)
@@ -87,15 +106,32 @@ def test_strongest_voxels_of_every_sweep_are_at_integer_hkl(reduce):
         assert np.median(distance) < 0.075
 
 
-def test_volumes_are_the_same_on_3_ranks_and_on_2_that_write_through_the_root(reduce):
-    assert_same(reduce("three", 3, *COARSE), reduce("two", 2, *COARSE, "--root-writes"))
+def test_volumes_are_the_same_on_3_ranks_and_on_2_that_write_through_the_root(reduce, searched):
+    together = reduce(searched, "three", 3, *COARSE)
+    assert_same(together, reduce(searched, "two", 2, *COARSE, "--root-writes"))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("options", [(), ("--root-writes",)], ids=["together", "by the root"])
-def test_volumes_on_the_default_grid_are_the_same_on_any_number_of_ranks(reduce, options):
-    one = reduce("one", 1)
+def test_volumes_on_the_default_grid_are_the_same_on_any_number_of_ranks(
+    reduce, searched, options
+):
+    one = reduce(searched, "one", 1)
     for n in (2, 4, 7):
-        other = reduce(f"{n} ranks", n, *options)
+        other = reduce(searched, f"{n} ranks", n, *options)
         assert_same(one, other)
         shutil.rmtree(other)
+
+
+@pytest.mark.full
+def test_peaks_sums_and_masks_are_the_same_on_any_number_of_ranks(plain, searched, tmp_path):
+    one, found = contents(searched / WRAPPER), searched / WRAPPER.parent / "100K"
+    for n, options in ((1, []), (3, ["--root-writes"]), (7, [])):
+        root = tmp_path / f"{n}"
+        shutil.copytree(plain, root)
+        done = run_nxmpi(n, "frames", root / WRAPPER, "--no-monitor", *options, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert differences(contents(root / WRAPPER), one) == []
+        for entry in ENTRIES:
+            mask = root / WRAPPER.parent / "100K" / f"{entry}_mask.nxs"
+            assert differences(contents(mask), contents(found / mask.name)) == []
