@@ -48,6 +48,8 @@ OUTSIDE = 3.0
 """How far outside of the frames the middle of a peak that is cut is told at most [frames]."""
 SAMPLING = 0.5
 """What is narrower is not resolved [pixels, frames]."""
+FLOOR = 0.03
+"""Error of a place that no number of counts makes smaller [pixels, frames]."""
 
 
 def experiment(cell, level, strength, seed=0, n_frames=120):
@@ -150,10 +152,11 @@ class Report:
         distance = np.where((off < 1).all(axis=2), off.max(axis=2), np.inf)
         self.is_true = np.isfinite(distance).any(axis=1)
         """(n_found,): somewhere near is a true peak."""
-        self.nearest = np.where(
-            np.isfinite(distance).any(axis=0), distance.argmin(axis=0, initial=0), -1
-        ) if len(peaks) else np.full(len(self.places), -1)  # fmt: skip
+        self.nearest = np.full(len(self.places), -1)
         """(n_true,): the found peak that is nearest, -1 if there is none."""
+        if len(peaks):
+            near = np.isfinite(distance).any(axis=0)
+            self.nearest[near] = distance.argmin(axis=0)[near]
         self.signal = counts_over_noise(truth)
         visible = (self.signal >= least) & (truth["intensity"] >= 20)
         self.scored = np.flatnonzero(self.clean & visible)
@@ -228,30 +231,94 @@ class Report:
 
     @cached_property
     def columns(self):
-        """Errors of place, those told, bounds, sigmas; pulls of intensity, and its logarithms.
-
-        All of the pairs: four (n, 3), one (n,), one (2, n).
-        """
+        """By name, (n, 3) or (n,) of the scored peaks that were found: true and found values."""
         truth, peaks = self.truth, self.peaks
         i, j = self.pairs.T
-        told = np.stack([getattr(peaks, f"{axis}_error")[j] for axis in "xyz"], axis=1)
-        bound = np.array([
-            bounds(*self.places[k], self.sigmas[k], truth["intensity"][k], truth["background"][k])
-            for k in i
-        ]).reshape(-1, 3)  # fmt: skip
-        pull = (peaks.intensity[j] - truth["intensity"][i]) / peaks.intensity_error[j]
-        logs = np.log([peaks.intensity[j], truth["intensity"][i]])
-        return self.found[j] - self.places[i], told, bound, self.sigmas[i], pull, logs
+        return {
+            "error": self.found[j] - self.places[i],
+            "told": np.stack([getattr(peaks, f"{axis}_error")[j] for axis in "xyz"], axis=1),
+            "bound": np.array([
+                bounds(*self.places[k], self.sigmas[k], truth["intensity"][k],
+                       truth["background"][k]) for k in i
+            ]).reshape(-1, 3),
+            "sigma": self.sigmas[i],
+            "intensity": peaks.intensity[j],
+            "intensity_error": peaks.intensity_error[j],
+            "true_intensity": truth["intensity"][i],
+            "flags": peaks.flags[j],
+        }  # fmt: skip
 
 
 class Pool:
-    """Some reports, and what they say together."""
+    """What some reports say together: one number, or one for each of x, y, z."""
 
     def __init__(self, reports):
         self.reports = list(reports)
-        columns = zip(*(report.columns for report in self.reports), strict=True)
-        error, told, bound, sigma, pull, logs = (np.concatenate(c, axis=-1 if c[0].shape[0] == 2
-                                                 and c[0].ndim == 2 else 0) for c in columns)
-        self.error, self.told, self.bound, self.sigma = error, told, bound, sigma
-        self.pull, self.logs = pull, logs
+        names = self.reports[0].columns
+        self.columns = {
+            name: np.concatenate([report.columns[name] for report in self.reports])
+            for name in names
+        }
+        narrow = self.columns["sigma"] < SAMPLING
+        self.floor = np.where(narrow, np.hypot(FLOOR, 1 / np.sqrt(12)), FLOOR)
 
+    def _sum(self, count):
+        return sum(count(report) for report in self.reports)
+
+    @property
+    def recall(self):
+        scored = self._sum(lambda report: len(report.scored))
+        return 1 - self._sum(lambda report: len(report.missed)) / scored
+
+    @property
+    def purity(self):
+        return self._sum(lambda r: r.is_true.sum()) / self._sum(lambda r: len(r.peaks))
+
+    @property
+    def rms(self):
+        """Return errors of place in parts of 1.3 bounds and the floor."""
+        tolerance = np.hypot(1.3 * self.columns["bound"], self.floor)
+        return np.sqrt(np.mean((self.columns["error"] / tolerance) ** 2, axis=0))
+
+    @property
+    def median(self):
+        return np.median(np.abs(self.columns["error"]), axis=0)
+
+    @property
+    def bias(self):
+        """Return the mean error, the better known places counting more [pixels, frames]."""
+        weight = 1 / np.hypot(self.columns["bound"], self.floor) ** 2
+        return np.average(self.columns["error"], axis=0, weights=weight)
+
+    @property
+    def told(self):
+        """Return errors in parts of those told."""
+        return np.sqrt(np.mean((self.columns["error"] / self.columns["told"]) ** 2, axis=0))
+
+    @property
+    def within_two(self):
+        """Return the part of the intensities that are within two of their errors."""
+        off = self.columns["intensity"] - self.columns["true_intensity"]
+        return np.mean(np.abs(off) < 2 * self.columns["intensity_error"])
+
+    @property
+    def correlation(self):
+        found, true = (np.log(self.columns[name]) for name in ("intensity", "true_intensity"))
+        return np.corrcoef(found, true)[0, 1]
+
+    def __str__(self):
+        names = ("recall", "purity", "rms", "median", "bias", "told", "within_two", "correlation")
+        values = ", ".join(f"{name} {np.round(getattr(self, name), 4)}" for name in names)
+        return f"{len(self.columns['sigma'])} peaks: {values}"
+
+
+def search(folder, scan, **options):
+    """Simulate a scan, search it, and return a `Report`."""
+    wrapper = simulate(MPI.COMM_SELF, folder, scan)
+    params = FramesParams(mask=False, **options)
+    run_frames(MPI.COMM_SELF, wrapper, ScanParams(), NormParams(), params, OutputParams())
+    truth = read_true_peaks(scan_files(folder, scan).truth(), "f1")
+    with open_file(wrapper) as file:
+        peaks = read_peaks(file["f1"])
+    hot = true_pixels(scan, 0).hot
+    return Report(truth, peaks, masked_pixels(scan, 0), hot, scan.positions[0].n_frames)

@@ -4,10 +4,11 @@ import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from system.mpi import run_nxmpi
 
 from nxmpi.simulate.diffuse import voxel_mean
-from nxmpi.simulate.truth import read_diffuse
+from nxmpi.simulate.truth import read_diffuse, read_peaks
 
 REACH = 0.05
 """Distance from reciprocal-lattice points beyond which no Bragg peak of the demo adds counts
@@ -15,15 +16,48 @@ REACH = 0.05
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    """Return the scan file of the demo, reduced on 2 ranks."""
+def searched(tmp_path_factory):
+    """Return the scan file of the demo, its frames gone through on 2 ranks."""
     root = tmp_path_factory.mktemp("demo") / "experiment"
     done = run_nxmpi(2, "simulate", root, "--preset", "demo", timeout=300)
     assert done.returncode == 0, done.stderr
     (wrapper,) = root.glob("*/*/*.nxs")
-    done = run_nxmpi(2, "reduce", wrapper, timeout=300)
+    done = run_nxmpi(2, "frames", wrapper, timeout=300)
     assert done.returncode == 0, done.stderr
     return wrapper
+
+
+@pytest.fixture(scope="module")
+def scan(searched):
+    """Return the scan file of the demo, reduced on 2 ranks."""
+    done = run_nxmpi(2, "reduce", searched, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return searched
+
+
+def places(peaks):
+    """Return x, y, z of peaks, (n, 3)."""
+    return np.stack([peaks[name] for name in "xyz"], axis=-1)
+
+
+@pytest.mark.parametrize("entry", ["f1", "f2", "f3"])
+def test_bragg_peaks_are_found_where_they_are(searched, entry):
+    (truth,) = searched.parent.glob("*/truth.h5")
+    true = read_peaks(truth, entry)
+    with h5py.File(searched) as file:
+        found = {name: values[()] for name, values in file[entry]["peaks"].items()}
+    single = found["flags"] == 0
+    distance, nearest = cKDTree(places(true)).query(places(found)[single])
+    right = distance < 0.5  # others overlap with a neighbour
+    assert np.mean(right) > 0.95
+    assert np.median(distance) < 0.05
+    off = found["intensity"][single] - true["recorded"][nearest]
+    pulls = off / found["intensity_errors"][single]
+    assert abs(np.mean(np.clip(pulls[right], -5, 5))) < 0.2
+    assert np.median(abs(pulls[right])) == pytest.approx(0.6745, abs=0.1)  # of normal errors
+    strong = (true["recorded"] > 200) & (true["z"] > 0) & (true["z"] < 179)
+    distance, _ = cKDTree(places(found)).query(places(true)[strong])
+    assert np.mean(distance < 1) > 0.94
 
 
 def test_diffuse_model_is_found_again_within_counting_errors(scan):

@@ -113,9 +113,7 @@ def test_volumes_are_the_same_on_3_ranks_and_on_2_that_write_through_the_root(re
 
 @pytest.mark.full
 @pytest.mark.parametrize("options", [(), ("--root-writes",)], ids=["together", "by the root"])
-def test_volumes_on_the_default_grid_are_the_same_on_any_number_of_ranks(
-    reduce, searched, options
-):
+def test_volumes_on_the_default_grid_are_the_same_on_any_number_of_ranks(reduce, searched, options):
     one = reduce(searched, "one", 1)
     for n in (2, 4, 7):
         other = reduce(searched, f"{n} ranks", n, *options)

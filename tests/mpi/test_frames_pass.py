@@ -1,0 +1,151 @@
+"""The pass over the frames on any number of ranks: the same sums, peaks and mask."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from pytest_mpi import parallel_assert
+from scipy.special import ndtr
+
+from nxmpi.errors import CollectiveError, InputError
+from nxmpi.parallel.timing import Timer
+from nxmpi.params import FramesParams
+from nxmpi.stages.frames import frames_pass
+from nxmpi.stages.own_frames import FrameTables
+from nxmpi.stages.profiles import FITTED
+
+RANKS = [1, 2, 3, 4, 7]
+SHAPE = (83, 91)
+
+
+class Frames:
+    """Frames in memory; some can be unreadable."""
+
+    def __init__(self, data, chunk_frames=1, unreadable=(), fails=False):
+        self.data, self.dtype, self.chunk_frames, self.masked = (
+            data,
+            data.dtype,
+            chunk_frames,
+            False,
+        )
+        self.unreadable, self.fails = unreadable, fails
+
+    def read(self, frames):
+        if self.fails:
+            raise InputError("the frames are gone")
+        bad = np.array([n for n in frames if n in self.unreadable], np.int64)
+        good = frames[~np.isin(frames, bad)]
+        return self.data[good].reshape(len(good), -1), np.empty((0, 0), np.int8), bad
+
+
+def share(n, centre, sigma):
+    edges = (np.arange(n + 1) - 0.5 - centre) / sigma
+    return np.diff(ndtr(edges))
+
+
+def counts(n_frames, dtype=np.int32, level=0.5, seed=3):
+    """Return frames of a few peaks of all widths, one of them in every tenth frame."""
+    rng = np.random.default_rng(seed)
+    expected = np.full((n_frames, *SHAPE), float(level))
+    for z in np.arange(2.0, n_frames, 10):
+        sigma = np.exp(rng.uniform(np.log([0.5, 0.7, 0.7]), np.log([9.0, 3.0, 3.0])))
+        y, x = rng.uniform(5, 78), rng.uniform(5, 86)
+        parts = (share(n_frames, z, sigma[0]), share(SHAPE[0], y, sigma[1]),
+                 share(SHAPE[1], x, sigma[2]))  # fmt: skip
+        expected += 4000 * np.einsum("i,j,k", *parts)
+    expected[n_frames // 2 :, 20:60, 30:75] += 6.0  # a patch for the mask
+    return rng.poisson(expected).astype(dtype)
+
+
+def tables(n_frames, first_frame=0):
+    bad = np.zeros(SHAPE, np.uint8)
+    bad[40:43], bad[:, 50:52], bad[3, 3] = 1, 1, 1
+    rows, columns = np.arange(SHAPE[0]) // 11, np.arange(SHAPE[1]) // 11
+    blocks = np.where(bad == 1, -1, rows[:, None] * 9 + columns).astype(np.int32)
+    return FrameTables(
+        first_frame=first_frame, n_frames=n_frames, bad=bad, blocks=blocks,
+        n_blocks=int(blocks.max()) + 1,
+    )  # fmt: skip
+
+
+def run(comm, frames, given, **params):
+    """Return what all ranks found, on every rank."""
+    choices = FramesParams(mask_h2=15, **params)
+    result = frames_pass(comm, given, frames, choices, Timer())
+    everyone = comm.allgather(result)
+    peaks = np.concatenate([np.array(each.peaks, FITTED) for each in everyone])
+    return {
+        "peaks": np.sort(peaks, order=FITTED.names),
+        "total": sum(each.total for each in everyone),
+        "largest": np.max([each.largest for each in everyone], axis=0),
+        **{
+            name: np.concatenate([getattr(each, name) for each in everyone])
+            for name in ("frame_sums", "block_sums", "strong_sums", "strong_pixels")
+        },
+        "masks": {i: masks for each in everyone for i, masks in each.masks.items()},
+        "bad_frames": sorted(n for each in everyone for n in each.bad_frames),
+    }
+
+
+def same(one, other):
+    return all(
+        one[name].tobytes() == other[name].tobytes()
+        if isinstance(one[name], np.ndarray)
+        else one[name] == other[name]
+        for name in one
+    )
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("n_frames", [311, 95, 40, 8, 1])
+def test_any_number_of_ranks_finds_the_same(comm, n_frames):
+    data, given = counts(n_frames), tables(n_frames)
+    alone = run(MPI.COMM_SELF, Frames(data), given)
+    parallel_assert(same(run(comm, Frames(data), given), alone))
+    good = given.bad == 0
+    parallel_assert(np.array_equal(alone["total"], np.where(good, data.sum(axis=0), 0)))
+    parallel_assert(np.array_equal(alone["largest"], np.where(good, data.max(axis=0), 0)))
+    parallel_assert(np.array_equal(alone["frame_sums"], data[:, good].sum(axis=1)))
+    parallel_assert(n_frames < 95 or alone["peaks"].size > n_frames // 20)
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize(("batch", "chunk"), [(7, 1), (18, 5), (1, 1)])
+def test_batches_and_chunks_do_not_matter(comm, batch, chunk):
+    data, given = counts(61), tables(61)
+    alone = run(MPI.COMM_SELF, Frames(data), given)
+    other = run(comm, Frames(data, chunk), given, batch_frames=batch)
+    parallel_assert(same(other, alone))
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "int64"])
+def test_counts_of_any_size_are_exact(comm, dtype):
+    data, given = counts(40, dtype), tables(40)
+    data[5, 30:40, 30:40] = 300  # beyond a byte, in few pixels
+    data[9:14] += 400  # and in all of them
+    if dtype != "uint16":
+        data[20, 10, 10] = 2_000_000
+        data[30:33] += 100_000
+    alone = run(MPI.COMM_SELF, Frames(data), given)
+    parallel_assert(same(run(comm, Frames(data), given), alone))
+    good = given.bad == 0
+    wide = data.astype(np.int64)
+    parallel_assert(np.array_equal(alone["total"], np.where(good, wide.sum(axis=0), 0)))
+    parallel_assert(np.array_equal(alone["largest"], np.where(good, wide.max(axis=0), 0)))
+    parallel_assert(np.array_equal(alone["frame_sums"], wide[:, good].sum(axis=1)))
+
+
+@pytest.mark.parallel(RANKS)
+def test_frames_that_cannot_be_read_are_left_out(comm):
+    data, given = counts(52), tables(40, first_frame=6)
+    alone = run(MPI.COMM_SELF, Frames(data, unreadable=(6, 24, 25)), given)
+    parallel_assert(same(run(comm, Frames(data, unreadable=(6, 24, 25)), given), alone))
+    parallel_assert(alone["bad_frames"] == [6, 24, 25])
+    parallel_assert(not alone["frame_sums"][[0, 18, 19]].any() and alone["frame_sums"][1] > 0)
+
+
+@pytest.mark.parallel([2, 3, 4, 7])
+def test_failure_on_one_rank_is_raised_on_all(comm):
+    frames = Frames(counts(95), fails=comm.rank == comm.size - 1)
+    with pytest.raises(CollectiveError, match=rf"the frames are gone \[rank {comm.size - 1}\]"):
+        frames_pass(comm, tables(95), frames, FramesParams(), Timer())
