@@ -1,4 +1,4 @@
-"""Run nxmpi, one rank of which kills itself at a named point of a write.
+"""Run nxmpi, one rank of which kills itself at a named point, mostly of a write.
 
 mpiexec -n N python tests/system/kill_at.py POINT RANK [--stop] -- <nxmpi arguments>
 
@@ -7,8 +7,9 @@ With ``--stop`` it only stops, until somebody sends it SIGCONT.
 A point is ``before-fsync:NAME``, ``before-replace:NAME`` or ``after-replace:NAME``: the file with
 the final name NAME is written but perhaps not on disk, is complete under its temporary name, has
 its name. ``after-copy:NAME``: the temporary copy of NAME is made and not yet changed. NAME may be a
-pattern (``*.bin``). With ``#2`` at the end, the second time; else the first. Only what
-the rank RANK itself does counts, and publishing is done by rank 0.
+pattern (``*.bin``). ``before-batch:frames``: frames are read, and about to be gone through.
+With ``#2`` at the end, the second time; else the first. Only what the rank RANK itself does
+counts, and publishing is done by rank 0.
 """
 
 import fnmatch
@@ -58,6 +59,16 @@ def patch(reached):
         return copied
 
     os.replace, os.fsync, shutil.copyfile = told_replace, told_fsync, told_copyfile
+
+    from nxmpi.stages.own_frames import OwnFrames
+
+    add_batch = OwnFrames.add_batch
+
+    def told_add_batch(self, *batch):
+        reached("before-batch", "frames")
+        add_batch(self, *batch)
+
+    OwnFrames.add_batch = told_add_batch
 
 
 def main():

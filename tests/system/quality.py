@@ -83,6 +83,16 @@ def with_halos(scan):
     return replace(scan, halos=Halos(threshold=3000.0, fraction=1e-3))
 
 
+def crowded(scan):
+    """Return a scan of a large cell, some of whose peaks overlap, and of a type that saturates."""
+    setting = scan.positions[0]
+    detector = replace(setting.detector, shape=(150, 280))
+    setting = replace(setting, detector=detector, row_gaps=((65, 82),), n_frames=45)
+    lattice = replace(scan.lattice, a=80.0, b=80.0, c=80.0)
+    wide = replace(scan.bragg, spread=((1.0, 3.5), (1.0, 3.5), (1.0, 6.0)))
+    return replace(scan, lattice=lattice, positions=(setting,), bragg=wide, dtype="uint16")
+
+
 def counts_over_noise(truth):
     """Return S / sqrt(S + B) of true peaks, B being the background within two sigma."""
     widths = [np.maximum(truth[f"sig{axis}"], SAMPLING) for axis in "xyz"]
@@ -129,7 +139,7 @@ def bounds(x, y, z, sigmas, intensity, background):
 class Report:
     """Found peaks held against true ones."""
 
-    def __init__(self, truth, peaks, bad, hot, n_frames, least=10.0):
+    def __init__(self, truth, peaks, bad, wrong, n_frames, least=10.0):
         """Match found peaks to true ones, the nearest first.
 
         Parameters
@@ -138,12 +148,12 @@ class Report:
         peaks : Peaks
         bad : (n_slow, n_fast) bool
             The pixel mask.
-        hot : (m, 2) int64
-            Rows and columns.
+        wrong : (m, 2) int64
+            Rows and columns of pixels that are wrong and not in the mask.
         least : float
             Significance of the peaks that are scored.
         """
-        self.truth, self.peaks, self.bad, self.hot = truth, peaks, bad, hot
+        self.truth, self.peaks, self.bad, self.wrong = truth, peaks, bad, wrong
         self.size = np.array([bad.shape[1], bad.shape[0], n_frames])
         self.places = np.stack([truth[axis] for axis in "xyz"], axis=1)
         self.sigmas = np.stack([truth[f"sig{axis}"] for axis in "xyz"], axis=1)
@@ -180,8 +190,8 @@ class Report:
         for i in np.flatnonzero(clean):
             clean[i] = (self.overlapping(i, 1.5 * CORE, 2.0) & visible).sum() <= 1
         x, y, _ = self.places.T
-        for y_hot, x_hot in self.hot:
-            away = np.abs([x - x_hot, y - y_hot]) - 1.5 * CORE * self.sigmas.T[:2]
+        for row, column in self.wrong:
+            away = np.abs([x - column, y - row]) - 1.5 * CORE * self.sigmas.T[:2]
             clean &= away.max(axis=0) > 4
         return clean
 
@@ -275,6 +285,12 @@ class Pool:
         return self._sum(lambda r: r.is_true.sum()) / self._sum(lambda r: len(r.peaks))
 
     @property
+    def purity_of_whole(self):
+        """Return the purity of the peaks without a flag."""
+        true = self._sum(lambda r: (r.is_true & (r.peaks.flags == 0)).sum())
+        return true / self._sum(lambda r: (r.peaks.flags == 0).sum())
+
+    @property
     def rms(self):
         """Return errors of place in parts of 1.3 bounds and the floor."""
         tolerance = np.hypot(1.3 * self.columns["bound"], self.floor)
@@ -292,8 +308,10 @@ class Pool:
 
     @property
     def told(self):
-        """Return errors in parts of those told."""
-        return np.sqrt(np.mean((self.columns["error"] / self.columns["told"]) ** 2, axis=0))
+        """Return errors in parts of those told, where they are more than a matter of sampling."""
+        resolved = self.columns["sigma"] >= SAMPLING
+        squares = (self.columns["error"] / self.columns["told"]) ** 2
+        return np.sqrt(np.average(squares, axis=0, weights=resolved))
 
     @property
     def within_two(self):
@@ -307,7 +325,8 @@ class Pool:
         return np.corrcoef(found, true)[0, 1]
 
     def __str__(self):
-        names = ("recall", "purity", "rms", "median", "bias", "told", "within_two", "correlation")
+        names = ("recall", "purity", "purity_of_whole", "rms", "median", "bias", "told",
+                 "within_two", "correlation")  # fmt: skip
         values = ", ".join(f"{name} {np.round(getattr(self, name), 4)}" for name in names)
         return f"{len(self.columns['sigma'])} peaks: {values}"
 
@@ -320,5 +339,6 @@ def search(folder, scan, **options):
     truth = read_true_peaks(scan_files(folder, scan).truth(), "f1")
     with open_file(wrapper) as file:
         peaks = read_peaks(file["f1"])
-    hot = true_pixels(scan, 0).hot
-    return Report(truth, peaks, masked_pixels(scan, 0), hot, scan.positions[0].n_frames)
+    pixels = true_pixels(scan, 0)
+    wrong = np.concatenate([pixels.hot, pixels.dead[~pixels.dead_known]])
+    return Report(truth, peaks, masked_pixels(scan, 0), wrong, scan.positions[0].n_frames)

@@ -15,6 +15,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from system.damages import (
+    assert_refused,
+    change,
+    corrupt,
+    delete,
+    locked_by_nxmpi,
+    put,
+    truncate,
+)
 from system.mpi import error_lines, finish, run_mpi, run_nxmpi, start_mpi
 from system.scans import (
     add_masks,
@@ -24,8 +33,6 @@ from system.scans import (
     simulated,
     volumes,
 )
-
-from nxmpi.parallel.owner import Owner
 
 DETECTOR = "f2/instrument/detector"
 LIMITED = """
@@ -64,59 +71,6 @@ def reduced(fresh, tmp_path_factory):
 
 
 # --- what is done to a scan, and what the line must say
-
-
-def delete(path):
-    """Return a damage: something is missing in the scan file."""
-
-    def damage(scan):
-        with scan.open() as file:
-            del file[path]
-
-    return damage
-
-
-def put(path, value):
-    """Return a damage: something in the scan file has another value."""
-
-    def damage(scan):
-        with scan.open() as file:
-            del file[path]
-            file[path] = value
-
-    return damage
-
-
-def change(path, where, value):
-    """Return a damage: some elements of an array in the scan file."""
-
-    def damage(scan):
-        with scan.open() as file:
-            file[path][where] = value
-
-    return damage
-
-
-def truncate(name):
-    """Return a damage: a file ends too early."""
-
-    def damage(scan):
-        os.truncate(scan.folder / name, (scan.folder / name).stat().st_size // 2)
-
-    return damage
-
-
-def corrupt(name, path, frame):
-    """Return a damage: the stored bytes of one frame are overwritten in the file."""
-
-    def damage(scan):
-        with h5py.File(scan.data / name) as file:
-            stored = file[path].id.get_chunk_info_by_coord((frame, 0, 0))
-        with (scan.data / name).open("r+b") as file:
-            file.seek(stored.byte_offset)
-            file.write(b"\xff" * stored.size)
-
-    return damage
 
 
 def flat_frames(scan):
@@ -160,16 +114,6 @@ def locked_by_nxrefine(pid, host):
 
     def damage(scan):
         scan.wrapper.with_name(f"{scan.wrapper.name}.lock").write_text(f"{pid}@{host}")
-
-    return damage
-
-
-def locked_by_nxmpi(*subject, **changes):
-    """Return a damage: a lock of a run that is, or may be, alive."""
-
-    def damage(scan):
-        owner = json.loads(Owner.here().content())
-        scan.lock(*subject).write_text(json.dumps(owner | changes))
 
     return damage
 
@@ -343,17 +287,8 @@ def outcomes(reduced, tmp_path_factory):
 )
 def test_bad_input_is_told_in_one_line_and_changes_nothing(outcomes, name, n):
     scan, ranks, before, after = outcomes[name, n]
-    assert [rank.returncode for rank in ranks] == [1] * n, ranks[0].stderr
-    lines = [error_lines(rank) for rank in ranks]
-    assert [len(each) for each in lines] == [1, *[0] * (n - 1)]
-    assert all("Traceback" not in rank.stderr for rank in ranks)
-    expected = DAMAGES[name][2].format(wrapper=scan.wrapper, data=scan.data, root=scan.root)
-    line = lines[0][0].removeprefix("Error: ")
-    assert line.startswith(expected.split("*")[0])
-    rest = line
-    for part in expected.split("*"):
-        assert part in rest, line
-        rest = rest.partition(part)[2]
+    assert len(ranks) == n
+    assert_refused(scan, ranks, DAMAGES[name][2])
     assert after == before
 
 
