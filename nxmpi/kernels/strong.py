@@ -24,10 +24,11 @@ RING_ROWS = 2 * OUTER + 2
 @njit(cache=True, nogil=True)
 def add_rows(first: Frames, second: Frames, invalid: int, out: I4) -> None:
     """Write the sum of two rows; what is no count adds nothing."""
+    none = first.dtype.type(invalid)  # of the narrow type: comparisons of int64 are slow
     for x in range(first.shape[0]):
-        one = np.int32(first[x]) if first[x] != invalid else np.int32(0)
-        other = np.int32(second[x]) if second[x] != invalid else np.int32(0)
-        out[x] = one + other
+        one = np.int32(first[x]) if first[x] != none else np.int32(0)
+        other = np.int32(second[x]) if second[x] != none else np.int32(0)
+        out[x] = np.int32(one + other)
 
 
 @njit(cache=True, nogil=True)
@@ -84,28 +85,31 @@ def flag_row(
     t3, t7 = tables[0], tables[1]
     found = np.int32(0)
     for x in range(hits.shape[0]):
-        m3 = (np.float32(b7[x] - b3[x]) + one) * t3[x]
-        m7 = (np.float32(b21[x] - b7[x]) + one) * t7[x]
+        m3 = (np.float32(np.int32(b7[x] - b3[x])) + one) * t3[x]
+        m7 = (np.float32(np.int32(b21[x] - b7[x])) + one) * t7[x]
         d3 = max(np.float32(b3[x]) - m3 - least, nothing)
         d7 = max(np.float32(b7[x]) - m7 - least, nothing)
-        hits[x] = np.int32((d3 * d3 > level2 * m3) | (d7 * d7 > level2 * m7))
+        hits[x] = np.int32(
+            (d3 * d3 > level2 * (one + t3[x]) * m3) | (d7 * d7 > level2 * (one + t7[x]) * m7)
+        )
         found = np.int32(found + hits[x])
     return int(found)
 
 
 @njit(cache=True, nogil=True)
-def significance(counts: float, expected: float) -> float:
+def significance(counts: float, expected: float, ratio: float) -> float:
     """Return by how many standard deviations counts exceed what is expected.
 
     Square roots of Poisson numbers have a standard deviation of one half, whatever their mean
-    (Anscombe, Biometrika 35, 246 (1948)).
+    (Anscombe, Biometrika 35, 246 (1948)). What is expected is counted too, in more pixels: the
+    variance of its root is ``ratio`` times that.
     """
-    return 2.0 * (sqrt(counts) - sqrt(expected))
+    return 2.0 * (sqrt(counts) - sqrt(expected)) / sqrt(1.0 + ratio)
 
 
 @njit(cache=True, nogil=True)
 def write_strong(
-    first: Frames, second: Frames, invalid: int, tables: F4, level: float, gain: float,
+    first: Frames, second: Frames, invalid: int, tables: F4, kinds: I4, level: float, gain: float,
     columns: I4, rows: I4, room: I4, boxes: I4, hits: I4,
     places: I4, strong: F4, scales: U1, expected: F4,
 ) -> int:  # fmt: skip
@@ -113,7 +117,7 @@ def write_strong(
 
     A window is the sum of two images. A pixel is strong where the counts in the box of 3 pixels
     around it exceed those expected from the ring between 3 and 7 pixels, or in the box of 7
-    those from the ring between 7 and 21: where ``sqrt(counts) > sqrt(expected) + level / 2``.
+    those from the ring between 7 and 21: where `significance` exceeds the level.
 
     Parameters
     ----------
@@ -121,9 +125,11 @@ def write_strong(
         Counts, small enough for the sum over 21 x 21 pixels to fit 31 bits [counts].
     invalid : int
         What stands where there is no count.
-    tables : (n_slow, 2, n_fast) float32
-        Unmasked pixels of the box of 3 over those of its ring, and the same of the box of 7; a
-        huge number where there are too few to tell.
+    tables : (n_kinds, 2, n_fast) float32
+        For each kind of row, unmasked pixels of the box of 3 over those of its ring, and the same
+        of the box of 7; a huge number where there are too few to tell.
+    kinds : (n_slow,) int32
+        Which kind each row is.
     level : float
         [standard deviations]
     gain : float
@@ -168,14 +174,16 @@ def write_strong(
         if y < 0:
             continue
         boxes_of_row(columns, room, boxes)
-        if not flag_row(boxes[0], boxes[1], boxes[2], tables[y], square, hits):
+        table = tables[kinds[y]]
+        if not flag_row(boxes[0], boxes[1], boxes[2], table, square, hits):
             continue
         for x in range(n_fast):
             if not hits[x]:
                 continue
             for scale in range(2):
-                mean = (float(boxes[scale + 1, x] - boxes[scale, x]) + 1.0) * tables[y, scale, x]
-                here = significance(float(boxes[scale, x]), mean) * unit
+                ratio = table[scale, x]
+                mean = (float(boxes[scale + 1, x] - boxes[scale, x]) + 1.0) * ratio
+                here = significance(float(boxes[scale, x]), mean, ratio) * unit
                 if here < level:
                     continue
                 if found < places.shape[0]:

@@ -86,7 +86,7 @@ NOTHING = Strong(
 )
 
 
-def search_tables(bad: U1) -> F4:
+def search_tables(bad: U1) -> tuple[F4, I4]:
     """Return what `nxmpi.kernels.strong.write_strong` needs to know of a pixel mask.
 
     Parameters
@@ -95,7 +95,8 @@ def search_tables(bad: U1) -> F4:
 
     Returns
     -------
-    (n_slow, 2, n_fast) float32
+    tables, kinds : (n_kinds, 2, n_fast) float32, (n_slow,) int32
+        Of the rows of a detector most are alike, and few tables stay in the caches.
     """
     n3, n7, n21 = (
         _count(bad, half) for half in (kernels.NARROW, kernels.WIDE, kernels.OUTER)
@@ -105,7 +106,11 @@ def search_tables(bad: U1) -> F4:
         ring = outer - inner
         seen = (bad == 0) & (ring >= FEWEST_IN_RING[scale]) & (n3 >= FEWEST_IN_BOX)
         tables[:, scale] = np.where(seen, inner / np.maximum(ring, 1), NOWHERE)
-    return tables
+    rows = [table.tobytes() for table in tables]
+    first = {row: y for y, row in reversed(list(enumerate(rows)))}
+    places = sorted(first.values())
+    kinds = np.searchsorted(places, [first[row] for row in rows]).astype(np.int32)
+    return tables[places], kinds
 
 
 def _count(bad: U1, half: int) -> I8:
@@ -132,7 +137,7 @@ class Searcher:
         """
         n_slow, n_fast = bad.shape
         m = n_fast + 2 * kernels.OUTER
-        self.tables = search_tables(bad)
+        self.tables, self.kinds = search_tables(bad)
         self.level, self.gain = level, gain
         self.columns: I4 = np.zeros((3, m), np.int32)
         self.rows: I4 = np.zeros((kernels.RING_ROWS, m), np.int32)
@@ -154,7 +159,7 @@ class Searcher:
         while True:
             found = self.found
             n = kernels.write_strong(
-                first, second, invalid, self.tables, least, self.gain,
+                first, second, invalid, self.tables, self.kinds, least, self.gain,
                 self.columns, self.rows, self.room, self.boxes, self.hits,
                 found.places, found.strong, found.scales, found.expected,
             )  # fmt: skip
