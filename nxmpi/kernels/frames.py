@@ -138,23 +138,54 @@ def add_groups(first: I4, second: I4, third: I4, group: I4, total: I8) -> None:
 
 
 @njit(cache=True, nogil=True)
-def cut_box(frames: Frames, slots: I4, invalid: int, y: int, x: int, out: I4) -> None:
+def cut_box(
+    frames: Frames, slots: I4, invalid: int, limit: int, y: int, x: int, out: I4, large: U1
+) -> None:  # fmt: skip
     """Write a part of some frames from row y and column x on, -1 where there is no count.
 
     Parameters
     ----------
-    frames : (n_slots, n_slow, n_fast) uint16 or int32
+    frames : (n_slots, n_slow, n_fast) uint8, uint16 or int32
     slots : (n_z,) int32
         Where each frame is; negative ones are left out.
-    invalid : int
-        What stands where there is no count.
+    invalid, limit : int
+        What stands where there is no count, and where the count is this or larger.
     out : (n_z, n_rows, n_columns) int32
+    large : (n_z,) uint8
+        Receives 1 for frames that have the limit somewhere, else 0; of those left out nothing.
     """
+    none, most = frames.dtype.type(invalid), frames.dtype.type(limit)
     for k in range(out.shape[0]):
         slot = slots[k]
         if slot < 0:
             continue
+        some = np.uint8(0)
         for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                value = frames[slot, y + i, x + j]
-                out[k, i, j] = np.int32(value) if value != invalid else np.int32(-1)
+            row, target = frames[slot, y + i, x : x + out.shape[2]], out[k, i]
+            for j in range(target.shape[0]):
+                some |= np.uint8(row[j] == most)
+                target[j] = np.int32(row[j]) if row[j] != none else np.int32(-1)
+        large[k] = some
+
+
+@njit(cache=True, nogil=True)
+def large_counts(
+    places: I4, values: I8, n_fast: int, y: int, x: int, out: I4
+) -> None:  # fmt: skip
+    """Write large counts into a part of a frame from row y and column x on.
+
+    Parameters
+    ----------
+    places, values : (m,) int32, int64
+        Positions in a flattened frame, rising, and counts.
+    n_fast : int
+        Length of the frame's rows.
+    out : (n_rows, n_columns) int32
+        Counts beyond its type become the largest that it holds.
+    """
+    for i in range(np.searchsorted(places, y * n_fast), places.shape[0]):
+        v, u = places[i] // n_fast - y, places[i] % n_fast - x
+        if v >= out.shape[0]:
+            return
+        if 0 <= u < out.shape[1]:
+            out[v, u] = min(values[i], 2**31 - 1)

@@ -435,3 +435,49 @@ def bin_box(box: I4, steps: tuple[int, int, int], out: I4) -> None:
                             total += n
                             masked |= n < 0
                 out[z, y, x] = -1 if masked else min(total, 2**31 - 1)
+
+
+@njit(cache=True, nogil=True)
+def falls_into_one_pixel(
+    heart: I4, start: int, stop: int, expected: float, part: float, hit: float, brief: float
+) -> bool:  # fmt: skip
+    """Return whether an excess is that of one pixel, and all in one frame or in all of them.
+
+    Parameters
+    ----------
+    heart : (n_z, n_y, n_x) int32
+        Counts; negative where masked.
+    start, stop : int
+        Frames with the excess.
+    expected : float
+        Counts expected of a pixel in these frames.
+    part : float
+        Of the excess, that one pixel has more than [1].
+    hit : float
+        Counts in the frames beside the pixel's largest, as a part of that, below which it was
+        hit by a particle [1].
+    brief : float
+        Part of the pixel's counts in its three strongest frames, below which it is hot [1].
+    """
+    best, row, column, total = -np.inf, 0, 0, 0.0
+    for y in range(heart.shape[1]):
+        for x in range(heart.shape[2]):
+            excess = -expected
+            for z in range(start, min(stop, heart.shape[0])):
+                excess += max(heart[z, y, x], 0)
+            total += excess
+            if excess > best:
+                best, row, column = excess, y, x
+    if not best > part * max(total, 1.0):
+        return False
+    largest, all_counts = 0, 0
+    for z in range(heart.shape[0]):
+        all_counts += max(heart[z, row, column], 0)
+        if heart[z, row, column] > heart[largest, row, column]:
+            largest = z
+    beside = 0
+    for z in (largest - 1, largest + 1):
+        if 0 <= z < heart.shape[0]:
+            beside += max(heart[z, row, column], 0)
+    most = max(heart[largest, row, column], 0)
+    return bool(beside - 2.0 * expected < hit * most or beside + most < brief * all_counts)

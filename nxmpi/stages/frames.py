@@ -13,7 +13,6 @@ from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.readahead import read_ahead
 from nxmpi.stages.own_frames import FrameTables, OwnFrames, PassResult
-from nxmpi.stages.profiles import heart_of, is_of_one_pixel
 from nxmpi.stages.seams import fetch_boxes, to_neighbours, to_previous
 from nxmpi.stages.search import LEVELS, NOTHING, UNIT
 from nxmpi.stages.transform import batches
@@ -105,13 +104,7 @@ def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]
         worker.fit_ready(result.stop)
         left = worker.left()
     for candidate, box, corner in fetch_boxes(comm, left, blocks, worker.shape, worker.held.cut):
-        _, rows, columns = heart_of(candidate, worker.shape)
-        heart = box[
-            :, rows.start - corner[1] : rows.stop - corner[1],
-            columns.start - corner[2] : columns.stop - corner[2],
-        ]  # fmt: skip
-        if not is_of_one_pixel(candidate, heart, corner[0]):
-            worker.fit(candidate, box, corner)
+        worker.fit(candidate, box, corner)
     np.maximum(result.largest, windows.largest, out=result.largest)
     last, _ = to_neighbours(comm, None, worker.changed.get(result.stop - 1))
     if last is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nxmpi.kernels.frames import cut_box, narrow_frame, write_cut
+from nxmpi.kernels.frames import cut_box, large_counts, narrow_frame, write_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,9 +86,11 @@ class HeldFrames:
         self.room: dict[np.dtype[Any], Frames] = {}
         """By type: (n, n_slow, n_fast)."""
 
-    def _slot(self, i: int) -> int:
-        n = i - self.start
-        return n if n < self.first else self.first + (n - self.first) % self.last
+    def _slots(self, numbers: range) -> I4:
+        n = np.arange(numbers.start, numbers.stop, dtype=np.int32) - np.int32(self.start)
+        later = np.int32(self.first) + (n - np.int32(self.first)) % np.int32(self.last)
+        slots: I4 = np.where(n < self.first, n, later)
+        return slots
 
     def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
         if i >= self.stop:
@@ -96,7 +98,7 @@ class HeldFrames:
         if dtype not in self.room:  # takes memory where it is written to
             n = min(self.stop - self.start, self.first + self.last)
             self.room[dtype] = np.empty((n, *self.bad.shape), dtype)
-        frame: Frames = self.room[dtype][self._slot(i)]
+        frame: Frames = self.room[dtype][self._slots(range(i, i + 1))[0]]
         return frame
 
     def add(self, i: int, raw: Frames) -> HeldFrame:
@@ -123,22 +125,17 @@ class HeldFrames:
         shape = (len(numbers), rows.stop - rows.start, columns.stop - columns.start)
         out: I4 = np.empty(shape, np.int32)
         frames = [self.frames[i] for i in numbers]
-        types = [frame.counts.dtype for frame in frames]
-        all_slots = [self._slot(i) for i in numbers]
-        for dtype in dict.fromkeys(types):
-            here = [s if t == dtype else -1 for s, t in zip(all_slots, types, strict=True)]
-            slots = np.array(here, np.int32)
-            cut_box(self.room[dtype], slots, INVALID[dtype], rows.start, columns.start, out)
-            # what may have been larger
-            for k in np.flatnonzero((out == LIMITS[dtype]).any(axis=(1, 2)) & (slots >= 0)):
-                _write_large(frames[k], rows, columns, out[k])
+        slots = self._slots(numbers)
+        large = np.zeros(len(frames), np.uint8)
+        for dtype in {frame.counts.dtype: None for frame in frames}:
+            here = np.array([frame.counts.dtype is dtype for frame in frames])
+            cut_box(
+                self.room[dtype], np.where(here, slots, np.int32(-1)), INVALID[dtype],
+                LIMITS[dtype], rows.start, columns.start, out, large,
+            )  # fmt: skip
+        for k in np.flatnonzero(large):
+            large_counts(
+                frames[k].places, frames[k].values, self.bad.shape[1], rows.start, columns.start,
+                out[k],
+            )  # fmt: skip
         return out
-
-
-def _write_large(frame: HeldFrame, rows: slice, columns: slice, out: I4) -> None:
-    n_fast = frame.counts.shape[1]
-    first, last = np.searchsorted(frame.places, [rows.start * n_fast, rows.stop * n_fast])
-    for place, value in zip(frame.places[first:last], frame.values[first:last], strict=True):
-        y, x = divmod(int(place), n_fast)
-        if columns.start <= x < columns.stop:
-            out[y - rows.start, x - columns.start] = min(value, np.iinfo(np.int32).max)

@@ -234,12 +234,9 @@ class OwnFrames:
         """Fit the candidates whose surroundings are among the frames seen."""
         for stop in sorted(stop for stop in self.candidates if stop <= seen):
             for candidate in self.candidates.pop(stop):
-                frames, rows, columns = heart_of(candidate, self.shape)
-                heart = self.held.cut((frames, rows, columns))
-                if not is_of_one_pixel(candidate, heart, frames.start):
-                    box = box_of(candidate, self.shape)
-                    corner = (box[0].start, box[1].start, box[2].start)
-                    self.fit(candidate, self.held.cut(box), corner)
+                frames, rows, columns = box_of(candidate, self.shape)
+                box = self.held.cut((frames, rows, columns))
+                self.fit(candidate, box, (frames.start, rows.start, columns.start))
 
     def left(self) -> NDArray[np.void]:
         """Return the candidates that need frames of other ranks."""
@@ -247,6 +244,8 @@ class OwnFrames:
 
     def fit(self, candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int]) -> None:
         """Keep the peak at a candidate's place, if there is one."""
+        if is_of_one_pixel(candidate, heart_of(candidate, box, corner), corner[0]):
+            return
         found = fit(candidate, box, corner, self.params.sigma_strong, self.params.gain)
         if found is not None:
             self.result.peaks.append(found)

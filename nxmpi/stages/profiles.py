@@ -174,14 +174,10 @@ def _fit_coarsely(
     return binned
 
 
-def heart_of(
-    candidate: NDArray[np.void], shape: tuple[int, int, int]
-) -> tuple[slice, slice, slice]:
-    """Return the frames, rows and columns that `is_of_one_pixel` looks at."""
-    frames, _, _ = box_of(candidate, shape)
-    y, x = int(candidate["y"]), int(candidate["x"])
-    rows = slice(max(y - 1, 0), min(y + 2, shape[1]))
-    return frames, rows, slice(max(x - 1, 0), min(x + 2, shape[2]))
+def heart_of(candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int]) -> I4:
+    """Return the pixels of a box that `is_of_one_pixel` looks at."""
+    y, x = int(candidate["y"]) - corner[1], int(candidate["x"]) - corner[2]
+    return box[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
 
 
 def is_of_one_pixel(candidate: NDArray[np.void], heart: I4, first_frame: int) -> bool:
@@ -199,15 +195,8 @@ def is_of_one_pixel(candidate: NDArray[np.void], heart: I4, first_frame: int) ->
     """
     start, stop = LEVELS[candidate["level"]].window(int(candidate["window"]))
     expected = float(candidate["expected"]) / SIDE[candidate["scale"]] ** 2
-    around = np.maximum(heart, 0)
-    sums = around[max(start - first_frame, 0) : stop - first_frame].sum(axis=0) - expected
-    if not sums.max() > SINGLE_PIXEL * max(sums.sum(), 1.0):
-        return False
-    counts = around.reshape(len(around), -1)[:, sums.argmax()]
-    largest = int(counts.argmax())
-    beside = counts[max(largest - 1, 0) : largest + 2].sum() - counts[largest]
-    is_hit = beside - 2 * expected < HIT * counts[largest]
-    return bool(is_hit or beside + counts[largest] < BRIEF * counts.sum())
+    window = max(start - first_frame, 0), stop - first_frame
+    return bool(kernels.falls_into_one_pixel(heart, *window, expected, SINGLE_PIXEL, HIT, BRIEF))
 
 
 def _begin(candidate: NDArray[np.void], window: I4, place: tuple[float, float, float]) -> F8:
