@@ -38,6 +38,10 @@ TIRED = 15
 BENT = 1.0
 """Slopes and curvatures that are expected, in parts of the background: where there are too few
 counts to tell, it is flat."""
+FAINT = 0.3
+"""Height of a peak in parts of the background, below which a fit begins with the background that
+the peak's first guess leaves, and not with a flat one: of this, peaks of the first kind are
+part."""
 FLOOR = 1e-3
 """Least background, as a part of its mean."""
 
@@ -379,10 +383,17 @@ def score(box: I4, values: F8, region: I4, shares: F8) -> float:
     if add_information(box, start, region, shares, gradient, information) <= N:
         return 0.0
     damped_inverse(information[INTENSITY:, INTENSITY:].copy(), 1e-9, inverse)
-    step = 0.0
+    step = np.zeros(N - INTENSITY)
     for i in range(N - INTENSITY):
-        step += inverse[0, i] * gradient[INTENSITY + i]
-    return step / sqrt(max(inverse[0, 0], 1e-300))
+        for j in range(N - INTENSITY):
+            step[i] += inverse[i, j] * gradient[INTENSITY + j]
+    volume = 1.0
+    for axis in range(3):
+        volume *= sqrt(2.0 * pi) * max(exp(values[3 + axis]), 0.4)
+    if 0.0 < step[0] < FAINT * volume * start[BACKGROUND]:
+        for i in range(N - INTENSITY):
+            values[INTENSITY + i] = start[INTENSITY + i] + step[i]
+    return step[0] / sqrt(max(inverse[0, 0], 1e-300))
 
 
 @njit(cache=True, nogil=True)
