@@ -393,7 +393,7 @@ def score(box: I4, values: F8, region: I4, shares: F8) -> float:
     if 0.0 < step[0] < FAINT * volume * start[BACKGROUND]:
         for i in range(N - INTENSITY):
             values[INTENSITY + i] = start[INTENSITY + i] + step[i]
-    return step[0] / sqrt(max(inverse[0, 0], 1e-300))
+    return float(step[0]) / sqrt(max(inverse[0, 0], 1e-300))
 
 
 @njit(cache=True, nogil=True)

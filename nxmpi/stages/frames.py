@@ -36,7 +36,7 @@ def frames_pass(
 ) -> PassResult:
     """Read all frames of a position once.
 
-    Collective on ``comm``. Frames are dealt out in contiguous blocks, in units of 9; each rank
+    Collective on ``comm``. Frames are dealt out in contiguous blocks, in units of 18; each rank
     reads the frame behind its block too. Nothing depends on the ranks: sums are of integers,
     windows of the search lie at the same frames for any number of ranks, and a peak near a seam
     is fitted to counts that other ranks send.
@@ -98,9 +98,6 @@ def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]
                     level, window, before[level] if before else NOTHING,
                     behind[level] if behind else NOTHING,
                 )  # fmt: skip
-        firsts_too = {result.start} if result.start else set()
-        for i in firsts_too | {result.stop - 1}:
-            worker.take_out(i, before[0] if before and i == result.start else NOTHING)
         worker.fit_ready(result.stop)
         left = worker.left()
     for candidate, box, corner in fetch_boxes(comm, left, blocks, worker.shape, worker.held.cut):

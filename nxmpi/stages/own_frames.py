@@ -116,7 +116,7 @@ class OwnFrames:
         """By the frame until which they wait: those whose surroundings are not all there yet."""
         # that of the first one needs what the rank before saw
         self.looked_at = [
-            self.windows.windows(n).start + int(start > 0) for n in range(len(LEVELS))
+            self.windows.windows(level).start + int(start > 0) for level in range(len(LEVELS))
         ]
         """By level: the window whose maxima are due next."""
         self.before: Frames | None = None
@@ -146,14 +146,14 @@ class OwnFrames:
         if raw is None and own:
             self.result.bad_frames.append(i + self.tables.first_frame)
         counts = _nothing(self.tables.bad.shape, self.dtype) if raw is None else raw
-        frame = self.held.add(i, counts)
         if self.params.mask and i > self.result.start:
             self._compare(i - 1, raw)
         self.before = raw
         if own:
+            frame = self.held.add(i, counts)
             self._add_sums(i, frame)
-        self.windows.add(i, frame)
-        self._look(i)
+            self.windows.add(i, frame)
+            self._look(i)
 
     def _compare(self, i: int, raw: Frames | None) -> None:
         if raw is None or self.before is None:
@@ -178,14 +178,16 @@ class OwnFrames:
 
     def _look(self, i: int) -> None:
         """Do what the frames up to ``i`` allow: maxima, strong pixels, fits."""
+        window = i // LEVELS[0].group
+        if (0, window) in self.windows.strong:
+            for frame in range(window * LEVELS[0].group, i + 1):
+                self._take_out(frame, self.windows.strong[0, window].places)
         for level in range(len(LEVELS)):
             while self._may_look(level):
                 self.find_maxima(level, self.looked_at[level], NOTHING, NOTHING)
                 self.windows.forget(level, self.looked_at[level] - 2)
                 self.looked_at[level] += 1
-        if i > self.result.start + int(self.result.start > 0):
-            self.take_out(i - 1, NOTHING)
-        self.fit_ready(min(i + 1, self.result.stop))
+        self.fit_ready(i + 1)
 
     def _may_look(self, level: int) -> bool:
         window, strong = self.looked_at[level], self.windows.strong
@@ -210,11 +212,9 @@ class OwnFrames:
             stop = frames.stop if inside else BEYOND_OWN
             self.candidates.setdefault(stop, []).append(candidate)
 
-    def take_out(self, i: int, before: Strong) -> None:
-        """Sum the strong pixels of a frame, those of the two windows that it is in."""
-        strong = self.windows.strong
-        both = [strong.get((0, i - 1), before).places, strong.get((0, i), NOTHING).places]
-        places = np.union1d(*both)
+    def _take_out(self, i: int, strong: I4) -> None:
+        """Sum the strong pixels of a frame, in rising order, some of them there twice."""
+        places = strong[np.diff(strong, prepend=np.int32(-1)) > 0]
         blocks = self.tables.blocks.reshape(-1)[places]
         places, blocks = places[blocks >= 0], blocks[blocks >= 0]
         frame = self.held.frames[i]
@@ -226,7 +226,6 @@ class OwnFrames:
             cut = frame.places[at] == places
             counts[cut] = frame.values[at[cut]]
         n = i - self.result.start
-        self.result.strong_sums[n], self.result.strong_pixels[n] = 0, 0
         np.add.at(self.result.strong_sums[n], blocks[good], counts[good])
         np.add.at(self.result.strong_pixels[n], blocks[good], 1)
 

@@ -1,8 +1,8 @@
 """Where peaks may be: the most significant pixels of windows of frames.
 
-Windows of 2, 6 and 18 frames, each the sum of two groups, overlap by half; in each of them
-boxes of 3 and of 7 pixels are held against their surroundings. So a peak of any width from a
-fraction of a pixel and frame to 4 pixels and 12 frames fills a good part of some box and window.
+In windows of 2, 6 and 18 frames boxes of 3 and of 7 pixels are held against their surroundings.
+The longer windows overlap by half. So a peak of any width from a fraction of a pixel and frame to
+4 pixels and 12 frames fills a good part of some box and window.
 """
 
 from __future__ import annotations
@@ -41,34 +41,35 @@ class Level(NamedTuple):
     """Windows of one length."""
 
     group: int
-    """Half the length [frames]."""
+    """From one window to the next [frames]."""
+    groups: int
+    """Length of a window [groups]."""
     margin: int
-    """Groups before and after a window that a peak in it may reach."""
+    """How far beyond a window a peak in it may reach [frames]."""
     ease: float
     """Part of the significance that is asked for: there are fewer of the longer windows [1]."""
 
     def windows(self, n_frames: int) -> int:
         """Return how many windows there are; the last group may be incomplete."""
-        return max(-(-n_frames // self.group) - 1, 1)
+        return max(-(-n_frames // self.group) - self.groups + 1, 1)
 
     def window(self, number: int) -> tuple[int, int]:
         """Return the frames of a window, [start, stop)."""
-        return number * self.group, (number + 2) * self.group
+        return number * self.group, (number + self.groups) * self.group
 
     def reach(self, number: int, n_frames: int) -> tuple[int, int]:
         """Return the frames that a peak in a window may reach, [start, stop)."""
         start, stop = self.window(number)
-        margin = self.margin * self.group
-        return max(start - margin, 0), min(stop + margin, n_frames)
+        return max(start - self.margin, 0), min(stop + self.margin, n_frames)
 
 
-LEVELS = (Level(1, 7, 1.0), Level(3, 5, 0.92), Level(9, 3, 0.85))
-UNIT = 9
-"""Ranks own whole groups of the longest windows [frames]."""
-REACH_BACK = max(level.margin * level.group for level in LEVELS)
-REACH_ON = max((level.margin + 2) * level.group for level in LEVELS)
+LEVELS = (Level(2, 1, 7, 1.0), Level(3, 2, 15, 0.92), Level(9, 2, 27, 0.85))
+UNIT = 18
+"""Ranks own whole groups of all levels [frames]."""
+REACH_BACK = max(level.margin for level in LEVELS)
+REACH_ON = max(level.margin + level.groups * level.group for level in LEVELS)
 """From the first frame of a window [frames]."""
-REACH_IN = max((2 * level.margin + 1) * level.group for level in LEVELS)
+REACH_IN = max(2 * level.margin + level.groups * level.group for level in LEVELS)
 """How far a peak that reaches over the first frame of a rank may be in its frames [frames]."""
 
 

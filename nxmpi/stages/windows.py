@@ -23,7 +23,7 @@ class Windows:
     def __init__(self, searcher: Searcher, n_frames: int, start: int, stop: int) -> None:
         """Begin at the first of the frames [start, stop) of ``n_frames``.
 
-        ``start`` is a multiple of the longest group, and ``stop`` too or ``n_frames``.
+        ``start`` is a multiple of all groups, and ``stop`` too or ``n_frames``.
         """
         self.searcher = searcher
         self.n_frames, self.start, self.stop = n_frames, start, stop
@@ -49,16 +49,16 @@ class Windows:
         return range(min(self.start // group, n), min(-(-self.stop // group), n))
 
     def add(self, number: int, frame: HeldFrame) -> None:
-        """Take the next frame; after the last of its own, the one behind it."""
-        if self._before is not None:
-            first, second, invalid = _alike(self._before, frame)
-            self._search(0, number - 1, first, second, invalid)
-        self._before = frame
-        if number == self.stop:
-            return
+        """Take the next of its own frames."""
         frames, threes = self._waiting
         frames.append(frame)
         ends = number == self.n_frames - 1
+        pair, place = divmod(number, LEVELS[0].group)
+        if place == LEVELS[0].group - 1:
+            self._search(0, pair, *_alike(self._before, frame))
+        elif ends:
+            self._search(0, pair, frame.counts, np.zeros_like(frame.counts), frame.invalid)
+        self._before = frame
         if len(frames) == LEVELS[1].group or ends:
             three = self._sum_frames(frames, number // LEVELS[1].group)
             frames.clear()
@@ -77,9 +77,6 @@ class Windows:
         following : mapping of level to (n_slow, n_fast) int32
             First groups of the next rank; empty on the last.
         """
-        if self._before is not None and LEVELS[0].windows(self.n_frames) == self.n_frames == 1:
-            counts = self._before.counts
-            self._search(0, 0, counts, np.zeros_like(counts), self._before.invalid)
         for level, last in self._last.items():
             own = self.windows(level)
             if own and (level, own[-1]) not in self.strong:
@@ -130,7 +127,8 @@ def _mixed(frames: list[HeldFrame]) -> bool:
     return len({frame.counts.dtype for frame in frames}) > 1
 
 
-def _alike(one: HeldFrame, other: HeldFrame) -> tuple[Frames, Frames, int]:
+def _alike(one: HeldFrame | None, other: HeldFrame) -> tuple[Frames, Frames, int]:
+    assert one is not None  # the first of a pair
     if _mixed([one, other]):
         return _wide(one), _wide(other), INVALID[WIDE]
     return one.counts, other.counts, one.invalid
