@@ -72,9 +72,9 @@ def write_cut(raw: Frames, bad: U1, limits: Frames, cut: I4, places: I4, values:
 @njit(cache=True, nogil=True)
 def sum_run(frame: Frames, invalid: int) -> int:
     """Return the sum of a slice of a narrow frame."""
-    total = 0
+    total, none = 0, frame.dtype.type(invalid)
     for p in range(frame.shape[0]):
-        total += frame[p] if frame[p] != invalid else 0
+        total += frame[p] if frame[p] != none else 0
     return total
 
 
@@ -84,7 +84,7 @@ def sum_runs(frame: Frames, invalid: int, runs: I4, sums: I8) -> None:
 
     Parameters
     ----------
-    frame : (n,) uint16 or int32
+    frame : (n,) uint8, uint16 or int32
         As `narrow_frame` writes it.
     invalid : int
         What stands where there is no count.
@@ -99,93 +99,42 @@ def sum_runs(frame: Frames, invalid: int, runs: I4, sums: I8) -> None:
 
 @njit(cache=True, nogil=True)
 def add_group(
-    first: Frames, second: Frames, third: Frames, invalid: int, total: I4, largest: I4
+    first: Frames, second: Frames, third: Frames, invalid: int, total: Frames, largest: Frames
 ) -> None:  # fmt: skip
     """Write the sum of three narrow frames, and keep the largest value of each pixel.
 
     Parameters
     ----------
-    first, second, third : (n,) uint16 or int32
+    first, second, third : (n,) uint8, uint16 or int32
         As `narrow_frame` writes them.
     invalid : int
         What stands where there is no count.
-    total : (n,) int32
-        Receives the sums.
-    largest : (n,) int32
+    total : (n,) uint16 or int32
+        Receives the sums; of a type that holds them.
+    largest : (n,) uint16 or int32
         Made larger in place.
     """
+    kind, most = total.dtype.type, largest.dtype.type
+    none = first.dtype.type(invalid)  # of the narrow type: comparisons of int64 are slow
     for p in range(total.shape[0]):
-        a = first[p] if first[p] != invalid else 0
-        b = second[p] if second[p] != invalid else 0
-        c = third[p] if third[p] != invalid else 0
-        total[p] = a + b + c
-        largest[p] = max(largest[p], max(a, max(b, c)))
+        a = kind(first[p]) if first[p] != none else kind(0)
+        b = kind(second[p]) if second[p] != none else kind(0)
+        c = kind(third[p]) if third[p] != none else kind(0)
+        total[p] = kind(kind(a + b) + c)
+        largest[p] = max(largest[p], most(max(a, max(b, c))))
 
 
 @njit(cache=True, nogil=True)
-def add_groups(first: I4, second: I4, third: I4, group: I4, total: I8) -> None:
+def add_groups(first: Frames, second: Frames, third: Frames, group: Frames, total: I8) -> None:
     """Write the sum of three groups, and add it to the sum over all frames.
 
     Parameters
     ----------
-    first, second, third, group : (n,) int32
+    first, second, third, group : (n,) uint16 or int32
     total : (n,) int64
         Added to in place.
     """
+    kind = group.dtype.type
     for p in range(total.shape[0]):
-        group[p] = first[p] + second[p] + third[p]
+        group[p] = kind(kind(first[p] + second[p]) + third[p])
         total[p] += group[p]
-
-
-@njit(cache=True, nogil=True)
-def cut_box(
-    frames: Frames, slots: I4, invalid: int, limit: int, y: int, x: int, out: I4, large: U1
-) -> None:  # fmt: skip
-    """Write a part of some frames from row y and column x on, -1 where there is no count.
-
-    Parameters
-    ----------
-    frames : (n_slots, n_slow, n_fast) uint8, uint16 or int32
-    slots : (n_z,) int32
-        Where each frame is; negative ones are left out.
-    invalid, limit : int
-        What stands where there is no count, and where the count is this or larger.
-    out : (n_z, n_rows, n_columns) int32
-    large : (n_z,) uint8
-        Receives 1 for frames that have the limit somewhere, else 0; of those left out nothing.
-    """
-    none, most = frames.dtype.type(invalid), frames.dtype.type(limit)
-    for k in range(out.shape[0]):
-        slot = slots[k]
-        if slot < 0:
-            continue
-        some = np.uint8(0)
-        for i in range(out.shape[1]):
-            row, target = frames[slot, y + i, x : x + out.shape[2]], out[k, i]
-            for j in range(target.shape[0]):
-                some |= np.uint8(row[j] == most)
-                target[j] = np.int32(row[j]) if row[j] != none else np.int32(-1)
-        large[k] = some
-
-
-@njit(cache=True, nogil=True)
-def large_counts(
-    places: I4, values: I8, n_fast: int, y: int, x: int, out: I4
-) -> None:  # fmt: skip
-    """Write large counts into a part of a frame from row y and column x on.
-
-    Parameters
-    ----------
-    places, values : (m,) int32, int64
-        Positions in a flattened frame, rising, and counts.
-    n_fast : int
-        Length of the frame's rows.
-    out : (n_rows, n_columns) int32
-        Counts beyond its type become the largest that it holds.
-    """
-    for i in range(np.searchsorted(places, y * n_fast), places.shape[0]):
-        v, u = places[i] // n_fast - y, places[i] % n_fast - x
-        if v >= out.shape[0]:
-            return
-        if 0 <= u < out.shape[1]:
-            out[v, u] = min(values[i], 2**31 - 1)

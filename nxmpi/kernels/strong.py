@@ -5,9 +5,11 @@ that it becomes vector instructions.
 """
 
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from nxmpi._typing import F4, I4, U1, Frames
 
@@ -19,51 +21,59 @@ NARROW = 1
 """Half the side of the smaller box, less one half [pixels]."""
 RING_ROWS = 2 * OUTER + 2
 """Rows kept while boxes are summed."""
+MOST_OF_21 = (2**16 - 1) // (2 * OUTER + 1)
+"""Largest sum over the 21 pixels of a column with which 21 of them fit 16 bits."""
+Sums = NDArray[Any]
+"""Sums of counts, uint16 or int32."""
 
 
 @njit(cache=True, nogil=True)
-def add_rows(first: Frames, second: Frames, invalid: int, out: I4) -> None:
+def add_rows(first: Frames, second: Frames, invalid: int, out: Sums) -> None:
     """Write the sum of two rows; what is no count adds nothing."""
     none = first.dtype.type(invalid)  # of the narrow type: comparisons of int64 are slow
+    kind = out.dtype.type
     for x in range(first.shape[0]):
-        one = np.int32(first[x]) if first[x] != none else np.int32(0)
-        other = np.int32(second[x]) if second[x] != none else np.int32(0)
-        out[x] = np.int32(one + other)
+        one = kind(first[x]) if first[x] != none else kind(0)
+        other = kind(second[x]) if second[x] != none else kind(0)
+        out[x] = kind(one + other)
 
 
 @njit(cache=True, nogil=True)
-def slide(column: I4, entering: I4, leaving: I4) -> None:
+def slide(column: Sums, entering: Sums, leaving: Sums) -> None:
     """Move sums over some rows by one row."""
+    kind = column.dtype.type
     for x in range(column.shape[0]):
-        column[x] += entering[x] - leaving[x]
+        column[x] = kind(column[x] + kind(entering[x] - leaving[x]))
 
 
 @njit(cache=True, nogil=True)
-def sum_3(row: I4, pitch: int, out: I4) -> None:
+def sum_3(row: Sums, pitch: int, out: Sums) -> None:
     """Write sums over 3 elements that are so far apart."""
+    kind = out.dtype.type
     for x in range(out.shape[0]):
-        out[x] = row[x] + row[x + pitch] + row[x + 2 * pitch]
+        out[x] = kind(row[x] + row[x + pitch] + row[x + 2 * pitch])
 
 
 @njit(cache=True, nogil=True)
-def sum_7(row: I4, out: I4) -> None:
+def sum_7(row: Sums, out: Sums) -> None:
     """Write sums over 7 neighbours."""
+    kind = out.dtype.type
     for x in range(out.shape[0]):
-        three = row[x] + row[x + 1] + row[x + 2]
-        out[x] = three + (row[x + 3] + row[x + 4] + row[x + 5]) + row[x + 6]
+        three = kind(row[x] + row[x + 1] + row[x + 2])
+        out[x] = kind(three + kind(row[x + 3] + row[x + 4] + row[x + 5]) + row[x + 6])
 
 
 @njit(cache=True, nogil=True)
-def boxes_of_row(columns: I4, room: I4, boxes: I4) -> None:
+def boxes_of_row(columns: Sums, room: Sums, boxes: Sums) -> None:
     """Write sums over 3, 7 and 21 columns.
 
     Parameters
     ----------
-    columns : (3, n + 2 OUTER) int32
+    columns : (3, n + 2 OUTER) uint16 or int32
         Sums over 3, 7 and 21 rows of each column, column 0 at place OUTER, zero outside.
-    room : (n + 2 OUTER,) int32
+    room : (n + 2 OUTER,) of the same type
         Room to work.
-    boxes : (3, n) int32
+    boxes : (3, n) of the same type
         Receive the sums.
     """
     sum_3(columns[0, OUTER - NARROW :], 1, boxes[0])
@@ -74,7 +84,7 @@ def boxes_of_row(columns: I4, room: I4, boxes: I4) -> None:
 
 @njit(cache=True, nogil=True)
 def flag_row(
-    b3: I4, b7: I4, b21: I4, tables: F4, square: float, hits: I4
+    b3: Sums, b7: Sums, b21: Sums, tables: F4, square: float, hits: I4
 ) -> int:  # fmt: skip
     """Flag the pixels of a row whose smaller or larger box exceeds the background.
 
@@ -85,10 +95,11 @@ def flag_row(
     t3, t7 = tables[0], tables[1]
     found = np.int32(0)
     for x in range(hits.shape[0]):
-        m3 = (np.float32(np.int32(b7[x] - b3[x])) + one) * t3[x]
-        m7 = (np.float32(np.int32(b21[x] - b7[x])) + one) * t7[x]
-        d3 = max(np.float32(b3[x]) - m3 - least, nothing)
-        d7 = max(np.float32(b7[x]) - m7 - least, nothing)
+        n3, n7, n21 = np.int32(b3[x]), np.int32(b7[x]), np.int32(b21[x])
+        m3 = (np.float32(np.int32(n7 - n3)) + one) * t3[x]
+        m7 = (np.float32(np.int32(n21 - n7)) + one) * t7[x]
+        d3 = max(np.float32(n3) - m3 - least, nothing)
+        d7 = max(np.float32(n7) - m7 - least, nothing)
         hits[x] = np.int32(
             (d3 * d3 > level2 * (one + t3[x]) * m3) | (d7 * d7 > level2 * (one + t7[x]) * m7)
         )
@@ -108,9 +119,53 @@ def significance(counts: float, expected: float, ratio: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def write_strong_of_row(
+    boxes: Sums, table: F4, level: float, gain: float, hits: I4, start: int, found: int,
+    places: I4, strong: F4, scales: U1, expected: F4,
+) -> int:  # fmt: skip
+    """Write the strong pixels of a row, whose first place is ``start``; see `write_strong`.
+
+    Returns
+    -------
+    int
+        How many there are now; ``found`` were there before.
+    """
+    if not flag_row(boxes[0], boxes[1], boxes[2], table, level * level * gain, hits):
+        return found
+    unit = 1.0 / sqrt(gain)
+    for x in range(hits.shape[0]):
+        if not hits[x]:
+            continue
+        for scale in range(2):
+            ratio = table[scale, x]
+            inner, outer = int(boxes[scale, x]), int(boxes[scale + 1, x])
+            mean = (float(outer - inner) + 1.0) * ratio
+            here = significance(float(inner), mean, ratio) * unit
+            if here < level:
+                continue
+            if found < places.shape[0]:
+                places[found] = start + x
+                strong[found] = here
+                scales[found] = scale
+                expected[found] = mean
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def reach(row: Sums, limit: int) -> bool:
+    """Return whether any sum is beyond a limit."""
+    largest = row.dtype.type(0)
+    for x in range(row.shape[0]):
+        largest = max(largest, row[x])
+    return bool(largest > limit)
+
+
+@njit(cache=True, nogil=True)
 def write_strong(
     first: Frames, second: Frames, invalid: int, tables: F4, kinds: I4, level: float, gain: float,
-    columns: I4, rows: I4, room: I4, boxes: I4, hits: I4,
+    columns: Sums, rows: Sums, room: Sums, boxes: Sums,
+    wide_columns: I4, wide_room: I4, wide_boxes: I4, hits: I4,
     places: I4, strong: F4, scales: U1, expected: F4,
 ) -> int:  # fmt: skip
     """Find the pixels of a window of frames that stand out, and write how much.
@@ -122,7 +177,8 @@ def write_strong(
     Parameters
     ----------
     first, second : (n_slow, n_fast) integer
-        Counts, small enough for the sum over 21 x 21 pixels to fit 31 bits [counts].
+        Counts, small enough for the sum over 21 x 21 pixels to fit 31 bits, and over 21 pixels
+        to fit the type of ``columns`` [counts].
     invalid : int
         What stands where there is no count.
     tables : (n_kinds, 2, n_fast) float32
@@ -134,9 +190,11 @@ def write_strong(
         [standard deviations]
     gain : float
         Counts of one photon [1].
-    columns, rows, room : (3, m), (RING_ROWS, m), (m,) int32
+    columns, rows, room, boxes : (3, m), (RING_ROWS, m), (m,), (3, n_fast) uint16 or int32
         Room to work, m = n_fast + 2 OUTER.
-    boxes, hits : (3, n_fast), (n_fast,) int32
+    wide_columns, wide_room, wide_boxes : as columns, room, boxes, int32
+        Room for the rows with sums over 21 x 21 pixels that do not fit 16 bits.
+    hits : (n_fast,) int32
         Room to work.
     places : (n,) int32
         Receives the strong pixels, as positions in a flattened frame, in rising order, some twice.
@@ -156,10 +214,9 @@ def write_strong(
     n_slow, n_fast = first.shape
     columns[:] = 0
     rows[:] = 0
-    square = level * level * gain
-    unit = 1.0 / sqrt(gain)
     found = 0
     inner = slice(OUTER, OUTER + n_fast)
+    narrow = columns.itemsize == 2
     for y in range(-OUTER, n_slow):
         entering = y + OUTER
         slot = entering % RING_ROWS
@@ -173,25 +230,19 @@ def write_strong(
         slide(columns[0], rows[(y + NARROW) % RING_ROWS], rows[(y - NARROW - 1) % RING_ROWS])
         if y < 0:
             continue
-        boxes_of_row(columns, room, boxes)
-        table = tables[kinds[y]]
-        if not flag_row(boxes[0], boxes[1], boxes[2], table, square, hits):
-            continue
-        for x in range(n_fast):
-            if not hits[x]:
-                continue
-            for scale in range(2):
-                ratio = table[scale, x]
-                mean = (float(boxes[scale + 1, x] - boxes[scale, x]) + 1.0) * ratio
-                here = significance(float(boxes[scale, x]), mean, ratio) * unit
-                if here < level:
-                    continue
-                if found < places.shape[0]:
-                    places[found] = y * n_fast + x
-                    strong[found] = here
-                    scales[found] = scale
-                    expected[found] = mean
-                found += 1
+        table, start = tables[kinds[y]], y * n_fast
+        if narrow and reach(columns[2], MOST_OF_21):
+            wide_columns[:] = columns
+            boxes_of_row(wide_columns, wide_room, wide_boxes)
+            found = write_strong_of_row(
+                wide_boxes, table, level, gain, hits, start, found,
+                places, strong, scales, expected,
+            )  # fmt: skip
+        else:
+            boxes_of_row(columns, room, boxes)
+            found = write_strong_of_row(
+                boxes, table, level, gain, hits, start, found, places, strong, scales, expected,
+            )  # fmt: skip
     return found
 
 

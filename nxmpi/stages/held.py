@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nxmpi.kernels.frames import cut_box, large_counts, narrow_frame, write_cut
+from nxmpi.kernels import boxes as kernels
+from nxmpi.kernels.frames import narrow_frame, write_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,23 @@ LIMITS = {TYPES[0]: 2**8 - 2, TYPES[1]: 2**16 - 2, WIDE: 2**18 - 1}
 """Largest values held as they are; the last so that 21 x 21 pixels of 18 frames fit 31 bits."""
 INVALID = {TYPES[0]: 2**8 - 1, TYPES[1]: 2**16 - 1, WIDE: -1}
 """What stands for no count."""
+Box = tuple[slice, slice, slice]
+"""Frames, rows and columns, with both ends."""
+Steps = tuple[int, int, int]
+"""Voxels along z, y, x."""
+WHOLE = (1, 1, 1)
 MANY = 100
 """A frame is held in the next wider type if more than one pixel of so many needs it."""
+
+
+class Cut(Protocol):
+    """Returns the counts in a part of the frames, (n_z, n_y, n_x) int32, -1 where there is none.
+
+    They are sums over as many voxels as the steps say; where any lacks its count there is none.
+    """
+
+    def __call__(self, box: Box, steps: Steps = WHOLE) -> I4:
+        """Return the counts of a box."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,57 +101,68 @@ class HeldFrames:
         self.frames: dict[int, HeldFrame] = {}
         self.room: dict[np.dtype[Any], Frames] = {}
         """By type: (n, n_slow, n_fast)."""
+        self.kinds: U1 = np.zeros(min(stop - start, first + last), np.uint8)
+        """Type of the frame in each slot."""
 
-    def _slots(self, numbers: range) -> I4:
-        n = np.arange(numbers.start, numbers.stop, dtype=np.int32) - np.int32(self.start)
-        later = np.int32(self.first) + (n - np.int32(self.first)) % np.int32(self.last)
-        slots: I4 = np.where(n < self.first, n, later)
-        return slots
+    def _slot(self, i: int) -> int:
+        n = i - self.start
+        return n if n < self.first else self.first + (n - self.first) % self.last
 
     def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
-        if i >= self.stop:
-            return np.empty(self.bad.shape, dtype)
         if dtype not in self.room:  # takes memory where it is written to
-            n = min(self.stop - self.start, self.first + self.last)
-            self.room[dtype] = np.empty((n, *self.bad.shape), dtype)
-        frame: Frames = self.room[dtype][self._slots(range(i, i + 1))[0]]
+            self.room[dtype] = np.empty((self.kinds.size, *self.bad.shape), dtype)
+        frame: Frames = self.room[dtype][self._slot(i)]
         return frame
 
     def add(self, i: int, raw: Frames) -> HeldFrame:
-        """Hold the next frame, for as long as ``last`` frames, or for good; return it.
-
-        The one behind the last is not held.
-        """
+        """Hold the next frame, for as long as ``last`` frames, or for good; return it."""
         frame = hold(raw, self.bad, partial(self._room, i))
-        if i < self.stop:
-            old = i - self.last
-            if old >= self.start + self.first:
-                del self.frames[old]
-            self.frames[i] = frame
+        old = i - self.last
+        if old >= self.start + self.first:
+            del self.frames[old]
+        self.frames[i] = frame
+        self.kinds[self._slot(i)] = TYPES.index(frame.counts.dtype)
         return frame
 
-    def cut(self, box: tuple[slice, slice, slice]) -> I4:
-        """Return the counts in a part of the frames, rows and columns, -1 where there is none.
-
-        Returns
-        -------
-        (n_frames, n_rows, n_columns) int32
-        """
-        numbers, rows, columns = range(box[0].start, box[0].stop), box[1], box[2]
-        shape = (len(numbers), rows.stop - rows.start, columns.stop - columns.start)
-        out: I4 = np.empty(shape, np.int32)
-        frames = [self.frames[i] for i in numbers]
-        slots = self._slots(numbers)
-        large = np.zeros(len(frames), np.uint8)
-        for dtype in {frame.counts.dtype: None for frame in frames}:
-            here = np.array([frame.counts.dtype is dtype for frame in frames])
-            cut_box(
-                self.room[dtype], np.where(here, slots, np.int32(-1)), INVALID[dtype],
-                LIMITS[dtype], rows.start, columns.start, out, large,
+    def cut(self, box: Box, steps: Steps = WHOLE) -> I4:
+        """Return the counts in a part of the frames, -1 where there is none; see `Cut`."""
+        out: I4 = np.zeros(summed_shape(box, steps), np.int32)
+        large = np.zeros(out.shape[0] * steps[0], np.uint8)
+        corner = box[1].start, box[2].start
+        slots = box[0].start - self.start, self.first, self.last
+        for dtype, frames in self.room.items():
+            kernels.sum_box(
+                frames, self.kinds, TYPES.index(dtype), slots, INVALID[dtype], LIMITS[dtype],
+                corner, steps, out, large,
             )  # fmt: skip
+        kernels.mark_masked(out)
         for k in np.flatnonzero(large):
-            large_counts(
-                frames[k].places, frames[k].values, self.bad.shape[1], rows.start, columns.start,
-                out[k],
+            frame = self.frames[box[0].start + int(k)]
+            kernels.add_large(
+                frame.places, frame.values, LIMITS[frame.counts.dtype], self.bad.shape[1], corner,
+                steps[1:], out[k // steps[0]],
             )  # fmt: skip
         return out
+
+
+def cut_of_box(whole: I4, corner: tuple[int, int, int], box: Box, steps: Steps = WHOLE) -> I4:
+    """Return what `HeldFrames.cut` does, from a larger part of the frames.
+
+    Parameters
+    ----------
+    whole : (n_z, n_y, n_x) int32
+    corner : tuple of int
+        First frame, row and column of the larger part.
+    """
+    z, y, x = (slice(part.start - at, part.stop - at) for part, at in zip(box, corner, strict=True))
+    if steps == WHOLE:
+        return whole[z, y, x]
+    out: I4 = np.empty(summed_shape(box, steps), np.int32)
+    kernels.bin_box(whole[z, y, x], steps, out)
+    return out
+
+
+def summed_shape(box: Box, steps: Steps) -> Steps:
+    """Return how many sums there are along each axis; voxels that are over make up none."""
+    z, y, x = ((part.stop - part.start) // step for part, step in zip(box, steps, strict=True))
+    return z, y, x

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.kernels.frames import sum_runs
-from nxmpi.stages.held import HeldFrame, HeldFrames
+from nxmpi.stages.held import Cut, HeldFrame, HeldFrames
 from nxmpi.stages.mask import Room, changed_patches, find_gaps, find_thresholds, pack
-from nxmpi.stages.profiles import box_of, fit, heart_of, is_of_one_pixel
+from nxmpi.stages.profiles import box_of, fit
 from nxmpi.stages.search import (
     CANDIDATE,
     LEVELS,
@@ -18,6 +18,7 @@ from nxmpi.stages.search import (
     REACH_BACK,
     REACH_IN,
     REACH_ON,
+    Candidate,
     Searcher,
     Strong,
 )
@@ -112,7 +113,7 @@ class OwnFrames:
         self.held = HeldFrames(
             tables.bad, start, stop, REACH_IN if start else 0, REACH_BACK + REACH_ON + 1
         )
-        self.candidates: dict[int, list[NDArray[np.void]]] = {}
+        self.candidates: dict[int, list[Candidate]] = {}
         """By the frame until which they wait: those whose surroundings are not all there yet."""
         # that of the first one needs what the rank before saw
         self.looked_at = [
@@ -233,19 +234,16 @@ class OwnFrames:
         """Fit the candidates whose surroundings are among the frames seen."""
         for stop in sorted(stop for stop in self.candidates if stop <= seen):
             for candidate in self.candidates.pop(stop):
-                frames, rows, columns = box_of(candidate, self.shape)
-                box = self.held.cut((frames, rows, columns))
-                self.fit(candidate, box, (frames.start, rows.start, columns.start))
+                self.fit(candidate, self.held.cut)
 
     def left(self) -> NDArray[np.void]:
         """Return the candidates that need frames of other ranks."""
         return np.array(self.candidates.get(BEYOND_OWN, []), CANDIDATE)
 
-    def fit(self, candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int]) -> None:
+    def fit(self, candidate: Candidate, cut: Cut) -> None:
         """Keep the peak at a candidate's place, if there is one."""
-        if is_of_one_pixel(candidate, heart_of(candidate, box, corner), corner[0]):
-            return
-        found = fit(candidate, box, corner, self.params.sigma_strong, self.params.gain)
+        box = box_of(candidate, self.shape)
+        found = fit(candidate, box, cut, self.params.sigma_strong, self.params.gain)
         if found is not None:
             self.result.peaks.append(found)
 

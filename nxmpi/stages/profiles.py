@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from math import log, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nxmpi.kernels import profile as kernels
+from nxmpi.kernels import screen
+from nxmpi.stages.held import WHOLE, summed_shape
 from nxmpi.stages.search import LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nxmpi._typing import F8, I4
+    from nxmpi._typing import F8
+    from nxmpi.stages.held import Box, Cut
+    from nxmpi.stages.search import Candidate
 
 SIDE = (3, 7)
 """Of the boxes of the search [pixels]."""
@@ -60,28 +65,27 @@ FITTED = np.dtype(
 )  # fmt: skip
 
 
-def box_of(candidate: NDArray[np.void], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+def box_of(candidate: Candidate, shape: tuple[int, int, int]) -> Box:
     """Return the frames, rows and columns that a candidate is fitted in."""
     n_frames, n_slow, n_fast = shape
-    start, stop = LEVELS[candidate["level"]].reach(int(candidate["window"]), n_frames)
-    half = HALF[candidate["scale"]]
-    y, x = int(candidate["y"]), int(candidate["x"])
+    start, stop = LEVELS[candidate.level].reach(candidate.window, n_frames)
+    half, y, x = HALF[candidate.scale], candidate.y, candidate.x
     rows = slice(max(y - half, 0), min(y + half + 1, n_slow))
     return slice(start, stop), rows, slice(max(x - half, 0), min(x + half + 1, n_fast))
 
 
 def fit(
-    candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int], level: float, gain: float
+    candidate: Candidate, box: Box, cut: Cut, level: float, gain: float
 ) -> NDArray[np.void] | None:
     """Return the peak at a candidate's place, None if there is none.
 
     Parameters
     ----------
-    candidate : () CANDIDATE
-    box : (n_z, n_y, n_x) int32
-        Counts, -1 where masked; see `box_of`.
-    corner : tuple of int
-        First frame, row and column of the box.
+    candidate : Candidate
+    box : tuple of slice
+        See `box_of`.
+    cut : callable
+        Returns counts of a part of the box.
     level : float
         Least significance [standard deviations].
     gain : float
@@ -91,119 +95,91 @@ def fit(
     -------
     () FITTED or None
     """
-    number = int(candidate["level"])
-    start, stop = LEVELS[number].window(int(candidate["window"]))
-    z, y, x = (
-        0.5 * (start + min(stop, corner[0] + box.shape[0]) - 1) - corner[0],
-        float(candidate["y"]) - corner[1],
-        float(candidate["x"]) - corner[2],
-    )
-    window = box[max(start - corner[0], 0) : stop - corner[0]]
-    low, high = RANGE_SIGMA_Z[number]
-    widest = np.log([WIDEST, WIDEST, high])
-    least_seen = level * np.sqrt(gain) * DOUBT
-    first = _begin(candidate, window, (x, y, z))
-    values = _fit_coarsely(box, first, widest, candidate, least_seen)
-    if values is None:
+    if _is_of_one_pixel(candidate, box, cut):
         return None
+    start, stop = LEVELS[candidate.level].window(candidate.window)
+    widest = np.array([WIDEST, WIDEST, RANGE_SIGMA_Z[candidate.level][1]])
+    values = _begin(candidate, box)
+    z, y, x = (float(place) for place in values[2::-1])
+    if not _fit_coarsely(candidate, box, cut, widest, level * sqrt(gain) * DOUBT, values):
+        return None
+    counts = cut(box)
     errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
-    room = np.empty((3, 3, max(box.shape)))
-    least, most = _limits(box, widest)
-    if not kernels.fit_profile(box, least, most, room, values, errors, region):
+    room = np.empty((3, 3, max(counts.shape)))
+    least, most = np.empty(kernels.SLOPES), np.empty(kernels.SLOPES)
+    screen.write_limits(counts.shape, WHOLE, widest, BEYOND, least, most)
+    if not kernels.fit_profile(counts, least, most, room, values, errors, region):
         return None
-    significance = kernels.significance(box, values, region, room) / np.sqrt(gain)
+    significance = kernels.significance(counts, values, region, room) / sqrt(gain)
     sigmas = np.exp(values[3:6])
     moved = np.abs(values[:3] - [x, y, z]) > [3 + sigmas[0], 3 + sigmas[1], stop - start]
-    fits = (values[3:6] < widest).all() and sigmas[2] > low
+    fits = (sigmas < widest).all() and sigmas[2] > RANGE_SIGMA_Z[candidate.level][0]
     flickers = sigmas[:2].max() < SHARP and sigmas[2] > LONG
     if significance < level or moved.any() or not fits or flickers:
         return None
     if errors[6] > VAGUE * values[6]:
         return None
-    n_pixels, maximum, masked = kernels.describe(box, values, CORE)
-    errors *= np.sqrt(gain)
+    n_pixels, maximum, masked = kernels.describe(counts, values, CORE)
+    errors *= sqrt(gain)
     result = np.empty((), FITTED)
     for axis, name in enumerate("xyz"):
-        result[name] = values[axis] + corner[2 - axis]
+        result[name] = values[axis] + box[2 - axis].start
         result[f"sig{name}"] = sigmas[axis]
         result[f"{name}_error"] = errors[axis]
     result["intensity"], result["intensity_error"] = values[6], errors[6]
     result["background"], result["significance"] = values[7], significance
     result["n_pixels"], result["maximum"], result["masked"] = n_pixels, maximum, masked
-    result["level"] = number
+    result["level"] = candidate.level
     return result
 
 
-def _limits(box: I4, widest: F8) -> tuple[F8, F8]:
-    least = np.array([-1, -1, -BEYOND, *np.log([0.2, 0.2, 0.12]), 1e-3, 0.1 / box.size])
-    n_z, n_y, n_x = box.shape
-    return least, np.array([n_x, n_y, n_z - 1 + BEYOND, *widest, 1e12, 1e9])
-
-
 def _fit_coarsely(
-    box: I4, values: F8, widest: F8, candidate: NDArray[np.void], level: float
-) -> F8 | None:
-    """Return where a fit is to begin, from a fit to fewer voxels; None if that fails.
+    candidate: Candidate, box: Box, cut: Cut, widest: F8, level: float, values: F8
+) -> bool:
+    """Find where a fit is to begin from a fit to fewer voxels; return whether there is a peak.
 
     Most of what is no peak is found out here, at a small part of the cost.
     """
-    steps = (STEPS_Z[candidate["level"]], *STEPS_XY[candidate["scale"]])
-    coarse = np.empty([n // step for n, step in zip(box.shape, steps, strict=True)], np.int32)
-    errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
-    room = np.empty((3, 3, max(box.shape)))
-    if steps == (1, 1, 1) or min(coarse.shape) < FEWEST:
-        return values if kernels.score(box, values, region, room) > level else None
-    kernels.bin_box(box, steps, coarse)
-    scale = np.array(steps[::-1], float)
-    shift = 0.5 * (scale - 1.0)
-    binned = values.copy()
-    binned[:3] = (values[:3] - shift) / scale
-    binned[3:6] -= np.log(scale)
-    binned[7:] *= scale.prod()
-    if kernels.score(coarse, binned, region, room) < level:
-        return None
-    least, most = _limits(coarse, widest - np.log(scale))
-    least[3:6] -= np.log(scale)
-    if not kernels.fit_profile(coarse, least, most, room, binned, errors, region):
-        return None
-    if kernels.significance(coarse, binned, region, room) < level:
-        return None
-    binned[:3] = binned[:3] * scale + shift
-    binned[3:6] += np.log(scale)
-    binned[7:] /= scale.prod()
-    return binned
+    steps = (STEPS_Z[candidate.level], *STEPS_XY[candidate.scale])
+    shape = summed_shape(box, steps)
+    if steps != WHOLE and min(shape) >= FEWEST:
+        return bool(screen.fit_coarsely(cut(box, steps), steps, widest, BEYOND, level, values))
+    counts = cut(box)
+    region, room = np.empty((3, 2), np.int32), np.empty((3, 3, max(counts.shape)))
+    return bool(kernels.score(counts, values, region, room) > level)
 
 
-def heart_of(candidate: NDArray[np.void], box: I4, corner: tuple[int, int, int]) -> I4:
-    """Return the pixels of a box that `is_of_one_pixel` looks at."""
-    y, x = int(candidate["y"]) - corner[1], int(candidate["x"]) - corner[2]
-    return box[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-
-
-def is_of_one_pixel(candidate: NDArray[np.void], heart: I4, first_frame: int) -> bool:
+def _is_of_one_pixel(candidate: Candidate, box: Box, cut: Cut) -> bool:
     """Return whether the excess of 3 x 3 pixels is that of one of them, and no peak: hot, or hit.
 
     A peak may fall into one pixel, but it comes and goes over more than one frame.
-
-    Parameters
-    ----------
-    candidate : () CANDIDATE
-    heart : (n_z, 3, 3) int32
-        Counts, -1 where masked; see `heart_of`.
-    first_frame : int
-        Of the heart.
     """
-    start, stop = LEVELS[candidate["level"]].window(int(candidate["window"]))
-    expected = float(candidate["expected"]) / SIDE[candidate["scale"]] ** 2
-    window = max(start - first_frame, 0), stop - first_frame
-    return bool(kernels.falls_into_one_pixel(heart, *window, expected, SINGLE_PIXEL, HIT, BRIEF))
+    frames, rows, columns = box
+    y, x = candidate.y, candidate.x
+    rows = slice(max(y - 1, rows.start), min(y + 2, rows.stop))
+    columns = slice(max(x - 1, columns.start), min(x + 2, columns.stop))
+    start, stop = LEVELS[candidate.level].window(candidate.window)
+    heart = cut((frames, rows, columns))
+    window = max(start - frames.start, 0), stop - frames.start
+    expected = candidate.expected / SIDE[candidate.scale] ** 2
+    return bool(screen.falls_into_one_pixel(heart, *window, expected, SINGLE_PIXEL, HIT, BRIEF))
 
 
-def _begin(candidate: NDArray[np.void], window: I4, place: tuple[float, float, float]) -> F8:
-    expected, n = float(candidate["expected"]), SIDE[candidate["scale"]] ** 2
-    counts = (np.sqrt(expected) + 0.5 * float(candidate["strong"])) ** 2
-    width = START_SIGMA_XY[candidate["scale"]]
-    sigmas = (width, width, START_SIGMA_Z[candidate["level"]])
-    background = max(expected / (n * max(window.shape[0], 1)), 1e-3)
-    intensity = 1.5 * max(counts - expected, 5.0)
-    return np.array([*place, *np.log(sigmas), intensity, background, *np.zeros(6)])
+def _begin(candidate: Candidate, box: Box) -> F8:
+    """Return the parameters that a fit begins with."""
+    corner = tuple(part.start for part in box)
+    start, stop = LEVELS[candidate.level].window(candidate.window)
+    stop = min(stop, box[0].stop)
+    values = np.zeros(kernels.N)
+    values[:3] = (
+        candidate.x - corner[2],
+        candidate.y - corner[1],
+        0.5 * (start + stop - 1) - corner[0],
+    )
+    width = log(START_SIGMA_XY[candidate.scale])
+    values[3:6] = width, width, log(START_SIGMA_Z[candidate.level])
+    counts = (sqrt(candidate.expected) + 0.5 * candidate.strong) ** 2
+    values[kernels.INTENSITY] = 1.5 * max(counts - candidate.expected, 5.0)
+    voxels = SIDE[candidate.scale] ** 2 * (stop - start)
+    values[kernels.BACKGROUND] = max(candidate.expected / voxels, 1e-3)
+    return values

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nxmpi.parallel.arrays import exchange
+from nxmpi.stages.held import Cut, cut_of_box
 from nxmpi.stages.profiles import box_of
+from nxmpi.stages.search import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import TypeVar
 
     from mpi4py import MPI
@@ -64,9 +67,9 @@ def fetch_boxes(
     candidates: NDArray[np.void],
     blocks: list[tuple[int, int]],
     shape: tuple[int, int, int],
-    cut: Callable[[tuple[slice, slice, slice]], I4],
-) -> Iterator[tuple[NDArray[np.void], I4, tuple[int, int, int]]]:
-    """Yield this rank's candidates with the counts around them, from the ranks that have them.
+    cut: Cut,
+) -> Iterator[tuple[Candidate, Cut]]:
+    """Yield this rank's candidates, and what cuts the boxes around them, from all ranks' frames.
 
     Collective on ``comm``: rounds of an ``Alltoallv``; to be iterated to its end.
 
@@ -79,15 +82,17 @@ def fetch_boxes(
     shape : tuple of int
         (n_frames, n_slow, n_fast)
     cut : callable
-        Returns the counts in a part of this rank's frames; see `nxmpi.stages.held`.
+        Returns the counts in a part of this rank's frames.
 
     Yields
     ------
-    candidate, box, corner
+    candidate, cut
         See `nxmpi.stages.profiles.fit`.
     """
     everyone = comm.allgather(candidates)
-    listed = [(owner, each) for owner, some in enumerate(everyone) for each in some]
+    listed = [
+        (owner, Candidate(*each)) for owner, some in enumerate(everyone) for each in some.tolist()
+    ]
     boxes = [box_of(each, shape) for _, each in listed]
     sizes = np.cumsum([np.prod([s.stop - s.start for s in box]) for box in boxes])
     rounds = [] if not listed else np.split(np.arange(len(listed)), _cuts(sizes))
@@ -114,7 +119,7 @@ def fetch_boxes(
                     at += part.size
         for i in mine:
             corner = (boxes[i][0].start, boxes[i][1].start, boxes[i][2].start)
-            yield listed[i][1], whole[i], corner
+            yield listed[i][1], partial(cut_of_box, whole[i], corner)
 
 
 def _cuts(sizes: I8) -> I8:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.ndimage import correlate1d
+from scipy.ndimage import uniform_filter
 
 from nxmpi.kernels import strong as kernels
 
@@ -33,8 +33,22 @@ CANDIDATE = np.dtype(
         ("strong", "f4"), ("expected", "f4"),
     ]
 )  # fmt: skip
-"""Level, number of the window, pixel, box (0 of 3, 1 of 7), significance, counts expected in the
-box and window."""
+
+
+class Candidate(NamedTuple):
+    """A place where a peak may be; see `CANDIDATE` for arrays of them."""
+
+    level: int
+    window: int
+    """Number of the window."""
+    y: int
+    x: int
+    scale: int
+    """The box: 0 of 3 pixels, 1 of 7."""
+    strong: float
+    """Significance [standard deviations]."""
+    expected: float
+    """Counts expected in the box and window."""
 
 
 class Level(NamedTuple):
@@ -115,11 +129,11 @@ def search_tables(bad: U1) -> tuple[F4, I4]:
 
 
 def _count(bad: U1, half: int) -> I8:
-    ones = np.ones(2 * half + 1, np.int64)
-    good: I8 = (bad == 0).astype(np.int64)
-    for axis in (0, 1):
-        good = correlate1d(good, ones, axis=axis, mode="constant")
-    return good
+    """Return how many unmasked pixels are in the box around each pixel."""
+    side = 2 * half + 1
+    part = uniform_filter((bad == 0).astype(np.float32), side, mode="constant")
+    count: I8 = np.rint(part * side**2).astype(np.int64)
+    return count
 
 
 class Searcher:
@@ -140,10 +154,14 @@ class Searcher:
         m = n_fast + 2 * kernels.OUTER
         self.tables, self.kinds = search_tables(bad)
         self.level, self.gain = level, gain
-        self.columns: I4 = np.zeros((3, m), np.int32)
-        self.rows: I4 = np.zeros((kernels.RING_ROWS, m), np.int32)
-        self.room: I4 = np.zeros(m, np.int32)
-        self.boxes: I4 = np.zeros((3, n_fast), np.int32)
+        self.room = {
+            dtype: (
+                np.zeros((3, m), dtype), np.zeros((kernels.RING_ROWS, m), dtype),
+                np.zeros(m, dtype), np.zeros((3, n_fast), dtype),
+            )
+            for dtype in (np.uint16, np.int32)
+        }  # fmt: skip
+        """By type: columns, rows, room and boxes of `nxmpi.kernels.strong.write_strong`."""
         self.hits: I4 = np.zeros(n_fast, np.int32)
         self.images: F4 = np.zeros((3, n_slow, n_fast), np.float32)
         self.found = self._room_for(2**14)
@@ -155,13 +173,19 @@ class Searcher:
         )  # fmt: skip
 
     def window(self, level: int, first: Frames, second: Frames, invalid: int) -> Strong:
-        """Return the strong pixels of a window, the sum of two images (n_slow, n_fast)."""
+        """Return the strong pixels of a window, the sum of two images (n_slow, n_fast).
+
+        Images of frames of bytes, and of three such, are summed in 16 bits.
+        """
+        narrow = first.dtype == np.uint8 or (first.dtype == np.uint16 and level == 1)
+        columns, rows, room, boxes = self.room[np.uint16 if narrow else np.int32]
+        wide_columns, _, wide_room, wide_boxes = self.room[np.int32]
         least = self.level * LEVELS[level].ease
         while True:
             found = self.found
             n = kernels.write_strong(
                 first, second, invalid, self.tables, self.kinds, least, self.gain,
-                self.columns, self.rows, self.room, self.boxes, self.hits,
+                columns, rows, room, boxes, wide_columns, wide_room, wide_boxes, self.hits,
                 found.places, found.strong, found.scales, found.expected,
             )  # fmt: skip
             if n <= found.places.size:
@@ -173,7 +197,7 @@ class Searcher:
 
     def maxima(
         self, level: int, number: int, before: Strong, here: Strong, after: Strong
-    ) -> NDArray[np.void]:
+    ) -> list[Candidate]:
         """Return the candidates of a window, given its neighbours' strong pixels."""
         found = [
             self._maxima_of_box(scale, [_of_box(each, scale) for each in (before, here, after)])
@@ -181,7 +205,7 @@ class Searcher:
         ]
         result = np.concatenate(found)
         result["level"], result["window"] = level, number
-        return result
+        return [Candidate(*each) for each in result.tolist()]
 
     def _maxima_of_box(self, scale: int, windows: list[Strong]) -> NDArray[np.void]:
         here = windows[1]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nxmpi._typing import I4, I8, Frames
 
 NONE = -1
-"""What stands for no count in sums of frames: nothing."""
+"""What stands for no count in sums of frames: nothing, these are too small for all ones."""
 
 
 class Windows:
@@ -29,17 +29,16 @@ class Windows:
         self.n_frames, self.start, self.stop = n_frames, start, stop
         self.strong: dict[tuple[int, int], Strong] = {}
         """By level and window."""
-        self.first: dict[int, I4] = {}
+        self.first: dict[int, Frames] = {}
         """First group of the levels that sum frames."""
-        self.largest: I4 = np.zeros(searcher.images.shape[1:], np.int32)
+        self.largest: Frames = np.zeros(searcher.images.shape[1:], np.uint16)
         """Largest count of each pixel, as narrow frames hold it."""
-        self._last: dict[int, I4] = {}
+        self._last: dict[int, Frames] = {}
         self._before: HeldFrame | None = None
-        self._waiting: tuple[list[HeldFrame], list[I4]] = ([], [])
-        shape = searcher.images.shape[1:]
-        # those of a group of nine and the last of the one before; two groups of nine
-        self._threes: list[I4] = [np.zeros(shape, np.int32) for _ in range(4)]
-        self._nines: list[I4] = [np.zeros(shape, np.int32) for _ in range(2)]
+        self._waiting: tuple[list[HeldFrame], list[Frames]] = ([], [])
+        self._room: dict[tuple[int, int, type], Frames] = {}
+        """By level, slot and type: sums of groups. There are slots for the groups of a longer one
+        and the last before it."""
         self.total: I8 = np.zeros(searcher.images.shape[1:], np.int64)
 
     def windows(self, level: int) -> range:
@@ -82,7 +81,8 @@ class Windows:
             if own and (level, own[-1]) not in self.strong:
                 second = following.get(level)
                 second = np.zeros_like(last) if second is None else second
-                self._search(level, own[-1], last, second, NONE)
+                first, second = _of_one_type(last, second)
+                self._search(level, own[-1], first, second, NONE)
         self._last.clear()
 
     def forget(self, level: int, window: int) -> None:
@@ -90,30 +90,41 @@ class Windows:
         if window > self.windows(level).start + 1:
             self.strong.pop((level, window), None)
 
-    def _sum_frames(self, frames: list[HeldFrame], group: int) -> I4:
+    def _sum_frames(self, frames: list[HeldFrame], group: int) -> Frames:
         padded = (
             [_wide(frame) for frame in frames] if _mixed(frames) else [f.counts for f in frames]
         )
-        invalid = INVALID[padded[0].dtype]
+        dtype = padded[0].dtype
         while len(padded) < LEVELS[1].group:
-            padded.append(np.full_like(padded[0], invalid))
-        total = self._threes[group % len(self._threes)]
+            padded.append(np.full_like(padded[0], INVALID[dtype]))
+        if dtype == WIDE:
+            self.largest = self.largest.astype(np.int32, copy=False)
+        total = self._slot(1, group % 4, np.uint16 if dtype == np.uint8 else np.int32)
         first, second, third = (each.reshape(-1) for each in padded)
-        add_group(first, second, third, invalid, total.reshape(-1), self.largest.reshape(-1))
+        add_group(first, second, third, INVALID[dtype], total.reshape(-1), self.largest.reshape(-1))
         return total
 
-    def _sum_groups(self, threes: list[I4], group: int) -> I4:
-        nothing = [np.zeros_like(threes[0]) for _ in range(3 - len(threes))]
-        first, second, third = (each.reshape(-1) for each in (*threes, *nothing))
-        nine = self._nines[group % len(self._nines)]
+    def _sum_groups(self, threes: list[Frames], group: int) -> Frames:
+        padded = _of_one_type(*threes)
+        while len(padded) < LEVELS[2].group // LEVELS[1].group:
+            padded.append(np.zeros_like(padded[0]))
+        first, second, third = (each.reshape(-1) for each in padded)
+        nine = self._slot(2, group % 2, padded[0].dtype.type)
         add_groups(first, second, third, nine.reshape(-1), self.total.reshape(-1))
         return nine
 
-    def _group(self, level: int, number: int, image: I4) -> None:
+    def _slot(self, level: int, number: int, dtype: type) -> Frames:
+        key = (level, number, dtype)
+        if key not in self._room:
+            self._room[key] = np.empty(self.total.shape, dtype)
+        return self._room[key]
+
+    def _group(self, level: int, number: int, image: Frames) -> None:
         if level not in self.first:
-            self.first[level] = image.copy()
+            self.first[level] = image.astype(np.int32)
         if level in self._last:
-            self._search(level, number - 1, self._last[level], image, NONE)
+            first, second = _of_one_type(self._last[level], image)
+            self._search(level, number - 1, first, second, NONE)
         self._last[level] = image
 
     def _search(
@@ -132,6 +143,11 @@ def _alike(one: HeldFrame | None, other: HeldFrame) -> tuple[Frames, Frames, int
     if _mixed([one, other]):
         return _wide(one), _wide(other), INVALID[WIDE]
     return one.counts, other.counts, one.invalid
+
+
+def _of_one_type(*images: Frames) -> list[Frames]:
+    dtype = np.result_type(*images)
+    return [image.astype(dtype, copy=False) for image in images]
 
 
 def _wide(frame: HeldFrame) -> I4:
