@@ -34,57 +34,73 @@ def add_line(line: I4, step: int, sums: I4) -> None:
 
 
 @njit(cache=True, nogil=True)
+def add_frame(
+    frame: Frames, code: I4, corner: tuple[int, int], steps: tuple[int, int, int], line: I4,
+    sums: I4,
+) -> bool:  # fmt: skip
+    """Add a part of a frame to sums (n_y, n_x); return whether any count is the limit."""
+    y, x = corner
+    some = False
+    for i in range(sums.shape[0]):
+        line[:] = 0
+        for j in range(y + i * steps[1], y + (i + 1) * steps[1]):
+            some |= add_row(frame[j, x : x + line.shape[0]], code[0], code[1], line)
+        add_line(line, steps[2], sums[i])
+    return some
+
+
+@njit(cache=True, nogil=True)
 def sum_box(
-    frames: Frames, kinds: U1, kind: int, slots: tuple[int, int, int], invalid: int, limit: int,
+    frames: tuple[U1, Frames, I4], kinds: U1, codes: I4, slots: tuple[int, int, int],
     corner: tuple[int, int], steps: tuple[int, int, int], sums: I4, large: U1,
-) -> None:  # fmt: skip
-    """Add a part of the frames of one kind to sums over neighbouring voxels.
+) -> bool:  # fmt: skip
+    """Write sums over neighbouring voxels of a part of the frames.
 
     Parameters
     ----------
-    frames : (n_slots, n_slow, n_fast) uint8, uint16 or int32
+    frames : three of (n_slots, n_slow, n_fast) uint8, uint16, int32
         As `nxmpi.kernels.frames.narrow_frame` writes them.
     kinds : (n_slots,) uint8
-        Of the frame in each slot.
-    kind : int
-        Of those to be added.
+        In which of the three the frame of each slot is.
+    codes : (3, 2) int32
+        For each, what stands where there is no count, and where the count is this or larger.
     slots : tuple of int
         The frame to begin with, how many frames stay, and after how many others a slot is used
         again.
-    invalid, limit : int
-        What stands where there is no count, and where the count is this or larger.
     corner : tuple of int
         Row and column to begin with.
     steps : tuple of int
         Voxels to sum along z, y, x.
     sums : (n_z, n_y, n_x) int32
-        Added to in place; `MASKED` where there is no count.
+        Receives the sums, -1 where any count is missing.
     large : (n_z * steps[0],) uint8
-        Receives 1 for frames that have the limit somewhere.
+        Receives 1 for frames that have the limit somewhere, 0 for the others.
+
+    Returns
+    -------
+    bool
+        Whether any has.
     """
     begin, first, last = slots
-    y, x = corner
     line = np.empty(sums.shape[2] * steps[2], np.int32)
-    for k in range(sums.shape[0] * steps[0]):
+    sums[:] = 0
+    any_large = False
+    for k in range(large.shape[0]):
         n = begin + k
         slot = n if n < first else first + (n - first) % last
-        if kinds[slot] != kind:
-            continue
-        some = False
-        for i in range(sums.shape[1]):
-            line[:] = 0
-            for j in range(y + i * steps[1], y + (i + 1) * steps[1]):
-                some |= add_row(frames[slot, j, x : x + line.shape[0]], invalid, limit, line)
-            add_line(line, steps[2], sums[k // steps[0], i])
+        kind, target = kinds[slot], sums[k // steps[0]]
+        if kind == 0:
+            some = add_frame(frames[0][slot], codes[0], corner, steps, line, target)
+        elif kind == 1:
+            some = add_frame(frames[1][slot], codes[1], corner, steps, line, target)
+        else:
+            some = add_frame(frames[2][slot], codes[2], corner, steps, line, target)
         large[k] = some
-
-
-@njit(cache=True, nogil=True)
-def mark_masked(sums: I4) -> None:
-    """Write -1 for sums over voxels without a count."""
+        any_large |= some
     flat = sums.reshape(-1)
     for i in range(flat.shape[0]):
         flat[i] = max(flat[i], np.int32(-1))
+    return any_large
 
 
 @njit(cache=True, nogil=True)

@@ -38,10 +38,6 @@ TIRED = 15
 BENT = 1.0
 """Slopes and curvatures that are expected, in parts of the background: where there are too few
 counts to tell, it is flat."""
-FAINT = 0.3
-"""Height of a peak in parts of the background, below which a fit begins with the background that
-the peak's first guess leaves, and not with a flat one: of this, peaks of the first kind are
-part."""
 FLOOR = 1e-3
 """Least background, as a part of its mean."""
 
@@ -361,39 +357,6 @@ def significance(box: I4, values: F8, region: I4, shares: F8) -> float:
     inverse = np.empty((n, n))
     damped_inverse(information[INTENSITY:, INTENSITY:].copy(), 1e-9, inverse)
     return float(values[INTENSITY]) / sqrt(max(inverse[0, 0], 1e-300))
-
-
-@njit(cache=True, nogil=True)
-def score(box: I4, values: F8, region: I4, shares: F8) -> float:
-    """Return how significant a peak of the place and widths given is, before anything is fitted.
-
-    One step from the flat background alone, in intensity and background: Rao's test.
-
-    Parameters
-    ----------
-    box, region, shares
-        See `fit_profile`.
-    values : (N,) float64
-        Where a fit is to begin.
-    """
-    gradient, information, inverse = np.empty(N), np.empty((N, N)), np.empty((N - 6, N - 6))
-    start = values.copy()
-    start[INTENSITY] = 0.0
-    set_region(start, box.shape, region)
-    if add_information(box, start, region, shares, gradient, information) <= N:
-        return 0.0
-    damped_inverse(information[INTENSITY:, INTENSITY:].copy(), 1e-9, inverse)
-    step = np.zeros(N - INTENSITY)
-    for i in range(N - INTENSITY):
-        for j in range(N - INTENSITY):
-            step[i] += inverse[i, j] * gradient[INTENSITY + j]
-    volume = 1.0
-    for axis in range(3):
-        volume *= sqrt(2.0 * pi) * max(exp(values[3 + axis]), 0.4)
-    if 0.0 < step[0] < FAINT * volume * start[BACKGROUND]:
-        for i in range(N - INTENSITY):
-            values[INTENSITY + i] = start[INTENSITY + i] + step[i]
-    return float(step[0]) / sqrt(max(inverse[0, 0], 1e-300))
 
 
 @njit(cache=True, nogil=True)

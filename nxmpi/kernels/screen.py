@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from nxmpi._typing import F8, I4
-from nxmpi.kernels.profile import BACKGROUND, INTENSITY, N, fit_profile, score, significance
+from nxmpi.kernels.profile import BACKGROUND, INTENSITY, N, fit_profile, significance
+from nxmpi.kernels.score import score
 
 LEAST_SIGMA = (0.2, 0.2, 0.12)
 """Along x, y, z [pixels, pixels, frames]."""
@@ -44,6 +45,45 @@ def write_limits(
 
 
 @njit(cache=True, nogil=True)
+def to_sums(values: F8, steps: tuple[int, int, int]) -> F8:
+    """Return parameters of single voxels, (N,) float64, as those of sums of voxels."""
+    binned = values.copy()
+    for axis in range(3):
+        step = steps[2 - axis]
+        binned[axis] = (values[axis] - 0.5 * (step - 1.0)) / step
+        binned[3 + axis] -= log(step)
+    binned[BACKGROUND:] *= steps[0] * steps[1] * steps[2]
+    return binned
+
+
+@njit(cache=True, nogil=True)
+def seems_a_peak(
+    box: I4, corner: tuple[int, int, int], steps: tuple[int, int, int], level: float, values: F8
+) -> bool:  # fmt: skip
+    """Return whether a peak is significant enough to be fitted, by a score test.
+
+    Parameters
+    ----------
+    box : (n_z, n_y, n_x) int32
+        Sums of counts around the peak; negative where masked.
+    corner : tuple of int
+        Of the box, in single voxels.
+    steps : tuple of int
+        Voxels that one of the box sums, along z, y, x.
+    level : float
+        Least significance.
+    values : (N,) float64
+        Where a fit would begin, in single voxels.
+    """
+    moved = values.copy()
+    for axis in range(3):
+        moved[axis] -= corner[2 - axis]
+    region = np.empty((3, 2), np.int32)
+    room = np.empty((3, 3, max(box.shape[0], box.shape[1], box.shape[2])))
+    return bool(score(box, to_sums(moved, steps), region, room) > level)
+
+
+@njit(cache=True, nogil=True)
 def fit_coarsely(
     box: I4, steps: tuple[int, int, int], widest: F8, beyond: float, level: float, values: F8
 ) -> bool:  # fmt: skip
@@ -56,22 +96,15 @@ def fit_coarsely(
     steps, widest, beyond
         See `write_limits`.
     level : float
-        Least significance, before the fit and after it.
+        Least significance of what is fitted.
     values : (N,) float64
         Where to begin, in voxels that are not summed; receives the same of the fit, if there may
         be a peak.
     """
     errors, region = np.empty(N), np.empty((3, 2), np.int32)
     room = np.empty((3, 3, max(box.shape[0], box.shape[1], box.shape[2])))
-    binned = values.copy()
-    volume = steps[0] * steps[1] * steps[2]
-    for axis in range(3):
-        step = steps[2 - axis]
-        binned[axis] = (values[axis] - 0.5 * (step - 1.0)) / step
-        binned[3 + axis] -= log(step)
-    binned[BACKGROUND:] *= volume
-    if score(box, binned, region, room) < level:
-        return False
+    binned = to_sums(values, steps)
+    score(box, binned, region, room)
     least, most = np.empty(8), np.empty(8)
     write_limits(box.shape, steps, widest, beyond, least, most)
     if not fit_profile(box, least, most, room, binned, errors, region):
@@ -83,7 +116,7 @@ def fit_coarsely(
         values[axis] = binned[axis] * step + 0.5 * (step - 1.0)
         values[3 + axis] = binned[3 + axis] + log(step)
     values[INTENSITY] = binned[INTENSITY]
-    values[BACKGROUND:] = binned[BACKGROUND:] / volume
+    values[BACKGROUND:] = binned[BACKGROUND:] / (steps[0] * steps[1] * steps[2])
     return True
 
 

@@ -281,6 +281,16 @@ def flag_maxima(
     for i in range(places.shape[0]):
         y, x = places[i] // n_fast, places[i] % n_fast
         mine = here[y, x]
+        # most are told by their next neighbours
+        low, high = max(x - 1, 0), min(x + 1, n_fast - 1)
+        if (
+            here[y, low] > mine
+            or here[y, high] > mine
+            or before[y, x] >= mine
+            or after[y, x] > mine
+        ):
+            maxima[i] = 0
+            continue
         best = np.uint8(1)
         for v in range(max(y - reach, 0), min(y + reach + 1, n_slow)):
             for u in range(max(x - reach, 0), min(x + reach + 1, n_fast)):

@@ -22,6 +22,8 @@ LIMITS = {TYPES[0]: 2**8 - 2, TYPES[1]: 2**16 - 2, WIDE: 2**18 - 1}
 """Largest values held as they are; the last so that 21 x 21 pixels of 18 frames fit 31 bits."""
 INVALID = {TYPES[0]: 2**8 - 1, TYPES[1]: 2**16 - 1, WIDE: -1}
 """What stands for no count."""
+CODES = np.array([(INVALID[dtype], LIMITS[dtype]) for dtype in TYPES], np.int32)
+"""Both, by type."""
 Box = tuple[slice, slice, slice]
 """Frames, rows and columns, with both ends."""
 Steps = tuple[int, int, int]
@@ -99,19 +101,19 @@ class HeldFrames:
         self.bad, self.start, self.stop = bad, start, stop
         self.first, self.last = first, last
         self.frames: dict[int, HeldFrame] = {}
-        self.room: dict[np.dtype[Any], Frames] = {}
-        """By type: (n, n_slow, n_fast)."""
         self.kinds: U1 = np.zeros(min(stop - start, first + last), np.uint8)
         """Type of the frame in each slot."""
+        # takes memory where it is written to
+        shape = (self.kinds.size, *bad.shape)
+        u1, u2, i4 = (np.empty(shape, dtype) for dtype in TYPES)
+        self.room: tuple[U1, Frames, I4] = u1, u2, i4
 
     def _slot(self, i: int) -> int:
         n = i - self.start
         return n if n < self.first else self.first + (n - self.first) % self.last
 
     def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
-        if dtype not in self.room:  # takes memory where it is written to
-            self.room[dtype] = np.empty((self.kinds.size, *self.bad.shape), dtype)
-        frame: Frames = self.room[dtype][self._slot(i)]
+        frame: Frames = self.room[TYPES.index(dtype)][self._slot(i)]
         return frame
 
     def add(self, i: int, raw: Frames) -> HeldFrame:
@@ -126,22 +128,18 @@ class HeldFrames:
 
     def cut(self, box: Box, steps: Steps = WHOLE) -> I4:
         """Return the counts in a part of the frames, -1 where there is none; see `Cut`."""
-        out: I4 = np.zeros(summed_shape(box, steps), np.int32)
-        large = np.zeros(out.shape[0] * steps[0], np.uint8)
+        out: I4 = np.empty(summed_shape(box, steps), np.int32)
+        large: U1 = np.empty(out.shape[0] * steps[0], np.uint8)
         corner = box[1].start, box[2].start
         slots = box[0].start - self.start, self.first, self.last
-        for dtype, frames in self.room.items():
-            kernels.sum_box(
-                frames, self.kinds, TYPES.index(dtype), slots, INVALID[dtype], LIMITS[dtype],
-                corner, steps, out, large,
-            )  # fmt: skip
-        kernels.mark_masked(out)
-        for k in np.flatnonzero(large):
-            frame = self.frames[box[0].start + int(k)]
-            kernels.add_large(
-                frame.places, frame.values, LIMITS[frame.counts.dtype], self.bad.shape[1], corner,
-                steps[1:], out[k // steps[0]],
-            )  # fmt: skip
+        if kernels.sum_box(self.room, self.kinds, CODES, slots, corner, steps, out, large):
+            for k in np.flatnonzero(large):
+                frame = self.frames[box[0].start + int(k)]
+                limit = LIMITS[frame.counts.dtype]
+                kernels.add_large(
+                    frame.places, frame.values, limit, self.bad.shape[1], corner, steps[1:],
+                    out[k // steps[0]],
+                )  # fmt: skip
         return out
 
 
@@ -164,5 +162,8 @@ def cut_of_box(whole: I4, corner: tuple[int, int, int], box: Box, steps: Steps =
 
 def summed_shape(box: Box, steps: Steps) -> Steps:
     """Return how many sums there are along each axis; voxels that are over make up none."""
-    z, y, x = ((part.stop - part.start) // step for part, step in zip(box, steps, strict=True))
-    return z, y, x
+    z, y, x = box
+    return (
+        (z.stop - z.start) // steps[0], (y.stop - y.start) // steps[1],
+        (x.stop - x.start) // steps[2],
+    )  # fmt: skip

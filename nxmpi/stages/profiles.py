@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
+from math import exp, log, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi._typing import F8
-    from nxmpi.stages.held import Box, Cut
+    from nxmpi.stages.held import Box, Cut, Steps
     from nxmpi.stages.search import Candidate
 
 SIDE = (3, 7)
@@ -141,12 +141,28 @@ def _fit_coarsely(
     Most of what is no peak is found out here, at a small part of the cost.
     """
     steps = (STEPS_Z[candidate.level], *STEPS_XY[candidate.scale])
-    shape = summed_shape(box, steps)
-    if steps != WHOLE and min(shape) >= FEWEST:
-        return bool(screen.fit_coarsely(cut(box, steps), steps, widest, BEYOND, level, values))
-    counts = cut(box)
-    region, room = np.empty((3, 2), np.int32), np.empty((3, 3, max(counts.shape)))
-    return bool(kernels.score(counts, values, region, room) > level)
+    if steps != WHOLE and min(summed_shape(box, steps)) < FEWEST:
+        steps = WHOLE
+    core, corner = _core(box, steps, values)
+    if not screen.seems_a_peak(cut(core, steps), corner, steps, level, values):
+        return False
+    if steps == WHOLE:
+        return True
+    return bool(screen.fit_coarsely(cut(box, steps), steps, widest, BEYOND, level, values))
+
+
+def _core(box: Box, steps: Steps, values: F8) -> tuple[Box, tuple[int, int, int]]:
+    """Return the part of a box that a peak to begin with reaches into, and its first voxel."""
+    parts, corner = [], []
+    for axis, (part, step) in enumerate(zip(box, steps, strict=True)):
+        middle = values[2 - axis]
+        half = kernels.REACH * exp(values[5 - axis]) + step * kernels.MARGIN[2 - axis]
+        n = (part.stop - part.start) // step
+        low = min(max(int((middle - half) / step), 0), n - 1)
+        high = max(min(int((middle + half) / step) + 2, n), low + 1)
+        parts.append(slice(part.start + low * step, part.start + high * step))
+        corner.append(low * step)
+    return (parts[0], parts[1], parts[2]), (corner[0], corner[1], corner[2])
 
 
 def _is_of_one_pixel(candidate: Candidate, box: Box, cut: Cut) -> bool:
