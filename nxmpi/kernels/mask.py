@@ -16,37 +16,34 @@ Sums = NDArray[Any]
 
 
 @njit(cache=True, nogil=True)
-def _differences_fit(first: Frames, second: Frames, limit: int, sums: Sums) -> bool:
-    """Return whether the differences along a row are within ±limit, in the type of sums."""
-    kind = sums.dtype.type
+def _write_differences(first: Frames, second: Frames, limit: int, out: Sums) -> bool:
+    """Write the differences along a row; return whether they are within ±limit, unless it is 0."""
+    kind = out.dtype.type
     lowest = highest = kind(0)
     wrapped = False
-    for i in range(first.shape[0]):
+    for i in range(out.shape[0]):
         difference = kind(kind(second[i]) - kind(first[i]))
         wrapped |= (second[i] < first[i]) != (difference < 0)
         lowest = min(lowest, difference)
         highest = max(highest, difference)
-    return (not wrapped) and lowest >= -limit and highest <= limit
+        out[i] = difference
+    return limit == 0 or ((not wrapped) and lowest >= -limit and highest <= limit)
 
 
 @njit(cache=True, nogil=True)
-def _start(first: Frames, second: Frames, size: int, sums: Sums) -> None:
+def _start(differences: Sums, size: int, sums: Sums) -> None:
     """Write the sums of columns that hold one row of differences, replicated."""
     kind = sums.dtype.type
     for i in range(sums.shape[0]):
-        sums[i] = kind(kind(second[i]) - kind(first[i])) * kind(size)
+        sums[i] = differences[i] * kind(size)
 
 
 @njit(cache=True, nogil=True)
-def _slide(
-    first: Frames, second: Frames, first_left: Frames, second_left: Frames, sums: Sums
-) -> None:
+def _slide(entering: Sums, leaving: Sums, sums: Sums) -> None:
     """Let a row of differences into the columns, and another out."""
     kind = sums.dtype.type
     for i in range(sums.shape[0]):
-        entering = kind(kind(second[i]) - kind(first[i]))
-        leaving = kind(kind(second_left[i]) - kind(first_left[i]))
-        sums[i] += kind(entering - leaving)
+        sums[i] = kind(sums[i] + kind(entering[i] - leaving[i]))
 
 
 @njit(cache=True, nogil=True)
@@ -125,7 +122,7 @@ def _far_from_zero(sums: Sums, threshold: int, out: U1) -> None:
 @njit(cache=True, nogil=True)
 def changed(
     first: Frames, second: Frames, size: int, threshold: int, limit: int,
-    rows: Sums, some: U1, out: U1,
+    rows: Sums, ring: Sums, some: U1, out: U1,
 ) -> bool:  # fmt: skip
     """Find where the sum over a box of ``second - first`` is far from zero.
 
@@ -144,6 +141,8 @@ def changed(
         Absolute difference up to which sums are sure to fit their type; 0 = do not look [counts].
     rows : (3, n_fast + size - 1) int32, int64 or float64
         Room, of the type that sums have.
+    ring : (size + 1, n_fast) of the same type
+        Room.
     some : (n_slow,) uint8
         Receives whether any pixel of a row is far from zero.
     out : (n_slow, n_fast) uint8
@@ -160,12 +159,12 @@ def changed(
     for y in range(-after, n_slow):
         new = min(y + after, n_slow - 1)
         old = max(y - 1 - before, 0)
-        if limit and not _differences_fit(first[new], second[new], limit, rows[0]):
+        if not _write_differences(first[new], second[new], limit, ring[new % len(ring)]):
             return False
         if y == -after:
-            _start(first[0], second[0], size, columns)
+            _start(ring[0], size, columns)
         else:
-            _slide(first[new], second[new], first[old], second[old], columns)
+            _slide(ring[new % len(ring)], ring[old % len(ring)], columns)
         if y >= 0:
             _replicate_edges(rows[0], before, n_fast)
             sums = _box_along(rows, size)
@@ -210,7 +209,7 @@ def _far_in_sigmas(sums: Sums, counts: Sums, variance: float, out: U1) -> bool:
 @njit(cache=True, nogil=True)
 def changed_in_sigmas(
     first: Frames, second: Frames, size: int, variance: float, largest: int, limit: int,
-    rows: Sums, count_rows: Sums, some: U1, out: U1,
+    rows: Sums, ring: Sums, count_rows: Sums, some: U1, out: U1,
 ) -> bool:  # fmt: skip
     """Find where the sum over a box of ``second - first`` is far beyond its standard deviation.
 
@@ -226,7 +225,7 @@ def changed_in_sigmas(
     limit : int
         As in `changed`; counts must be within half of it [counts].
     rows, count_rows : (3, n_fast + size - 1) int32 or int64
-        Room, of the type that sums have.
+        Room, of the type that sums have; ``ring`` as in `changed`.
     """
     n_slow, n_fast = first.shape
     before, after = size // 2, (size - 1) // 2
@@ -235,17 +234,16 @@ def changed_in_sigmas(
     for y in range(-after, n_slow):
         new = min(y + after, n_slow - 1)
         old = max(y - 1 - before, 0)
-        if limit and not (
-            _differences_fit(first[new], second[new], limit, rows[0])
-            and _counts_fit(first[new], second[new], largest, limit // 2)
-        ):
+        if not _write_differences(first[new], second[new], limit, ring[new % len(ring)]):
+            return False
+        if limit and not _counts_fit(first[new], second[new], largest, limit // 2):
             return False
         if y == -after:
-            _start(first[0], second[0], size, columns)
+            _start(ring[0], size, columns)
             count_columns[:] = 0
             _add_counts(first[0], second[0], largest, size, count_columns)
         else:
-            _slide(first[new], second[new], first[old], second[old], columns)
+            _slide(ring[new % len(ring)], ring[old % len(ring)], columns)
             _add_counts(first[new], second[new], largest, 1, count_columns)
             _add_counts(first[old], second[old], largest, -1, count_columns)
         if y >= 0:

@@ -121,6 +121,10 @@ class Room:
         self.narrow = np.empty((2, 3, length), np.int32)
         self.wide = np.empty((2, 3, length), np.int64)
         self.float = np.empty((3, length))
+        self.rings = {
+            dtype: np.empty((thresholds.h1 + 1, shape[1]), dtype)
+            for dtype in (self.narrow.dtype, self.wide.dtype, self.float.dtype)
+        }
         integer = np.uint16 if thresholds.h2**2 < 2**16 else np.int32
         self.box_counts = np.empty((3, shape[1] + thresholds.h2 - 1), integer)
         self.some = np.empty(shape[0], np.uint8)
@@ -170,7 +174,8 @@ def _find_changed(first: Frames, second: Frames, thresholds: Thresholds, room: R
     # Sums modulo 2**64 are right wherever floating point says that they are not huge.
     _sum_in(room.wide, 0, first, second, thresholds, room)
     some, pixels = np.empty_like(room.some), np.zeros_like(room.pixels)
-    changed(first, second, thresholds.h1, HUGE, 0, room.float, some, pixels)
+    ring = room.rings[room.float.dtype]
+    changed(first, second, thresholds.h1, HUGE, 0, room.float, ring, some, pixels)
     room.pixels[room.some == 0] = 0
     room.pixels |= pixels
     room.some |= some
@@ -180,14 +185,17 @@ def _sum_in(
     rows: Frames, limit: int, first: Frames, second: Frames, thresholds: Thresholds, room: Room
 ) -> bool:  # fmt: skip
     """Find changed pixels by sums in the type of ``rows``; return whether they surely fit."""
-    size, out = thresholds.h1, (room.some, room.pixels)
+    size, out, ring = thresholds.h1, (room.some, room.pixels), room.rings[rows.dtype]
     if not thresholds.variance:
-        return bool(changed(first, second, size, thresholds.difference, limit, rows[0], *out))
+        least = thresholds.difference
+        return bool(changed(first, second, size, least, limit, rows[0], ring, *out))
     raw = np.iinfo(first.dtype)
     largest = min(raw.max - (raw.min == 0), (2**63 - 1) // size**2 // 2)
     variance = thresholds.variance
     return bool(
-        changed_in_sigmas(first, second, size, variance, largest, limit, rows[0], rows[1], *out)
+        changed_in_sigmas(
+            first, second, size, variance, largest, limit, rows[0], ring, rows[1], *out
+        )
     )
 
 
