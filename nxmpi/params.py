@@ -50,7 +50,10 @@ class TransformParams:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FramesParams:
-    """What is found in the frames, and how; ``batch_frames`` alone does not change it."""
+    """What is found in the frames, and how.
+
+    ``batch_frames`` and ``checkpoint`` alone do not change it.
+    """
 
     sums: bool = True
     """Sums, largest counts and transmission."""
@@ -81,11 +84,13 @@ class FramesParams:
     skip_bad_frames: bool = False
     batch_frames: int = 18
     """Frames a rank reads at once."""
+    checkpoint: float = 60.0
+    """Seconds between checkpoints."""
 
     def __post_init__(self) -> None:
         if self.batch_frames < 1:
             raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
-        for name in ("sigma_background", "sigma_strong", "gain"):
+        for name in ("sigma_background", "sigma_strong", "gain", "checkpoint"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected a number above 0, found {getattr(self, name)}")
 

@@ -105,6 +105,11 @@ FRAMES = (
 )  # fmt: skip
 READING = (
     click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
+    click.option(
+        "--checkpoint",
+        type=float,
+        help="Seconds between checkpoints; by default 60 in the frames pass, 600 in the transform.",
+    ),
 )
 BINNING = (
     click.option(
@@ -117,9 +122,6 @@ BINNING = (
         help="For the volume, on each node; most of what is free by default.",
     ),
     click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
-    click.option(
-        "--checkpoint", default=600.0, show_default=True, help="Seconds between checkpoints."
-    ),
 )  # fmt: skip
 
 
@@ -211,7 +213,12 @@ def frames_params(
         q_min=options["q_min"],
         q_max=options["q_max"],
         skip_bad_frames=options["skip_bad_frames"],
+        **_checkpoint(options),
     )  # fmt: skip
+
+
+def _checkpoint(options: dict[str, Any]) -> dict[str, Any]:
+    return {} if options["checkpoint"] is None else {"checkpoint": options["checkpoint"]}
 
 
 def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformParams:
@@ -221,7 +228,7 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         skip_bad_frames=options["skip_bad_frames"],
         batch_frames=options["batch_frames"],
         memory=options["memory"] // ranks_of_node(comm),
-        checkpoint=options["checkpoint"],
+        **_checkpoint(options),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from nxmpi.parallel.arrays import bcast_array, largest_arrays, sum_arrays
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.publish import temporary, unpublished_removed
+from nxmpi.parallel.saved import Saved
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.found import Gathered, conclude, write_found
 from nxmpi.pipeline.inputs import Inputs, fingerprint
@@ -69,7 +71,14 @@ def _due(
 ) -> dict[str, Inputs]:  # fmt: skip
     assert position is not None  # on the root
     files = schema.ScanFiles(position.wrapper)
-    return tasks_due(files, position, params, overwrite=output.overwrite)
+    due = tasks_due(files, position, params, overwrite=output.overwrite)
+    if not due:
+        shutil.rmtree(_checkpoint_folder(files, position.name), ignore_errors=True)
+    return due
+
+
+def _checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
+    return files.folder / f".{name}_{STEP}.checkpoint"
 
 
 def _search_position(
@@ -88,7 +97,12 @@ def _search_position(
         tables = _bcast_tables(comm, built[0] if built else None)
     with all_or_none(comm):
         reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames)
-    result = frames_pass(comm, tables, reader, params, timer)
+    folder = _checkpoint_folder(schema.ScanFiles(wrapper), name)
+    saved = Saved(
+        path=folder / f"{comm.rank}-of-{comm.size}.npz",
+        key=comm.bcast(fingerprint({**due}) if comm.rank == 0 else ""),
+    )
+    result = frames_pass(comm, tables, reader, params, timer, saved)
     reader.close()
     with timer.part("gather"):
         gathered = _gather(comm, result)
@@ -121,6 +135,7 @@ def _search_position(
                 _record(file[name], due, start_time, note)
 
             publish_results(wrapper, written, change)
+            shutil.rmtree(folder, ignore_errors=True)
 
         on_root(comm, publish_all)
     log.info("frames of %s", line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.readahead import read_ahead
 from nxmpi.stages.own_frames import FrameTables, OwnFrames, PassResult
+from nxmpi.stages.saved import restore, to_arrays
 from nxmpi.stages.seams import fetch_boxes, to_neighbours, to_previous
 from nxmpi.stages.search import LEVELS, NOTHING, UNIT
 from nxmpi.stages.transform import batches
@@ -20,6 +22,7 @@ from nxmpi.stages.transform import batches
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from nxmpi.parallel.saved import Saved
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import FramesParams
     from nxmpi.stages.transform import FrameReader
@@ -33,6 +36,7 @@ def frames_pass(
     reader: FrameReader,
     params: FramesParams,
     timer: Timer,
+    saved: Saved | None = None,
 ) -> PassResult:
     """Read all frames of a position once.
 
@@ -40,6 +44,12 @@ def frames_pass(
     reads the frame behind its block too. Nothing depends on the ranks: sums are of integers,
     windows of the search lie at the same frames for any number of ranks, and a peak near a seam
     is fitted to counts that other ranks send.
+
+    Parameters
+    ----------
+    saved : Saved, optional
+        Where each rank keeps what it knows, from time to time, and goes on from: any rank by
+        itself, but as one of the same number of ranks.
 
     Raises
     ------
@@ -54,23 +64,53 @@ def frames_pass(
     start, stop = blocks[comm.rank]
     with all_or_none(comm):
         worker = OwnFrames(tables, params, start, stop, reader.dtype)
-    own = np.arange(start, min(stop + 1, tables.n_frames)) + tables.first_frame
-    waiting = batches(own if stop > start else own[:0], params.batch_frames, reader.chunk_frames)
+    first, chunk = tables.first_frame, reader.chunk_frames
+    with all_or_none(comm):
+        _go_on(worker, reader, params, saved)
+    seen = comm.reduce(worker.seen - start)
+    if seen:
+        log.info("going on behind %d frames, as saved", seen)
+    own = np.arange(worker.seen, min(stop + 1, tables.n_frames)) + first
+    waiting = batches(own if stop > start else own[:0], params.batch_frames, chunk)
+    last_saved = time.monotonic()
     with (
         progress(comm, "frames", stop - start, "frames") as bar,
         all_or_none(comm),
         closing(read_ahead(reader.read, waiting)) as ahead,
     ):
+        bar.advance(worker.seen - start)
         for batch, (data, _, unread) in ahead:
             with timer.part("search"):
                 worker.add_batch(batch, data, unread)
             bar.advance(batch.size)
             del data
+            if saved is not None and time.monotonic() - last_saved > params.checkpoint:
+                with timer.part("checkpoint"):
+                    saved.save(to_arrays(worker))
+                last_saved = time.monotonic()
     # what fails there fails on all ranks with frames; the others have to hear of it
     with timer.part("seams"), all_or_none(comm), split(comm, int(stop > start)) as active:
         if stop > start:
             _finish(active, worker, [block for block in blocks if block[0] < block[1]])
     return worker.result
+
+
+def _go_on(
+    worker: OwnFrames, reader: FrameReader, params: FramesParams, saved: Saved | None
+) -> None:  # fmt: skip
+    """Make a rank know what it saved, if it did, and hold the frames that it held then."""
+    arrays = saved.load() if saved is not None else None
+    if arrays is None:
+        return
+    restore(worker, arrays)
+    numbers = np.array(worker.held.numbers(worker.seen), np.int64) + worker.tables.first_frame
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    waiting = [
+        batch for run in runs for batch in batches(run, params.batch_frames, reader.chunk_frames)
+    ]
+    for batch, (data, _, unread) in read_ahead(reader.read, waiting):
+        worker.hold_again(batch, data, unread)
+    worker.resume()
 
 
 def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]]) -> None:

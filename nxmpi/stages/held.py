@@ -121,10 +121,16 @@ class HeldFrames:
         frame = hold(raw, self.bad, partial(self._room, i))
         old = i - self.last
         if old >= self.start + self.first:
-            del self.frames[old]
+            self.frames.pop(old, None)
         self.frames[i] = frame
         self.kinds[self._slot(i)] = TYPES.index(frame.counts.dtype)
         return frame
+
+    def numbers(self, seen: int) -> list[int]:
+        """Return the frames that are held when those before ``seen`` have been added."""
+        numbers = range(self.start, min(seen, self.stop))
+        middle = self.start + self.first
+        return [i for i in numbers if i < middle or i >= numbers.stop - self.last]
 
     def cut(self, box: Box, steps: Steps = WHOLE) -> I4:
         """Return the counts in a part of the frames, -1 where there is none; see `Cut`."""

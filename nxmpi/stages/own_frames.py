@@ -25,6 +25,8 @@ from nxmpi.stages.search import (
 from nxmpi.stages.windows import Windows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from nxmpi._typing import I4, I8, U1, Frames
@@ -122,6 +124,8 @@ class OwnFrames:
         """By level: the window whose maxima are due next."""
         self.before: Frames | None = None
         """The last raw frame, None after one that could not be read."""
+        self.seen = start
+        """The frame that is due next."""
         n = stop - start
         self.result = PassResult(
             start=start, stop=stop,
@@ -135,26 +139,49 @@ class OwnFrames:
 
     def add_batch(self, numbers: I8, data: Frames, unread: I8) -> None:
         """Take the next frames; those unread have no row in the data."""
-        rows = iter(data)
-        for number in numbers:
-            raw = None if number in unread else next(rows).reshape(self.shape[1:])
-            self._add(int(number) - self.tables.first_frame, raw)
+        for i, raw in self._frames(numbers, data, unread):
+            self._add(i, raw)
         if self.before is not None:
             self.before = self.before.copy()  # lets go of the batch
 
+    def hold_again(self, numbers: I8, data: Frames, unread: I8) -> None:
+        """Take frames that were seen before what was restored was saved; see `HeldFrames`."""
+        for i, raw in self._frames(numbers, data, unread):
+            self.held.add(i, self._counts(raw))
+            self.before = None if raw is None else raw.copy()
+
+    def resume(self) -> None:
+        """Be ready for the frame that is due next, all frames being held again."""
+        seen = min(self.seen, self.result.stop)
+        group = seen - seen % LEVELS[1].group if seen < self.shape[0] else seen
+        self.windows.waiting[0][:] = [self.held.frames[i] for i in range(group, seen)]
+        self.windows.before = self.held.frames.get(seen - 1)
+
+    def _frames(self, numbers: I8, data: Frames, unread: I8) -> Iterator[tuple[int, Frames | None]]:
+        rows = iter(data)
+        for number in numbers:
+            raw = None if number in unread else next(rows).reshape(self.shape[1:])
+            yield int(number) - self.tables.first_frame, raw
+
+    def _counts(self, raw: Frames | None) -> Frames:
+        if raw is not None:
+            return raw
+        nothing = np.iinfo(self.dtype).max if self.dtype.kind == "u" else -1
+        return np.full(self.shape[1:], nothing, self.dtype)
+
     def _add(self, i: int, raw: Frames | None) -> None:
         own = i < self.result.stop
-        if raw is None and own:
-            self.result.bad_frames.append(i + self.tables.first_frame)
-        counts = _nothing(self.tables.bad.shape, self.dtype) if raw is None else raw
         if self.params.mask and i > self.result.start:
             self._compare(i - 1, raw)
         self.before = raw
         if own:
-            frame = self.held.add(i, counts)
+            if raw is None:
+                self.result.bad_frames.append(i + self.tables.first_frame)
+            frame = self.held.add(i, self._counts(raw))
             self._add_sums(i, frame)
             self.windows.add(i, frame)
             self._look(i)
+        self.seen = i + 1
 
     def _compare(self, i: int, raw: Frames | None) -> None:
         if raw is None or self.before is None:
@@ -208,10 +235,13 @@ class OwnFrames:
             strong.get((level, window + 1), after),
         )  # fmt: skip
         for candidate in found if self.params.peaks else ():
-            frames = box_of(candidate, self.shape)[0]
-            inside = frames.start >= self.result.start and frames.stop <= self.result.stop
-            stop = frames.stop if inside else BEYOND_OWN
-            self.candidates.setdefault(stop, []).append(candidate)
+            self.wait(candidate)
+
+    def wait(self, candidate: Candidate) -> None:
+        """Let a candidate wait for its surroundings."""
+        frames = box_of(candidate, self.shape)[0]
+        inside = frames.start >= self.result.start and frames.stop <= self.result.stop
+        self.candidates.setdefault(frames.stop if inside else BEYOND_OWN, []).append(candidate)
 
     def _take_out(self, i: int, strong: I4) -> None:
         """Sum the strong pixels of a frame, in rising order, some of them there twice."""
@@ -263,7 +293,3 @@ def runs_of_blocks(tables: FrameTables) -> I4:
     good = blocks[starts] >= 0
     runs = np.stack([starts[good], stops[good], blocks[starts[good]]], axis=1)
     return np.ascontiguousarray(runs, np.int32)
-
-
-def _nothing(shape: tuple[int, int], dtype: np.dtype[Any]) -> Frames:
-    return np.full(shape, np.iinfo(dtype).max if dtype.kind == "u" else -1, dtype)

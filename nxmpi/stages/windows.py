@@ -33,9 +33,12 @@ class Windows:
         """First group of the levels that sum frames."""
         self.largest: Frames = np.zeros(searcher.images.shape[1:], np.uint16)
         """Largest count of each pixel, as narrow frames hold it."""
-        self._last: dict[int, Frames] = {}
-        self._before: HeldFrame | None = None
-        self._waiting: tuple[list[HeldFrame], list[Frames]] = ([], [])
+        self.last: dict[int, Frames] = {}
+        """Last group of these levels."""
+        self.before: HeldFrame | None = None
+        """The last frame."""
+        self.waiting: tuple[list[HeldFrame], list[Frames]] = ([], [])
+        """Frames of a group that is not complete, and groups of a longer one."""
         self._room: dict[tuple[int, int, type], Frames] = {}
         """By level, slot and type: sums of groups. There are slots for the groups of a longer one
         and the last before it."""
@@ -49,15 +52,15 @@ class Windows:
 
     def add(self, number: int, frame: HeldFrame) -> None:
         """Take the next of its own frames."""
-        frames, threes = self._waiting
+        frames, threes = self.waiting
         frames.append(frame)
         ends = number == self.n_frames - 1
         pair, place = divmod(number, LEVELS[0].group)
         if place == LEVELS[0].group - 1:
-            self._search(0, pair, *_alike(self._before, frame))
+            self._search(0, pair, *_alike(self.before, frame))
         elif ends:
             self._search(0, pair, frame.counts, np.zeros_like(frame.counts), frame.invalid)
-        self._before = frame
+        self.before = frame
         if len(frames) == LEVELS[1].group or ends:
             three = self._sum_frames(frames, number // LEVELS[1].group)
             frames.clear()
@@ -76,14 +79,14 @@ class Windows:
         following : mapping of level to (n_slow, n_fast) int32
             First groups of the next rank; empty on the last.
         """
-        for level, last in self._last.items():
+        for level, last in self.last.items():
             own = self.windows(level)
             if own and (level, own[-1]) not in self.strong:
                 second = following.get(level)
                 second = np.zeros_like(last) if second is None else second
                 first, second = _of_one_type(last, second)
                 self._search(level, own[-1], first, second, NONE)
-        self._last.clear()
+        self.last.clear()
 
     def forget(self, level: int, window: int) -> None:
         """Let go of a window that nobody asks for any more: none of the first two."""
@@ -122,10 +125,10 @@ class Windows:
     def _group(self, level: int, number: int, image: Frames) -> None:
         if level not in self.first:
             self.first[level] = image.astype(np.int32)
-        if level in self._last:
-            first, second = _of_one_type(self._last[level], image)
+        if level in self.last:
+            first, second = _of_one_type(self.last[level], image)
             self._search(level, number - 1, first, second, NONE)
-        self._last[level] = image
+        self.last[level] = image
 
     def _search(
         self, level: int, window: int, first: Frames, second: Frames, invalid: int

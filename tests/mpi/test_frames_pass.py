@@ -7,6 +7,8 @@ from pytest_mpi import parallel_assert
 from scipy.special import ndtr
 
 from nxmpi.errors import CollectiveError, InputError
+from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.saved import Saved
 from nxmpi.parallel.timing import Timer
 from nxmpi.params import FramesParams
 from nxmpi.stages.frames import frames_pass
@@ -20,18 +22,20 @@ SHAPE = (83, 91)
 class Frames:
     """Frames in memory; some can be unreadable."""
 
-    def __init__(self, data, chunk_frames=1, unreadable=(), fails=False):
+    def __init__(self, data, chunk_frames=1, unreadable=(), fails=False, stop=()):
         self.data, self.dtype, self.chunk_frames, self.masked = (
             data,
             data.dtype,
             chunk_frames,
             False,
         )
-        self.unreadable, self.fails = unreadable, fails
+        self.unreadable, self.fails, self.stop = unreadable, fails, stop
+        self.asked = []
 
     def read(self, frames):
-        if self.fails:
+        if self.fails or np.isin(frames, self.stop).any():
             raise InputError("the frames are gone")
+        self.asked.extend(frames.tolist())
         bad = np.array([n for n in frames if n in self.unreadable], np.int64)
         good = frames[~np.isin(frames, bad)]
         return self.data[good].reshape(len(good), -1), np.empty((0, 0), np.int8), bad
@@ -67,10 +71,10 @@ def tables(n_frames, first_frame=0):
     )  # fmt: skip
 
 
-def run(comm, frames, given, **params):
+def run(comm, frames, given, saved=None, **params):
     """Return what all ranks found, on every rank."""
     choices = FramesParams(mask_h2=15, **params)
-    result = frames_pass(comm, given, frames, choices, Timer())
+    result = frames_pass(comm, given, frames, choices, Timer(), saved)
     everyone = comm.allgather(result)
     peaks = np.concatenate([np.array(each.peaks, FITTED) for each in everyone])
     return {
@@ -146,6 +150,80 @@ def test_frames_that_cannot_be_read_are_left_out(comm):
 
 @pytest.mark.parallel([2, 3, 4, 7])
 def test_failure_on_one_rank_is_raised_on_all(comm):
-    frames = Frames(counts(95), fails=comm.rank == comm.size - 1)
+    frames = Frames(counts(150), fails=comm.rank == comm.size - 1)
     with pytest.raises(CollectiveError, match=rf"the frames are gone \[rank {comm.size - 1}\]"):
-        frames_pass(comm, tables(95), frames, FramesParams(), Timer())
+        frames_pass(comm, tables(150), frames, FramesParams(), Timer())
+
+
+# --- stopped on the way
+
+
+def killed_and_continued(comm, folder, data, given, stop, batch=7):
+    """Return what is found in two runs, the first of which ends before the frames ``stop``.
+
+    With how far this rank was when it was last saved, and the frames asked for after that.
+    """
+    saved = Saved(path=folder / f"{comm.rank}-of-{comm.size}.npz", key="this")
+    options = {"saved": saved, "batch_frames": batch, "checkpoint": 1e-9}
+    with pytest.raises(CollectiveError):
+        run(comm, Frames(data, unreadable=(2, 45), stop=stop), given, **options)
+    arrays = saved.load()
+    again = Frames(data, unreadable=(2, 45))
+    found = run(comm, again, given, **options)
+    return found, 0 if arrays is None else int(arrays["seen"]), again.asked
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("last", [5, 20, 47, 93, 130, 186])
+def test_going_on_finds_the_same(comm, shared_tmp_path, last):
+    data, given = counts(200), tables(200)
+    data[60:75] += 300  # other types of frames are held
+    data[120, 20, 20:30] = 2_000_000
+    alone = run(MPI.COMM_SELF, Frames(data, unreadable=(2, 45)), given)
+    blocks = [last + 200 * rank // comm.size for rank in range(comm.size)]
+    stop = [n for n in (*blocks, last) if n < 200]
+    found, _, _ = killed_and_continued(comm, shared_tmp_path, data, given, stop)
+    parallel_assert(same(found, alone))
+
+
+@pytest.mark.parallel(RANKS)
+def test_at_most_a_batch_is_repeated(comm, shared_tmp_path):
+    n, batch = 23, 7
+    data, given = counts(18 * n), tables(18 * n)
+    starts = [18 * block_range(n, comm.size, rank)[0] for rank in range(comm.size)]
+    stop = [start + 18 * (n // comm.size) - 10 for start in starts]  # in each rank's frames
+    _, seen, asked = killed_and_continued(comm, shared_tmp_path, data, given, stop, batch)
+    parallel_assert(seen > stop[comm.rank] - batch)
+    parallel_assert(len(set(asked)) == len(asked))  # none is read twice to go on
+
+
+@pytest.mark.parallel([1, 3])
+def test_what_was_saved_for_something_else_is_not_used(comm, shared_tmp_path):
+    data, given = counts(95), tables(95)
+    path = shared_tmp_path / f"{comm.rank}.npz"
+    options = {"batch_frames": 7, "checkpoint": 1e-9}
+    run(comm, Frames(data), given, Saved(path=path, key="other"), **options)
+    again = Frames(data[::-1].copy())
+    found = run(comm, again, given, Saved(path=path, key="this"), **options)
+    alone = run(MPI.COMM_SELF, Frames(data[::-1].copy()), given)
+    parallel_assert(same(found, alone))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("damage", ["cut", "empty", "not a zip file", "in the way"])
+def test_checkpoints_that_cannot_be_used_are_a_warning(comm, shared_tmp_path, damage, caplog):
+    data, given = counts(95), tables(95)
+    saved = Saved(path=shared_tmp_path / "part" / f"{comm.rank}.npz", key="this")
+    options = {"batch_frames": 7, "checkpoint": 1e-9}
+    if damage == "in the way":
+        if comm.rank == 0:
+            saved.path.parent.write_text("no folder")
+        comm.barrier()
+    else:
+        run(comm, Frames(data), given, saved, **options)
+        content = saved.path.read_bytes()
+        damaged = {"cut": content[: len(content) // 2], "empty": b""}
+        saved.path.write_bytes(damaged.get(damage, b"damaged"))
+    found = run(comm, Frames(data), given, saved, **options)
+    parallel_assert(same(found, run(MPI.COMM_SELF, Frames(data), given)))
+    parallel_assert(any(str(saved.path) in record.message for record in caplog.records))

@@ -1,0 +1,93 @@
+"""What a rank knows in the middle of its frames, as arrays to be saved, and back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nxmpi.stages.profiles import FITTED
+from nxmpi.stages.search import CANDIDATE, LEVELS, Candidate, Strong
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from nxmpi.stages.own_frames import OwnFrames
+
+    Arrays = dict[str, NDArray[Any]]
+
+IN_PLACE = ("frame_sums", "block_sums", "strong_sums", "strong_pixels", "total", "largest")
+"""Sums of a `PassResult`."""
+
+
+def to_arrays(worker: OwnFrames) -> Arrays:
+    """Return all that a rank knows but the frames that it holds: they are read again."""
+    result, windows = worker.result, worker.windows
+    waiting = [each for some in worker.candidates.values() for each in some]
+    changed = list(worker.changed.values())
+    strong = list(windows.strong.values())
+    images = {
+        **{f"first {level}": image for level, image in windows.first.items()},
+        **{f"last {level}": image for level, image in windows.last.items()},
+        **{f"three {n}": image for n, image in enumerate(windows.waiting[1])},
+    }
+    return {
+        **{name: getattr(result, name) for name in IN_PLACE},
+        **images,
+        "seen": np.array(worker.seen),
+        "looked at": np.array(worker.looked_at),
+        "largest of windows": windows.largest,
+        "bad frames": np.array(result.bad_frames, np.int64),
+        "peaks": np.array(result.peaks, FITTED),
+        "candidates": np.array(waiting, CANDIDATE),
+        "changed": np.array(list(worker.changed), np.int64),
+        "changed ends": _ends([len(each) for each in changed]),
+        "changed bytes": np.frombuffer(b"".join(changed), np.uint8),
+        "strong": np.array(list(windows.strong), np.int64).reshape(-1, 2),
+        "strong ends": _ends([each.places.size for each in strong]),
+        **{
+            f"strong {name}": np.concatenate([getattr(each, name) for each in strong])
+            for name in Strong._fields
+            if strong
+        },
+    }
+
+
+def restore(worker: OwnFrames, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Make a rank at its first frame know what `to_arrays` returned.
+
+    The frames that it holds are to be given to `OwnFrames.hold_again`.
+    """
+    result, windows = worker.result, worker.windows
+    for name in IN_PLACE:
+        getattr(result, name)[...] = arrays[name]
+    worker.seen = int(arrays["seen"])
+    worker.looked_at = arrays["looked at"].tolist()
+    windows.largest = arrays["largest of windows"]
+    result.bad_frames = arrays["bad frames"].tolist()
+    result.peaks = list(arrays["peaks"])
+    for each in arrays["candidates"].tolist():
+        worker.wait(Candidate(*each))
+    packed = arrays["changed bytes"].tobytes()
+    for i, (low, high) in zip(
+        arrays["changed"].tolist(), pairwise(arrays["changed ends"].tolist()), strict=True
+    ):
+        worker.changed[i] = packed[low:high]
+    for (level, window), (low, high) in zip(
+        arrays["strong"].tolist(), pairwise(arrays["strong ends"].tolist()), strict=True
+    ):
+        fields = (arrays[f"strong {name}"][low:high] for name in Strong._fields)
+        windows.strong[level, window] = Strong(*fields)
+    for level in range(len(LEVELS)):
+        for name, images in (("first", windows.first), ("last", windows.last)):
+            if f"{name} {level}" in arrays:
+                images[level] = arrays[f"{name} {level}"]
+    n = len([name for name in arrays if name.startswith("three ")])
+    windows.waiting[1].extend(arrays[f"three {i}"] for i in range(n))
+
+
+def _ends(sizes: list[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
