@@ -256,6 +256,25 @@ def _open_by_all(comm: MPI.Intracomm, path: Path) -> Iterator[h5py.File]:
     _close(file)
 
 
+@contextmanager
+def edited(path: Path) -> Iterator[h5py.File]:
+    """Open a file to be changed, and close it. Not collective.
+
+    Raises
+    ------
+    NxmpiError
+        If it cannot be written; it stays open then.
+    """
+    file = h5py.File(path, "r+")
+    try:
+        with _named(path):
+            yield file
+            _close(file)
+    except BaseException:
+        _close_quietly(file)
+        raise
+
+
 def _close(file: h5py.File) -> None:
     """Close a file; if it cannot be written, leave it open for good: closing would crash."""
     _abandoned[id(file)] = file

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.searched import Searched
 
 log = logging.getLogger(__name__)
+RESULTS = {
+    schema.MAX_TASK: schema.SUMS, schema.FIND_TASK: schema.PEAKS,
+    schema.MASK_TASK: schema.DATA_MASK,
+}  # fmt: skip
+"""Where each task leaves its result."""
 
 
 def tasks_due(
@@ -55,17 +60,17 @@ def tasks_due(
 def _reason(entry: h5py.Group, files: schema.ScanFiles, task: str, inputs: Inputs) -> str:
     """Return why a task is to be done, empty if it is complete or another program's."""
     recorded = read_inputs(entry, task)
+    is_there = entry.get(RESULTS[task], getlink=True) is not None
     is_mask = task == schema.MASK_TASK
-    others = is_mask and entry.get(schema.DATA_MASK, getlink=True) is not None
-    if recorded == {} or (recorded is None and others):
+    if recorded == {} or (is_mask and recorded is None and is_there):
         log.info("%s: %s was done by another program and is kept (--overwrite)", entry.name, task)
         return ""
-    if recorded is None:
-        return "not done yet"
     if is_mask:
         mask = files.mask(entry.name.strip("/"))
-        return is_complete(entry, task, mask, inputs, schema.MASK)[1]
-    return what_changed(recorded, inputs)
+        reason = is_complete(entry, task, mask, inputs, schema.MASK)[1]
+    else:
+        reason = "not done yet" if recorded is None else what_changed(recorded, inputs)
+    return reason or ("" if is_there else f"{RESULTS[task]} is gone")
 
 
 def _inputs(position: Searched, params: FramesParams) -> dict[str, Inputs]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import h5py
-
+from nxmpi.parallel.h5 import edited
 from nxmpi.parallel.locks import publish_lock
 from nxmpi.parallel.publish import changed_copy, publish, require_folder, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    import h5py
 
     from nxmpi.nexus.schema import ScanFiles
 
@@ -55,7 +56,7 @@ def publish_results(
         If somebody else keeps the scan file locked.
     """
     with publish_lock(path), changed_copy(path) as copy:
-        with h5py.File(copy, "r+") as file:
+        with edited(copy) as file:
             change(file)
         for target in written:
             publish(temporary(target), target)

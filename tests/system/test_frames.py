@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - messages stand as they are seen
 """The pass over the frames: the same for any number of ranks, skipped where complete, safe."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -293,7 +294,6 @@ def test_mask_that_was_gone_is_made_again_to_the_same_bits(done, well):
     assert differences(found(well["mask gone"][0]), found(done)) == []
 
 
-@pytest.mark.xfail(reason="only the records are looked at")
 def test_results_that_are_gone_from_the_scan_file_are_made_again(done, well):
     assert differences(found(well["peaks gone"][0]), found(done)) == []
 
@@ -489,16 +489,7 @@ def refused(plain, tmp_path_factory):
     return run_cases(3, cases, tmp_path_factory.mktemp("refused"))
 
 
-OPEN = {"mask in the way": "it is replaced"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=OPEN[name])] if name in OPEN else [])
-        for name in DAMAGES
-    ],
-)
+@pytest.mark.parametrize("name", DAMAGES)
 def test_bad_input_is_told_in_one_line_and_changes_nothing(refused, name):
     scan, ranks, before, after = refused[name]
     assert_refused(scan, ranks, DAMAGES[name][2])
@@ -548,6 +539,26 @@ def test_killed_run_leaves_the_scan_as_it_was_and_the_next_completes_it(
     assert scan.hidden() == []
 
 
+@pytest.mark.parametrize(
+    ("point", "n", "rank"),
+    [
+        ("before-batch:frames#2", 2, 0),
+        pytest.param("after-replace:1-of-3.npz", 3, 1, marks=pytest.mark.full),
+    ],
+)
+def test_killed_run_goes_on_from_what_was_saved(plain, done, tmp_path, point, n, rank):
+    scan = plain.copy(tmp_path / "e")
+    args = ("frames", *BOXES, "--checkpoint", 1e-9, scan.wrapper)
+    killed = run_mpi(n, KILLER, point, rank, "--", *args, timeout=60)
+    assert killed.returncode != 0, "it was not killed"
+    again = run_nxmpi(n, *args)
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"going on behind \d+ frames, as saved", again.stderr)
+    assert differences(found(scan), found(done)) == []
+    assert differences(contents(scan.wrapper), contents(done.wrapper)) == []
+    assert scan.hidden() == []
+
+
 # --- disks that are full
 
 
@@ -564,7 +575,6 @@ def test_full_disk_for_a_mask_is_told_in_one_line_and_changes_nothing(plain, tmp
     assert scan.files() == before
 
 
-@pytest.mark.xfail(reason="HDF5 crashes at the end where it could not write")
 def test_full_disk_for_the_scan_file_is_told_in_one_line_and_changes_nothing(plain, tmp_path):
     scan = plain.copy(tmp_path / "e")
     before = scan.files()
