@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import NDArray
 
-    from nxmpi._typing import I4, I8
+    from nxmpi._typing import I4, I8, U1
 
     T = TypeVar("T")
 
 ROUND = 2**22
 """Voxels of boxes that are sent in a round, over all ranks."""
+NO_COUNT = 255
+"""What -1 becomes in a byte."""
+WORD = 8
+"""Messages are of whole words [bytes]."""
 
 
 def to_previous(comm: MPI.Intracomm, image: I4 | None) -> I4 | None:
@@ -97,15 +101,14 @@ def fetch_boxes(
     sizes = np.cumsum([np.prod([s.stop - s.start for s in box]) for box in boxes])
     rounds = [] if not listed else np.split(np.arange(len(listed)), _cuts(sizes))
     for members in rounds:
-        parts: list[list[I8]] = [[np.empty(0, np.int64)] for _ in range(comm.size)]
+        parts: list[list[bytes]] = [[] for _ in range(comm.size)]
         for i in members:
             start, stop = blocks[comm.rank]
             frames, rows, columns = boxes[i]
             own = slice(max(frames.start, start), min(frames.stop, stop))
             if own.start < own.stop:
-                piece = cut((own, rows, columns))
-                parts[listed[i][0]].append(piece.reshape(-1).astype(np.int64))
-        received = exchange(comm, [np.concatenate(some) for some in parts])
+                parts[listed[i][0]].append(_packed(cut((own, rows, columns))))
+        received = exchange(comm, [_words(some) for some in parts]).view(np.uint8)
         mine = [i for i in members if listed[i][0] == comm.rank]
         at = 0
         whole = {i: np.empty([s.stop - s.start for s in boxes[i]], np.int32) for i in mine}
@@ -114,12 +117,31 @@ def fetch_boxes(
                 frames = boxes[i][0]
                 low, high = max(frames.start, start), min(frames.stop, stop)
                 if low < high:
-                    part = whole[i][low - frames.start : high - frames.start]
-                    part[:] = received[at : at + part.size].reshape(part.shape)
-                    at += part.size
+                    at += _unpack(received[at:], whole[i][low - frames.start : high - frames.start])
+            at += -at % WORD
         for i in mine:
             corner = (boxes[i][0].start, boxes[i][1].start, boxes[i][2].start)
             yield listed[i][1], partial(cut_of_box, whole[i], corner)
+
+
+def _packed(counts: I4) -> bytes:
+    """Return counts, -1 where there is none, as one byte each if they fit; a byte says so."""
+    narrow = bool(counts.max() < NO_COUNT)
+    return bytes([narrow]) + (counts.astype(np.uint8) if narrow else counts).tobytes()
+
+
+def _unpack(packed: U1, counts: I4) -> int:
+    """Fill counts from the bytes that `_packed` made; return how many these were."""
+    dtype = np.dtype(np.uint8 if packed[0] else np.int32)
+    counts[...] = np.frombuffer(packed, dtype, counts.size, 1).reshape(counts.shape)
+    if packed[0]:
+        counts[counts == NO_COUNT] = -1
+    return 1 + counts.size * dtype.itemsize
+
+
+def _words(parts: list[bytes]) -> I8:
+    together = b"".join(parts)
+    return np.frombuffer(together + bytes(-len(together) % WORD), np.int64)
 
 
 def _cuts(sizes: I8) -> I8:
