@@ -129,7 +129,7 @@ def show(results, options):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--frames", type=int, default=144)
+    parser.add_argument("--frames", type=int, default=576, help="10 MB of memory each")
     parser.add_argument("--peer-frames", type=int, default=50, help="a multiple of 50")
     parser.add_argument("--no-peer", action="store_true", help=f"leave out {PEER}")
     parser.add_argument("--repeats", type=int, default=REPEATS)
