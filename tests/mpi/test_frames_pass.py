@@ -174,7 +174,9 @@ def killed_and_continued(comm, folder, data, given, stop, batch=7):
 
 
 @pytest.mark.parallel(RANKS)
-@pytest.mark.parametrize("last", [5, 20, 47, 93, 130, 186])
+@pytest.mark.parametrize(
+    "last", [20, 93, *(pytest.param(n, marks=pytest.mark.full) for n in (5, 47, 130, 186))]
+)
 def test_going_on_finds_the_same(comm, shared_tmp_path, last):
     data, given = counts(200), tables(200)
     data[60:75] += 300  # other types of frames are held
