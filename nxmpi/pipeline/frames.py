@@ -100,7 +100,7 @@ def _search_position(
     folder = _checkpoint_folder(schema.ScanFiles(wrapper), name)
     saved = Saved(
         path=folder / f"{comm.rank}-of-{comm.size}.npz",
-        key=comm.bcast(fingerprint({**due}) if comm.rank == 0 else ""),
+        key=comm.bcast(fingerprint(due) if comm.rank == 0 else ""),
     )
     result = frames_pass(comm, tables, reader, params, timer, saved)
     reader.close()

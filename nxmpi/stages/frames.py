@@ -108,8 +108,9 @@ def _go_on(
     waiting = [
         batch for run in runs for batch in batches(run, params.batch_frames, reader.chunk_frames)
     ]
-    for batch, (data, _, unread) in read_ahead(reader.read, waiting):
-        worker.hold_again(batch, data, unread)
+    with closing(read_ahead(reader.read, waiting)) as ahead:
+        for batch, (data, _, unread) in ahead:
+            worker.hold_again(batch, data, unread)
     worker.resume()
 
 

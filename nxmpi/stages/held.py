@@ -103,17 +103,18 @@ class HeldFrames:
         self.frames: dict[int, HeldFrame] = {}
         self.kinds: U1 = np.zeros(min(stop - start, first + last), np.uint8)
         """Type of the frame in each slot."""
-        # takes memory where it is written to
-        shape = (self.kinds.size, *bad.shape)
-        u1, u2, i4 = (np.empty(shape, dtype) for dtype in TYPES)
-        self.room: tuple[U1, Frames, I4] = u1, u2, i4
+        self.room: list[Frames] = [np.empty((0, *bad.shape), dtype) for dtype in TYPES]
+        """By type: (n, n_slow, n_fast), or none as long as no frame needs it."""
 
     def _slot(self, i: int) -> int:
         n = i - self.start
         return n if n < self.first else self.first + (n - self.first) % self.last
 
     def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
-        frame: Frames = self.room[TYPES.index(dtype)][self._slot(i)]
+        kind = TYPES.index(dtype)
+        if not len(self.room[kind]):  # takes memory where it is written to
+            self.room[kind] = np.empty((self.kinds.size, *self.bad.shape), dtype)
+        frame: Frames = self.room[kind][self._slot(i)]
         return frame
 
     def add(self, i: int, raw: Frames) -> HeldFrame:
@@ -138,7 +139,8 @@ class HeldFrames:
         large: U1 = np.empty(out.shape[0] * steps[0], np.uint8)
         corner = box[1].start, box[2].start
         slots = box[0].start - self.start, self.first, self.last
-        if kernels.sum_box(self.room, self.kinds, CODES, slots, corner, steps, out, large):
+        u1, u2, i4 = self.room
+        if kernels.sum_box((u1, u2, i4), self.kinds, CODES, slots, corner, steps, out, large):
             for k in np.flatnonzero(large):
                 frame = self.frames[box[0].start + int(k)]
                 limit = LIMITS[frame.counts.dtype]
