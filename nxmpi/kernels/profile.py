@@ -20,19 +20,23 @@ ALONG_X = (1, 0, 0, 2, 0, 0, 0, 3, 4, 3, 3, 5, 3, 3)
 N_ALONG_X = 6
 STEPS = 40
 """Of the iteration at most; ten are usual."""
-FLAT = 4
-"""Steps in which the background stays flat, so that it does not take the peak for its own."""
-SETTLED = 9
-"""Steps after which the region stays, so that the iteration can come to rest."""
-PATIENCE = 8
-"""Steps after which a peak that is wider than it may be is given up."""
 REACH = 3.0
 """Half the size of the region that is fitted [standard deviations]."""
 MARGIN = (1.5, 1.5, 1.0)
 """What the region is larger, for the background to be seen [pixels, pixels, frames]."""
-AT_REST = 2e-3
-"""Largest step of an iteration that has converged: of a place in standard deviations of it or
-pixels and frames, of a width or intensity in parts of it. The background may still move."""
+FROM_AFAR = (4, 8, 9, 2e-3)
+"""The pace of a fit that knows little of the peak to begin with. In the first steps the
+background stays flat, so that it does not take the peak for its own. After some a peak that is
+wider than it may be is given up. After some the region stays, so that the iteration can come to
+rest. It has converged when the largest step is smaller than
+this: of a place in standard deviations of it or pixels and frames, of a width or intensity in
+parts of it; the background may still move."""
+FROM_NEAR = (0, 8, 9, 2e-3)
+"""The pace of a fit that begins where another ended."""
+ROUGHLY = (4, 6, 5, 2e-2)
+"""The pace of a fit that only tells where another may begin."""
+FAR = 0.05
+"""Largest step of an iteration that has not converged after all steps, but may be used."""
 TIRED = 15
 """Steps after which they are halved: a peak that is no Gaussian makes them go to and fro."""
 BENT = 1.0
@@ -272,7 +276,8 @@ def hold(i: int, gradient: F8, information: F8) -> None:
 
 @njit(cache=True, nogil=True)
 def fit_profile(
-    box: I4, least: F8, most: F8, shares: F8, values: F8, errors: F8, region: I4
+    box: I4, least: F8, most: F8, pace: tuple[int, int, int, float], shares: F8, values: F8,
+    errors: F8, region: I4,
 ) -> int:  # fmt: skip
     """Find the likeliest peak in a box by Fisher's scoring.
 
@@ -282,6 +287,9 @@ def fit_profile(
         Counts; negative where masked.
     least, most : (8,) float64
         Limits of the parameters but slopes and curvatures.
+    pace : tuple of int, int, int, float
+        Steps with a flat background, steps after which what is too wide is given up, steps after
+        which the region stays, and the largest step of a fit that has converged; `FROM_AFAR`.
     shares : (3, 3, m) float64
         Room to work, m being the longest side of the box.
     values : (N,) float64
@@ -298,14 +306,15 @@ def fit_profile(
     """
     gradient, step = np.empty(N), np.empty(N)
     information, inverse = np.empty((N, N)), np.empty((N, N))
+    flat, patience, settled, at_rest = pace
     largest = 0.0
     for taken in range(1, STEPS + 1):
-        if taken <= SETTLED:
+        if taken <= settled:
             set_region(values, box.shape, region)
         if add_information(box, values, region, shares, gradient, information) <= N:
             return 0
         hold_at_limits(values, least, most, gradient, information)
-        if taken <= FLAT:
+        if taken <= flat:
             for i in range(SLOPES, N):
                 hold(i, gradient, information)
         damped_inverse(information, 1e-9 if taken > 3 else 1e-2, inverse)
@@ -319,11 +328,11 @@ def fit_profile(
                 unit = max(errors[i], abs(values[i]) if i == INTENSITY else 1.0)
                 largest = max(largest, abs(step[i]) / unit)
         part = 1.0 if taken <= TIRED else 0.5
-        if not take_step(values, step, part, least, most) and taken >= PATIENCE:
+        if not take_step(values, step, part, least, most) and taken >= patience:
             return 0
-        if largest < AT_REST and taken > SETTLED:
+        if largest < at_rest and taken > settled:
             return taken
-    return STEPS if largest < 25 * AT_REST else 0
+    return STEPS if largest < FAR else 0
 
 
 @njit(cache=True, nogil=True)

@@ -1,17 +1,19 @@
 """What is no peak, found out before it is fitted voxel by voxel."""
 
-from math import log
+from math import exp, log
 
 import numpy as np
 from numba import njit
 
 from nxmpi._typing import F8, I4
-from nxmpi.kernels.profile import BACKGROUND, INTENSITY, N, fit_profile, significance
+from nxmpi.kernels.profile import BACKGROUND, INTENSITY, ROUGHLY, N, fit_profile, significance
 from nxmpi.kernels.score import score
 
 LEAST_SIGMA = (0.2, 0.2, 0.12)
 """Along x, y, z [pixels, pixels, frames]."""
 LEAST_INTENSITY = 1e-3
+SURE = 4.0
+"""By how much a peak is too short if that is found from sums of frames [standard deviations]."""
 
 
 @njit(cache=True, nogil=True)
@@ -85,7 +87,8 @@ def seems_a_peak(
 
 @njit(cache=True, nogil=True)
 def fit_coarsely(
-    box: I4, steps: tuple[int, int, int], widest: F8, beyond: float, level: float, values: F8
+    box: I4, steps: tuple[int, int, int], shortest: float, widest: F8, beyond: float, level: float,
+    values: F8,
 ) -> bool:  # fmt: skip
     """Fit a peak to sums of neighbouring voxels; return whether there may be one.
 
@@ -93,6 +96,8 @@ def fit_coarsely(
     ----------
     box : (n_z, n_y, n_x) int32
         Counts; negative where masked.
+    shortest : float
+        Least sigma along z, before voxels are summed.
     steps, widest, beyond
         See `write_limits`.
     level : float
@@ -107,7 +112,9 @@ def fit_coarsely(
     score(box, binned, region, room)
     least, most = np.empty(8), np.empty(8)
     write_limits(box.shape, steps, widest, beyond, least, most)
-    if not fit_profile(box, least, most, room, binned, errors, region):
+    if not fit_profile(box, least, most, ROUGHLY, room, binned, errors, region):
+        return False
+    if exp(binned[5] + SURE * errors[5]) * steps[0] < shortest:
         return False
     if significance(box, binned, region, room) < level:
         return False

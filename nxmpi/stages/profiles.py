@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nxmpi.kernels import profile as kernels
 from nxmpi.kernels import screen
+from nxmpi.kernels.start import core_of_box, start_values
 from nxmpi.stages.held import WHOLE, summed_shape
 from nxmpi.stages.search import LEVELS
 
@@ -108,7 +109,8 @@ def fit(
     room = np.empty((3, 3, max(counts.shape)))
     least, most = np.empty(kernels.SLOPES), np.empty(kernels.SLOPES)
     screen.write_limits(counts.shape, WHOLE, widest, BEYOND, least, most)
-    if not kernels.fit_profile(counts, least, most, room, values, errors, region):
+    pace = kernels.FROM_AFAR if _steps(candidate, box) == WHOLE else kernels.FROM_NEAR
+    if not kernels.fit_profile(counts, least, most, pace, room, values, errors, region):
         return None
     significance = kernels.significance(counts, values, region, room) / sqrt(gain)
     sigmas = np.exp(values[3:6])
@@ -140,29 +142,29 @@ def _fit_coarsely(
 
     Most of what is no peak is found out here, at a small part of the cost.
     """
-    steps = (STEPS_Z[candidate.level], *STEPS_XY[candidate.scale])
-    if steps != WHOLE and min(summed_shape(box, steps)) < FEWEST:
-        steps = WHOLE
-    core, corner = _core(box, steps, values)
+    steps = _steps(candidate, box)
+    frames, rows, columns = box
+    shape = frames.stop - frames.start, rows.stop - rows.start, columns.stop - columns.start
+    z, y, x = core_of_box(shape, steps, values)
+    core = (
+        slice(frames.start + z[0], frames.start + z[1]),
+        slice(rows.start + y[0], rows.start + y[1]),
+        slice(columns.start + x[0], columns.start + x[1]),
+    )
+    corner = z[0], y[0], x[0]
     if not screen.seems_a_peak(cut(core, steps), corner, steps, level, values):
         return False
     if steps == WHOLE:
         return True
-    return bool(screen.fit_coarsely(cut(box, steps), steps, widest, BEYOND, level, values))
+    shortest = RANGE_SIGMA_Z[candidate.level][0]
+    counts = cut(box, steps)
+    return bool(screen.fit_coarsely(counts, steps, shortest, widest, BEYOND, level, values))
 
 
-def _core(box: Box, steps: Steps, values: F8) -> tuple[Box, tuple[int, int, int]]:
-    """Return the part of a box that a peak to begin with reaches into, and its first voxel."""
-    parts, corner = [], []
-    for axis, (part, step) in enumerate(zip(box, steps, strict=True)):
-        middle = values[2 - axis]
-        half = kernels.REACH * exp(values[5 - axis]) + step * kernels.MARGIN[2 - axis]
-        n = (part.stop - part.start) // step
-        low = min(max(int((middle - half) / step), 0), n - 1)
-        high = max(min(int((middle + half) / step) + 2, n), low + 1)
-        parts.append(slice(part.start + low * step, part.start + high * step))
-        corner.append(low * step)
-    return (parts[0], parts[1], parts[2]), (corner[0], corner[1], corner[2])
+def _steps(candidate: Candidate, box: Box) -> Steps:
+    """Return how many voxels a first fit sums along z, y, x."""
+    steps = (STEPS_Z[candidate.level], *STEPS_XY[candidate.scale])
+    return WHOLE if min(summed_shape(box, steps)) < FEWEST else steps
 
 
 def _is_of_one_pixel(candidate: Candidate, box: Box, cut: Cut) -> bool:
@@ -183,19 +185,12 @@ def _is_of_one_pixel(candidate: Candidate, box: Box, cut: Cut) -> bool:
 
 def _begin(candidate: Candidate, box: Box) -> F8:
     """Return the parameters that a fit begins with."""
-    corner = tuple(part.start for part in box)
+    frames, rows, columns = box
     start, stop = LEVELS[candidate.level].window(candidate.window)
-    stop = min(stop, box[0].stop)
-    values = np.zeros(kernels.N)
-    values[:3] = (
-        candidate.x - corner[2],
-        candidate.y - corner[1],
-        0.5 * (start + stop - 1) - corner[0],
+    return start_values(
+        (candidate.x - columns.start, candidate.y - rows.start),
+        (start - frames.start, min(stop, frames.stop) - frames.start),
+        SIDE[candidate.scale],
+        (candidate.strong, candidate.expected),
+        (START_SIGMA_XY[candidate.scale], START_SIGMA_Z[candidate.level]),
     )
-    width = log(START_SIGMA_XY[candidate.scale])
-    values[3:6] = width, width, log(START_SIGMA_Z[candidate.level])
-    counts = (sqrt(candidate.expected) + 0.5 * candidate.strong) ** 2
-    values[kernels.INTENSITY] = 1.5 * max(counts - candidate.expected, 5.0)
-    voxels = SIDE[candidate.scale] ** 2 * (stop - start)
-    values[kernels.BACKGROUND] = max(candidate.expected / voxels, 1e-3)
-    return values
