@@ -27,6 +27,8 @@ HEARING_TIME = 0.5
 """How long a failed rank listens before it speaks [s]: many times the way of a message."""
 DYING_TIME = 30.0
 """After which a rank that nobody ended ends the job itself [s]."""
+SHORT_PAUSE, LONG_PAUSE = 5e-5, 2e-3
+"""Between two looks whether all ranks are there: grows from the first to the second [s]."""
 _NOTICE = 1
 _at_abort: list[Callable[[], None]] = []
 
@@ -52,7 +54,8 @@ def describe(error: BaseException) -> str:
 def all_or_none(comm: MPI.Intracomm) -> Iterator[None]:
     """Fail on every rank if the body fails on any.
 
-    Collective on ``comm``: one allgather at the end. The body itself must not communicate.
+    Collective on ``comm``: one allgather at the end, which is waited for by `wait_for_all`. The
+    body itself must not communicate.
 
     Raises
     ------
@@ -65,10 +68,23 @@ def all_or_none(comm: MPI.Intracomm) -> Iterator[None]:
     except Exception as caught:  # re-raised below, on every rank
         log.debug("failed on rank %d", comm.rank, exc_info=True)
         error = caught
+    wait_for_all(comm)
     texts = comm.allgather(None if error is None else describe(error))
     failed = [rank for rank, text in enumerate(texts) if text is not None]
     if failed:
         raise CollectiveError(f"{texts[failed[0]]}{_some_of(failed, comm.size)}") from error
+
+
+def wait_for_all(comm: MPI.Intracomm) -> None:
+    """Wait until every rank is here, and leave the processor to others meanwhile.
+
+    Collective on ``comm``: a barrier. MPI's own waiting takes all of a core, from the threads
+    that read ahead too.
+    """
+    request, pause = comm.Ibarrier(), 0.0
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(pause + SHORT_PAUSE, LONG_PAUSE)
 
 
 def _some_of(failed: list[int], size: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi._typing import I4, I8, U1
+    from nxmpi.stages.held import Box
 
     T = TypeVar("T")
 
 ROUND = 2**22
-"""Voxels of boxes that are sent in a round, over all ranks."""
+"""Voxels of the boxes that a rank gets in a round."""
 NO_COUNT = 255
 """What -1 becomes in a byte."""
 WORD = 8
@@ -98,9 +101,7 @@ def fetch_boxes(
         (owner, Candidate(*each)) for owner, some in enumerate(everyone) for each in some.tolist()
     ]
     boxes = [box_of(each, shape) for _, each in listed]
-    sizes = np.cumsum([np.prod([s.stop - s.start for s in box]) for box in boxes])
-    rounds = [] if not listed else np.split(np.arange(len(listed)), _cuts(sizes))
-    for members in rounds:
+    for members in _rounds([owner for owner, _ in listed], boxes):
         parts: list[list[bytes]] = [[] for _ in range(comm.size)]
         for i in members:
             start, stop = blocks[comm.rank]
@@ -144,5 +145,13 @@ def _words(parts: list[bytes]) -> I8:
     return np.frombuffer(together + bytes(-len(together) % WORD), np.int64)
 
 
-def _cuts(sizes: I8) -> I8:
-    return np.flatnonzero(np.diff(sizes // ROUND)) + 1
+def _rounds(owners: list[int], boxes: list[Box]) -> list[list[int]]:
+    """Return which boxes are sent in each round: some of every rank's, so that all have work."""
+    rounds: list[list[int]] = []
+    voxels = Counter[int]()
+    for i, (owner, box) in enumerate(zip(owners, boxes, strict=True)):
+        number = voxels[owner] // ROUND
+        voxels[owner] += prod(part.stop - part.start for part in box)
+        rounds.extend([] for _ in range(len(rounds), number + 1))
+        rounds[number].append(i)
+    return rounds
