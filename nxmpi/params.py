@@ -84,15 +84,17 @@ class FramesParams:
     skip_bad_frames: bool = False
     batch_frames: int = 18
     """Frames a rank reads at once."""
-    checkpoint: float = 60.0
-    """Seconds between checkpoints."""
+    checkpoint: float | None = None
+    """Seconds between checkpoints; None for one after each batch, as far as they take no more
+    than a tenth of the time."""
 
     def __post_init__(self) -> None:
         if self.batch_frames < 1:
             raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
         for name in ("sigma_background", "sigma_strong", "gain", "checkpoint"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name}: expected a number above 0, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected a number above 0, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

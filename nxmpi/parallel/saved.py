@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nxmpi.parallel.publish import publish, remove_quietly, temporary
+from nxmpi.parallel.publish import remove_quietly, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,17 +41,21 @@ class Saved:
             return None
         return arrays if str(arrays.pop(KEY, "")) == self.key else None
 
-    def save(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Save arrays in the place of earlier ones.
+    def save(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """Save arrays in the place of earlier ones; return False if that is not possible.
 
-        Where that fails it is a warning: the work goes on, and what was saved earlier stays.
+        It is a warning then: the work goes on, and what was saved earlier stays. What
+        was saved outlives the process; it is not forced to disk, and a file that the end of the
+        machine cut short has wrong sums and is not used.
         """
         written = temporary(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with written.open("wb") as file:
                 np.savez(file, allow_pickle=False, **{KEY: np.array(self.key)}, **arrays)
-            publish(written, self.path)
+            written.replace(self.path)
         except OSError as error:
             log.warning("%s: not saved: %s", self.path, error)
             remove_quietly(written)
+            return False
+        return True

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nxmpi.stages.transform import FrameReader
 
 log = logging.getLogger(__name__)
+SHARE = 0.1
+"""Of the time, that checkpoints may take where nothing else is asked for [1]."""
 
 
 def frames_pass(
@@ -72,7 +74,7 @@ def frames_pass(
         log.info("going on behind %d frames, as saved", seen)
     own = np.arange(worker.seen, min(stop + 1, tables.n_frames)) + first
     waiting = batches(own if stop > start else own[:0], params.batch_frames, chunk)
-    last_saved = time.monotonic()
+    started = last_saved = time.monotonic()
     with (
         progress(comm, "frames", stop - start, "frames") as bar,
         all_or_none(comm),
@@ -84,9 +86,13 @@ def frames_pass(
                 worker.add_batch(batch, data, unread)
             bar.advance(batch.size)
             del data
-            if saved is not None and time.monotonic() - last_saved > params.checkpoint:
+            spent, now = timer.parts["checkpoint"], time.monotonic()
+            if saved is not None and (
+                now - last_saved > params.checkpoint if params.checkpoint is not None
+                else spent <= SHARE * (now - started)
+            ):  # fmt: skip
                 with timer.part("checkpoint"):
-                    saved.save(to_arrays(worker))
+                    saved = saved if saved.save(to_arrays(worker)) else None
                 last_saved = time.monotonic()
     # what fails there fails on all ranks with frames; the others have to hear of it
     with timer.part("seams"), all_or_none(comm), split(comm, int(stop > start)) as active:

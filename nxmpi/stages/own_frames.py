@@ -122,6 +122,8 @@ class OwnFrames:
             self.windows.windows(level).start + int(start > 0) for level in range(len(LEVELS))
         ]
         """By level: the window whose maxima are due next."""
+        self.large: I4 = np.empty(0, np.int32)
+        """Where narrow frames did not hold the largest count, in a flattened frame, rising."""
         self.before: Frames | None = None
         """The last raw frame, None after one that could not be read."""
         self.seen = start
@@ -152,10 +154,7 @@ class OwnFrames:
 
     def resume(self) -> None:
         """Be ready for the frame that is due next, all frames being held again."""
-        seen = min(self.seen, self.result.stop)
-        group = seen - seen % LEVELS[1].group if seen < self.shape[0] else seen
-        self.windows.waiting[0][:] = [self.held.frames[i] for i in range(group, seen)]
-        self.windows.before = self.held.frames.get(seen - 1)
+        self.windows.resume(self.held.frames)
 
     def _frames(self, numbers: I8, data: Frames, unread: I8) -> Iterator[tuple[int, Frames | None]]:
         rows = iter(data)
@@ -201,6 +200,7 @@ class OwnFrames:
             self.windows.total.reshape(-1)[frame.places] += beyond
             largest = result.largest.reshape(-1)
             largest[frame.places] = np.maximum(largest[frame.places], frame.values)
+            self.large = np.union1d(self.large, frame.places)
         result.frame_sums[n] = sums.sum()
         result.block_sums[n] = sums[:-1]
 

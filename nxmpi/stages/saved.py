@@ -8,35 +8,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.stages.profiles import FITTED
-from nxmpi.stages.search import CANDIDATE, LEVELS, Candidate, Strong
+from nxmpi.stages.search import CANDIDATE, Candidate, Strong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from nxmpi._typing import I8
     from nxmpi.stages.own_frames import OwnFrames
 
     Arrays = dict[str, NDArray[Any]]
 
-IN_PLACE = ("frame_sums", "block_sums", "strong_sums", "strong_pixels", "total", "largest")
+IN_PLACE = ("frame_sums", "block_sums", "strong_sums", "strong_pixels", "total")
 """Sums of a `PassResult`."""
 
 
 def to_arrays(worker: OwnFrames) -> Arrays:
-    """Return all that a rank knows but the frames that it holds: they are read again."""
+    """Return all that a rank knows but the frames that it holds: they are read again.
+
+    Sums are of the narrowest type that holds them.
+    """
     result, windows = worker.result, worker.windows
     waiting = [each for some in worker.candidates.values() for each in some]
     changed = list(worker.changed.values())
     strong = list(windows.strong.values())
-    images = {
-        **{f"first {level}": image for level, image in windows.first.items()},
-        **{f"last {level}": image for level, image in windows.last.items()},
-        **{f"three {n}": image for n, image in enumerate(windows.waiting[1])},
-    }
     return {
-        **{name: getattr(result, name) for name in IN_PLACE},
-        **images,
+        **{name: _narrow(getattr(result, name)) for name in IN_PLACE},
+        "large": worker.large,
+        "largest": result.largest.reshape(-1)[worker.large],
         "seen": np.array(worker.seen),
         "looked at": np.array(worker.looked_at),
         "largest of windows": windows.largest,
@@ -64,6 +64,8 @@ def restore(worker: OwnFrames, arrays: Mapping[str, NDArray[Any]]) -> None:
     result, windows = worker.result, worker.windows
     for name in IN_PLACE:
         getattr(result, name)[...] = arrays[name]
+    worker.large = arrays["large"]
+    result.largest.reshape(-1)[worker.large] = arrays["largest"]
     worker.seen = int(arrays["seen"])
     worker.looked_at = arrays["looked at"].tolist()
     windows.largest = arrays["largest of windows"]
@@ -81,12 +83,10 @@ def restore(worker: OwnFrames, arrays: Mapping[str, NDArray[Any]]) -> None:
     ):
         fields = (arrays[f"strong {name}"][low:high] for name in Strong._fields)
         windows.strong[level, window] = Strong(*fields)
-    for level in range(len(LEVELS)):
-        for name, images in (("first", windows.first), ("last", windows.last)):
-            if f"{name} {level}" in arrays:
-                images[level] = arrays[f"{name} {level}"]
-    n = len([name for name in arrays if name.startswith("three ")])
-    windows.waiting[1].extend(arrays[f"three {i}"] for i in range(n))
+
+
+def _narrow(sums: I8) -> NDArray[Any]:
+    return sums.astype(np.min_scalar_type(int(sums.max(initial=0))))
 
 
 def _ends(sizes: list[int]) -> NDArray[np.int64]:

@@ -11,6 +11,8 @@ from nxmpi.stages.held import INVALID, WIDE, HeldFrame
 from nxmpi.stages.search import LEVELS, NOTHING, Searcher, Strong
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nxmpi._typing import I4, I8, Frames
 
 NONE = -1
@@ -52,24 +54,29 @@ class Windows:
 
     def add(self, number: int, frame: HeldFrame) -> None:
         """Take the next of its own frames."""
-        frames, threes = self.waiting
-        frames.append(frame)
         ends = number == self.n_frames - 1
         pair, place = divmod(number, LEVELS[0].group)
         if place == LEVELS[0].group - 1:
             self._search(0, pair, *_alike(self.before, frame))
         elif ends:
             self._search(0, pair, frame.counts, np.zeros_like(frame.counts), frame.invalid)
-        self.before = frame
-        if len(frames) == LEVELS[1].group or ends:
-            three = self._sum_frames(frames, number // LEVELS[1].group)
-            frames.clear()
-            threes.append(three)
-            self._group(1, number // LEVELS[1].group, three)
-            if len(threes) * LEVELS[1].group == LEVELS[2].group or ends:
-                nine = self._sum_groups(threes, number // LEVELS[2].group)
-                threes.clear()
-                self._group(2, number // LEVELS[2].group, nine)
+        for level, group, image in self._groups(number, frame, self.total):
+            if level in self.last:
+                first, second = _of_one_type(self.last[level], image)
+                self._search(level, group - 1, first, second, NONE)
+            self.last[level] = image
+
+    def resume(self, frames: dict[int, HeldFrame]) -> None:
+        """Be as behind these frames, which it was given once before, and hold their groups."""
+        nowhere = np.empty_like(self.total)
+        whole = False
+        for number in sorted(frames):
+            whole = (whole and number - 1 in frames) or number % LEVELS[2].group == 0
+            if number - 1 not in frames:
+                self.waiting = ([], [])
+            if whole:
+                for level, _, image in self._groups(number, frames[number], nowhere):
+                    self.last[level] = image
 
     def finish(self, following: dict[int, I4]) -> None:
         """Search the windows that reach into the frames of the next rank.
@@ -107,13 +114,13 @@ class Windows:
         add_group(first, second, third, INVALID[dtype], total.reshape(-1), self.largest.reshape(-1))
         return total
 
-    def _sum_groups(self, threes: list[Frames], group: int) -> Frames:
+    def _sum_groups(self, threes: list[Frames], group: int, total: I8) -> Frames:
         padded = _of_one_type(*threes)
         while len(padded) < LEVELS[2].group // LEVELS[1].group:
             padded.append(np.zeros_like(padded[0]))
         first, second, third = (each.reshape(-1) for each in padded)
         nine = self._slot(2, group % 2, padded[0].dtype.type)
-        add_groups(first, second, third, nine.reshape(-1), self.total.reshape(-1))
+        add_groups(first, second, third, nine.reshape(-1), total.reshape(-1))
         return nine
 
     def _slot(self, level: int, number: int, dtype: type) -> Frames:
@@ -122,13 +129,31 @@ class Windows:
             self._room[key] = np.empty(self.total.shape, dtype)
         return self._room[key]
 
-    def _group(self, level: int, number: int, image: Frames) -> None:
+    def _groups(
+        self, number: int, frame: HeldFrame, total: I8
+    ) -> Iterator[tuple[int, int, Frames]]:  # fmt: skip
+        """Yield level, number and sum of each group that a frame makes complete."""
+        frames, threes = self.waiting
+        frames.append(frame)
+        self.before = frame
+        ends = number == self.n_frames - 1
+        if len(frames) < LEVELS[1].group and not ends:
+            return
+        group = number // LEVELS[1].group
+        threes.append(self._sum_frames(frames, group))
+        frames.clear()
+        yield self._group(1, group, threes[-1])
+        if len(threes) * LEVELS[1].group < LEVELS[2].group and not ends:
+            return
+        group = number // LEVELS[2].group
+        nine = self._sum_groups(threes, group, total)
+        threes.clear()
+        yield self._group(2, group, nine)
+
+    def _group(self, level: int, group: int, image: Frames) -> tuple[int, int, Frames]:
         if level not in self.first:
             self.first[level] = image.astype(np.int32)
-        if level in self.last:
-            first, second = _of_one_type(self.last[level], image)
-            self._search(level, number - 1, first, second, NONE)
-        self.last[level] = image
+        return level, group, image
 
     def _search(
         self, level: int, window: int, first: Frames, second: Frames, invalid: int

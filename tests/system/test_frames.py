@@ -548,7 +548,7 @@ def test_killed_run_leaves_the_scan_as_it_was_and_the_next_completes_it(
 )
 def test_killed_run_goes_on_from_what_was_saved(plain, done, tmp_path, point, n, rank):
     scan = plain.copy(tmp_path / "e")
-    args = ("frames", *BOXES, "--checkpoint", 1e-9, scan.wrapper)
+    args = ("frames", *BOXES, scan.wrapper)
     killed = run_mpi(n, KILLER, point, rank, "--", *args, timeout=60)
     assert killed.returncode != 0, "it was not killed"
     again = run_nxmpi(n, *args)
