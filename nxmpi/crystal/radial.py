@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nxmpi._typing import F8, I8, Mask
-from nxmpi.crystal.detector import detector_axes, pixel_centres, polarization_factor
+from nxmpi.crystal.detector import detector_axes
 from nxmpi.errors import InputError
 from nxmpi.model import Detector
 
@@ -74,7 +74,7 @@ def poni(detector: Detector) -> Poni:
 
 
 def radial_sum(
-    detector: Detector, wavelength: float, summed: I8, bad: Mask, polarization: float
+    detector: Detector, wavelength: float, summed: I8, bad: Mask, polarization: F8
 ) -> RadialSum:  # fmt: skip
     """Return the mean intensity of a frame by scattering angle.
 
@@ -86,8 +86,8 @@ def radial_sum(
         [counts]
     bad : (n_slow, n_fast) bool
         True = leave out.
-    polarization : float
-        Fraction of the beam polarized in the horizontal plane.
+    polarization : (n_slow, n_fast) float64
+        Factor of each pixel [1].
 
     Raises
     ------
@@ -104,9 +104,8 @@ def radial_sum(
         detector=PyfaiDetector(p, p, max_shape=detector.shape, orientation=place.orientation),
         wavelength=wavelength / 1e10,
     )  # fmt: skip
-    factor = polarization_factor(pixel_centres(detector), polarization)
     polar_angle, intensity = integrator.integrate1d(
-        np.where(bad, 0, summed) / factor, N_BINS, unit="2th_deg", mask=bad,
+        np.where(bad, 0, summed) / polarization, N_BINS, unit="2th_deg", mask=bad,
         correctSolidAngle=True, method=("no", "histogram", "cython"),
     )  # fmt: skip
     polar_angle = np.asarray(polar_angle, np.float64)

@@ -97,8 +97,8 @@ def _some_of(failed: list[int], size: int) -> str:
 def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
     """Call a function on the root and return its result on every rank.
 
-    Collective on ``comm``: one broadcast of the pickled result, which should be small. The
-    function must not communicate.
+    Collective on ``comm``: one broadcast of the pickled result, which should be small, waited for
+    by `wait_for_all`. The function must not communicate.
 
     Raises
     ------
@@ -113,6 +113,7 @@ def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:
         except Exception as caught:  # re-raised below, on every rank
             log.debug("failed on the root", exc_info=True)
             error, answer = caught, (describe(caught), b"")
+    wait_for_all(comm)
     text, result = comm.bcast(answer)
     if text is not None:
         raise CollectiveError(text) from error

@@ -111,10 +111,10 @@ def _sums(
         raise InputError(f"{position.raw.file}:{position.raw.path}: {error}") from error
     radial = polarization = None
     wrong = position.bad | hot | dead
-    detector, fraction = position.detector, position.polarization
+    detector = position.detector
     if detector is not None and position.wavelength is not None:
-        radial = radial_sum(detector, position.wavelength, gathered.total, wrong, fraction)
-        polarization = polarization_factor(pixel_centres(detector), fraction)
+        polarization = polarization_factor(pixel_centres(detector), position.polarization)
+        radial = radial_sum(detector, position.wavelength, gathered.total, wrong, polarization)
     return FrameSums(
         summed_data=gathered.total,
         maximum_data=gathered.largest,

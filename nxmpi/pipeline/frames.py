@@ -99,7 +99,7 @@ def _search_position(
         reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames)
     folder = _checkpoint_folder(schema.ScanFiles(wrapper), name)
     saved = Saved(
-        path=folder / f"{comm.rank}-of-{comm.size}.npz",
+        path=folder / f"{comm.rank}-of-{comm.size}",
         key=comm.bcast(fingerprint(due) if comm.rank == 0 else ""),
     )
     result = frames_pass(comm, tables, reader, params, timer, saved)

@@ -1,5 +1,7 @@
 """The pass over the frames on any number of ranks: the same sums, peaks and mask."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -163,13 +165,13 @@ def killed_and_continued(comm, folder, data, given, stop, batch=7):
 
     With how far this rank was when it was last saved, and the frames asked for after that.
     """
-    saved = Saved(path=folder / f"{comm.rank}-of-{comm.size}.npz", key="this")
+    saved = Saved(path=folder / f"{comm.rank}-of-{comm.size}", key="this")
     options = {"saved": saved, "batch_frames": batch, "checkpoint": 1e-9}
     with pytest.raises(CollectiveError):
         run(comm, Frames(data, unreadable=(2, 45), stop=stop), given, **options)
-    arrays = saved.load()
+    arrays = replace(saved, number=0).load()
     again = Frames(data, unreadable=(2, 45))
-    found = run(comm, again, given, **options)
+    found = run(comm, again, given, **options | {"saved": replace(saved, number=0)})
     return found, 0 if arrays is None else int(arrays["seen"]), again.asked
 
 
@@ -199,10 +201,27 @@ def test_at_most_a_batch_is_repeated(comm, shared_tmp_path):
     parallel_assert(len(set(asked)) == len(asked))  # none is read twice to go on
 
 
+@pytest.mark.parallel(1)
+def test_of_two_files_the_whole_one_is_used(shared_tmp_path):
+    saved = Saved(path=shared_tmp_path / "0", key="this")
+    for n in range(1, 4):
+        assert saved.save({"n": np.full(1000 * (4 - n), n)})
+    assert Saved(path=saved.path, key="this").load()["n"].tolist() == [3] * 1000
+    file = saved.files[3 % 2]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    again = Saved(path=saved.path, key="this")
+    assert again.load()["n"].tolist() == [2] * 2000
+    assert again.save({"n": np.full(5, 4)})
+    assert Saved(path=saved.path, key="this").load()["n"].tolist() == [4] * 5
+    assert Saved(path=saved.path, key="other").load() is None
+
+
 @pytest.mark.parallel([1, 3])
 def test_what_was_saved_for_something_else_is_not_used(comm, shared_tmp_path):
     data, given = counts(95), tables(95)
-    path = shared_tmp_path / f"{comm.rank}.npz"
+    path = shared_tmp_path / str(comm.rank)
     options = {"batch_frames": 7, "checkpoint": 1e-9}
     run(comm, Frames(data), given, Saved(path=path, key="other"), **options)
     again = Frames(data[::-1].copy())
@@ -215,7 +234,7 @@ def test_what_was_saved_for_something_else_is_not_used(comm, shared_tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "empty", "not a zip file", "in the way"])
 def test_checkpoints_that_cannot_be_used_are_a_warning(comm, shared_tmp_path, damage, caplog):
     data, given = counts(95), tables(95)
-    saved = Saved(path=shared_tmp_path / "part" / f"{comm.rank}.npz", key="this")
+    saved = Saved(path=shared_tmp_path / "part" / str(comm.rank), key="this")
     options = {"batch_frames": 7, "checkpoint": 1e-9}
     if damage == "in the way":
         if comm.rank == 0:
@@ -223,9 +242,10 @@ def test_checkpoints_that_cannot_be_used_are_a_warning(comm, shared_tmp_path, da
         comm.barrier()
     else:
         run(comm, Frames(data), given, saved, **options)
-        content = saved.path.read_bytes()
-        damaged = {"cut": content[: len(content) // 2], "empty": b""}
-        saved.path.write_bytes(damaged.get(damage, b"damaged"))
-    found = run(comm, Frames(data), given, saved, **options)
+        for file in saved.files:
+            content = file.read_bytes()
+            damaged = {"cut": content[: len(content) // 2], "empty": b""}
+            file.write_bytes(damaged.get(damage, b"damaged"))
+    found = run(comm, Frames(data), given, replace(saved, number=0), **options)
     parallel_assert(same(found, run(MPI.COMM_SELF, Frames(data), given)))
     parallel_assert(any(str(saved.path) in record.message for record in caplog.records))

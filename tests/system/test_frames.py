@@ -543,7 +543,7 @@ def test_killed_run_leaves_the_scan_as_it_was_and_the_next_completes_it(
     ("point", "n", "rank"),
     [
         ("before-batch:frames#2", 2, 0),
-        pytest.param("after-replace:1-of-3.npz", 3, 1, marks=pytest.mark.full),
+        pytest.param("before-batch:frames#2", 3, 1, marks=pytest.mark.full),
     ],
 )
 def test_killed_run_goes_on_from_what_was_saved(plain, done, tmp_path, point, n, rank):

@@ -192,7 +192,7 @@ def test_radial_sum_of_an_isotropic_pattern_is_the_pattern():
     bad[40] = True
     summed = np.rint(1e7 * np.exp(-two_theta / 10) * factor).astype(np.int64)
     summed[bad] = -1
-    found = radial_sum(detector, 0.7, summed, bad, 0.9)
+    found = radial_sum(detector, 0.7, summed, bad, polarization_factor(v, 0.9))
     assert found.polar_angle.shape == found.intensity.shape == (N_BINS,)
     filled = found.intensity > 0
     assert filled.sum() > 1000
