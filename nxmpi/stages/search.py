@@ -24,8 +24,6 @@ FEWEST_IN_RING = (12, 80)
 FEWEST_IN_BOX = 5
 REACHES = (3, 5)
 """A place must be the most significant within so many pixels, by its box, and one window."""
-SAME = 1
-"""Places of maxima of the two boxes that are no farther apart are those of one peak [pixels]."""
 NOWHERE = 1e30
 """Where there is no background: so much of it is expected that nothing stands out."""
 
@@ -201,11 +199,11 @@ class Searcher:
         self, level: int, number: int, before: Strong, here: Strong, after: Strong
     ) -> list[Candidate]:
         """Return the candidates of a window, given its neighbours' strong pixels."""
-        narrow, wide = (
+        found = [
             self._maxima_of_box(scale, [_of_box(each, scale) for each in (before, here, after)])
             for scale in range(len(REACHES))
-        )
-        result = np.concatenate([_not_better_in(wide, narrow), _not_better_in(narrow, wide)])
+        ]
+        result = np.concatenate(found)
         result["level"], result["window"] = level, number
         return [Candidate(*each) for each in result.tolist()]
 
@@ -226,14 +224,6 @@ class Searcher:
         result["y"], result["x"] = np.divmod(here.places[chosen], self.images.shape[2])
         result["strong"], result["expected"] = here.strong[chosen], here.expected[chosen]
         return result
-
-
-def _not_better_in(others: NDArray[np.void], found: NDArray[np.void]) -> NDArray[np.void]:
-    """Return what was found by one box and not at the same place, more significant, by another."""
-    better = others["strong"] > found["strong"][:, None]
-    for axis in "yx":
-        better &= np.abs(others[axis] - found[axis][:, None]) <= SAME
-    return found[~better.any(axis=1)]
 
 
 def _of_box(strong: Strong, scale: int) -> Strong:
