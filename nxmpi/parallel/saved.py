@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,7 @@ class Saved:
             try:
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                     arrays = dict(saved)
-            except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            except Exception as error:  # noqa: BLE001 - damage may show as anything
                 errors.append(f"{path}: not used, it cannot be read: {error}")
                 continue
             number = int(arrays.pop(NUMBER, 0))

@@ -208,11 +208,16 @@ def test_of_two_files_the_whole_one_is_used(shared_tmp_path):
         assert saved.save({"n": np.full(1000 * (4 - n), n)})
     assert Saved(path=saved.path, key="this").load()["n"].tolist() == [3] * 1000
     file = saved.files[3 % 2]
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    again = Saved(path=saved.path, key="this")
-    assert again.load()["n"].tolist() == [2] * 2000
+    content = file.read_bytes()
+    # of the zip headers some bytes tell nothing; the last place is in the values of the array
+    for place in (0, 10, content.rindex(b"descr"), len(content) - 60, len(content) // 2):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        file.write_bytes(damaged)
+        again = Saved(path=saved.path, key="this")
+        found = again.load()["n"].tolist()
+        assert found in ([3] * 1000, [2] * 2000)
+    assert found == [2] * 2000
     assert again.save({"n": np.full(5, 4)})
     assert Saved(path=saved.path, key="this").load()["n"].tolist() == [4] * 5
     assert Saved(path=saved.path, key="other").load() is None
