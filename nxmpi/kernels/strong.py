@@ -88,13 +88,13 @@ def flag_row(
 ) -> int:  # fmt: skip
     """Flag the pixels of a row whose smaller or larger box exceeds the background.
 
-    See `write_strong`; ``hits`` receives 0 or 1. Returns how many there are.
+    See `write_strong`; ``hits`` receives 0 or 1, for each pixel. Returns how many there are.
     """
     level2 = np.float32(square)
     least, one, nothing = np.float32(0.25) * level2, np.float32(1.0), np.float32(0.0)
     t3, t7 = tables[0], tables[1]
     found = np.int32(0)
-    for x in range(hits.shape[0]):
+    for x in range(b3.shape[0]):
         n3, n7, n21 = np.int32(b3[x]), np.int32(b7[x]), np.int32(b21[x])
         m3 = (np.float32(np.int32(n7 - n3)) + one) * t3[x]
         m7 = (np.float32(np.int32(n21 - n7)) + one) * t7[x]
@@ -119,6 +119,27 @@ def significance(counts: float, expected: float, ratio: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def write_strong_of_pixel(
+    boxes: Sums, ratios: F4, level: float, unit: float, place: int, found: int,
+    places: I4, strong: F4, scales: U1, expected: F4,
+) -> int:  # fmt: skip
+    """Write a pixel's boxes that are strong; see `write_strong_of_row`."""
+    for scale in range(2):
+        inner, outer = int(boxes[scale]), int(boxes[scale + 1])
+        mean = (float(outer - inner) + 1.0) * ratios[scale]
+        here = significance(float(inner), mean, ratios[scale]) * unit
+        if here < level:
+            continue
+        if found < places.shape[0]:
+            places[found] = place
+            strong[found] = here
+            scales[found] = scale
+            expected[found] = mean
+        found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
 def write_strong_of_row(
     boxes: Sums, table: F4, level: float, gain: float, hits: I4, start: int, found: int,
     places: I4, strong: F4, scales: U1, expected: F4,
@@ -133,22 +154,16 @@ def write_strong_of_row(
     if not flag_row(boxes[0], boxes[1], boxes[2], table, level * level * gain, hits):
         return found
     unit = 1.0 / sqrt(gain)
-    for x in range(hits.shape[0]):
-        if not hits[x]:
+    pairs = hits.view(np.uint64)
+    for pair in range(pairs.shape[0]):
+        if not pairs[pair]:
             continue
-        for scale in range(2):
-            ratio = table[scale, x]
-            inner, outer = int(boxes[scale, x]), int(boxes[scale + 1, x])
-            mean = (float(outer - inner) + 1.0) * ratio
-            here = significance(float(inner), mean, ratio) * unit
-            if here < level:
-                continue
-            if found < places.shape[0]:
-                places[found] = start + x
-                strong[found] = here
-                scales[found] = scale
-                expected[found] = mean
-            found += 1
+        for x in range(2 * pair, 2 * pair + 2):
+            if hits[x]:
+                found = write_strong_of_pixel(
+                    boxes[:, x], table[:, x], level, unit, start + x, found,
+                    places, strong, scales, expected,
+                )  # fmt: skip
     return found
 
 
@@ -194,8 +209,8 @@ def write_strong(
         Room to work, m = n_fast + 2 OUTER.
     wide_columns, wide_room, wide_boxes : as columns, room, boxes, int32
         Room for the rows with sums over 21 x 21 pixels that do not fit 16 bits.
-    hits : (n_fast,) int32
-        Room to work.
+    hits : (n_fast or one more, so that it is even,) int32
+        Room to work, zero at the end where it is one more.
     places : (n,) int32
         Receives the strong pixels, as positions in a flattened frame, in rising order, some twice.
     strong : (n,) float32

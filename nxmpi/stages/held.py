@@ -103,8 +103,8 @@ class HeldFrames:
         self.frames: dict[int, HeldFrame] = {}
         self.kinds: U1 = np.zeros(min(stop - start, first + last), np.uint8)
         """Type of the frame in each slot."""
-        self.room: list[Frames] = [np.empty((0, *bad.shape), dtype) for dtype in TYPES]
-        """By type: (n, n_slow, n_fast), or none as long as no frame needs it."""
+        self.room: list[Frames] = [np.empty(0, dtype) for dtype in TYPES]
+        """By type: flattened frames of all slots, or nothing as long as no frame needs it."""
 
     def _slot(self, i: int) -> int:
         n = i - self.start
@@ -112,10 +112,11 @@ class HeldFrames:
 
     def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
         kind = TYPES.index(dtype)
-        if not len(self.room[kind]):  # takes memory where it is written to
-            self.room[kind] = np.empty((self.kinds.size, *self.bad.shape), dtype)
-        frame: Frames = self.room[kind][self._slot(i)]
-        return frame
+        if not self.room[kind].size:  # takes memory where it is written to
+            size = self.kinds.size * self.bad.size + kernels.BLOCK
+            self.room[kind] = np.empty(size, dtype)
+        start = self._slot(i) * self.bad.size
+        return self.room[kind][start : start + self.bad.size].reshape(self.bad.shape)
 
     def add(self, i: int, raw: Frames) -> HeldFrame:
         """Hold the next frame, for as long as ``last`` frames, or for good; return it."""
@@ -140,7 +141,10 @@ class HeldFrames:
         corner = box[1].start, box[2].start
         slots = box[0].start - self.start, self.first, self.last
         u1, u2, i4 = self.room
-        if kernels.sum_box((u1, u2, i4), self.kinds, CODES, slots, corner, steps, out, large):
+        shape = self.bad.shape
+        if kernels.sum_box(
+            (u1, u2, i4), self.kinds, CODES, shape, slots, corner, steps, out, large
+        ):  # fmt: skip
             for k in np.flatnonzero(large):
                 frame = self.frames[box[0].start + int(k)]
                 limit = LIMITS[frame.counts.dtype]

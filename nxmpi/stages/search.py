@@ -162,7 +162,7 @@ class Searcher:
             for dtype in (np.uint16, np.int32)
         }  # fmt: skip
         """By type: columns, rows, room and boxes of `nxmpi.kernels.strong.write_strong`."""
-        self.hits: I4 = np.zeros(n_fast, np.int32)
+        self.hits: I4 = np.zeros(n_fast + n_fast % 2, np.int32)
         self.images: F4 = np.zeros((3, n_slow, n_fast), np.float32)
         self.found = self._room_for(2**14)
 
