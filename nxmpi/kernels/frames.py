@@ -7,6 +7,26 @@ from nxmpi._typing import I4, I8, U1, Frames
 
 
 @njit(cache=True, nogil=True)
+def cap_row(unsigned: Frames, top: int, out: Frames) -> None:
+    """Write a row in a narrower type; what is larger becomes the top."""
+    most = unsigned.dtype.type(top)
+    for p in range(out.shape[0]):
+        out[p] = min(unsigned[p], most)
+
+
+@njit(cache=True, nogil=True)
+def mask_row(bad: U1, code: int, row: Frames) -> int:
+    """Write a code where pixels are masked, and return the largest value of the others."""
+    none, zero = row.dtype.type(code), row.dtype.type(0)
+    largest = zero
+    for p in range(row.shape[0]):
+        value, masked = row[p], bad[p] != np.uint8(0)
+        largest = max(largest, zero if masked else value)
+        row[p] = none if masked else value
+    return int(largest)
+
+
+@njit(cache=True, nogil=True)
 def narrow_row(raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames) -> int:
     """Write a row as `narrow_frame` does, and return how many values were cut."""
     cut = np.int32(0)
@@ -24,14 +44,19 @@ def narrow_row(raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames)
 
 @njit(cache=True, nogil=True)
 def narrow_frame(
-    raw: Frames, bad: U1, limits: Frames, codes: Frames, out: Frames, cut: I4
+    raw: Frames, unsigned: Frames, bad: U1, limits: Frames, codes: Frames, top: int, most: int,
+    out: Frames, cut: I4,
 ) -> int:  # fmt: skip
     """Write a frame in a narrow type, with one value for all that is no count.
+
+    Most rows have small counts in all that is not masked; the others are looked at closely.
 
     Parameters
     ----------
     raw : (n_slow, n_fast) integer
         Counts; no counts are negative values and the sentinel.
+    unsigned : (n_slow, n_fast) unsigned integer
+        The same bytes: what is negative is large.
     bad : (n_slow, n_fast) uint8
         1 where a pixel is masked.
     limits : (2,) integer
@@ -39,6 +64,10 @@ def narrow_frame(
         ``out`` holds; larger ones are cut.
     codes : (1,) integer
         Of the type of ``out``: what it receives where there is no count.
+    top : int
+        The value of ``unsigned`` from which on a closer look is needed.
+    most : int
+        Stop when more values are cut.
     out : (n_slow, n_fast) uint8, uint16 or int32
     cut : (n_slow,) int32
         Receives how many values were cut in each row.
@@ -46,12 +75,17 @@ def narrow_frame(
     Returns
     -------
     int
-        How many values were cut.
+        How many values were cut; the outputs are worthless if more than ``most``.
     """
     total = 0
     for y in range(raw.shape[0]):
-        cut[y] = narrow_row(raw[y], bad[y], limits, codes, out[y])
-        total += cut[y]
+        cap_row(unsigned[y], top, out[y])
+        cut[y] = 0
+        if mask_row(bad[y], codes[0], out[y]) == top:
+            cut[y] = narrow_row(raw[y], bad[y], limits, codes, out[y])
+            total += cut[y]
+            if total > most:
+                break
     return total
 
 

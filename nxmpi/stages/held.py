@@ -75,12 +75,16 @@ def hold(raw: Frames, bad: U1, room: Callable[[np.dtype[Any]], Frames]) -> HeldF
     rows = np.empty(len(raw), np.int32)
     largest = int(np.iinfo(raw.dtype).max)
     sentinel = largest if raw.dtype.kind == "u" else -1
+    unsigned = raw.view(f"u{raw.itemsize}")
     for dtype in TYPES:
         counts = room(dtype)
-        limits = np.array([sentinel, min(LIMITS[dtype], largest)], raw.dtype)
+        limit = min(LIMITS[dtype], largest)
+        limits = np.array([sentinel, limit], raw.dtype)
+        top = min(limit + 1, np.iinfo(unsigned.dtype).max)
         codes = np.array([INVALID[dtype]], dtype)
-        cut = int(narrow_frame(raw, bad, limits, codes, counts, rows))
-        if cut * MANY <= raw.size:
+        most = raw.size if dtype == WIDE else raw.size // MANY
+        cut = int(narrow_frame(raw, unsigned, bad, limits, codes, top, most, counts, rows))
+        if cut <= most:
             break
     places, values = np.empty(cut, np.int32), np.empty(cut, np.int64)
     if cut:
