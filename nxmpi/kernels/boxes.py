@@ -1,5 +1,7 @@
 """Boxes of counts around a place, and their sums over neighbouring voxels."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -11,6 +13,39 @@ largest counts of a narrow frame do not make up for one."""
 BLOCK = 32
 """Pixels of a row that are read at a time, some of them in vain: short rows of any length would
 be read one by one."""
+
+
+class Counts(NamedTuple):
+    """Frames in narrow types, or parts of them: what boxes are cut from.
+
+    Each frame is in a slot of its own, in one of three types. The first frames stay; slots of
+    the later ones are used again.
+    """
+
+    u1: U1
+    """(n_slots * n_slow * n_fast + BLOCK,) uint8: flattened frames, as
+    `nxmpi.kernels.frames.narrow_frame` writes them; what is behind the last is not used."""
+    u2: Frames
+    """The same, uint16."""
+    i4: I4
+    """The same, int32."""
+    kinds: U1
+    """(n_slots,) uint8: in which of the three the frame of each slot is."""
+    codes: I4
+    """(3, 2) int32: for each, what stands where there is no count, and where the count is this
+    or larger."""
+    n_large: I4
+    """(n_slots,) int32: counts beyond that in each frame."""
+    places: I4
+    """(n_slots, m) int32: where they are, in a flattened frame, rising."""
+    values: I8
+    """(n_slots, m) int64: what they are."""
+    corner: tuple[int, int, int]
+    """First frame, row and column that are there."""
+    shape: tuple[int, int]
+    """Of a frame."""
+    slots: tuple[int, int]
+    """How many frames stay, and after how many others a slot is used again."""
 
 
 @njit(cache=True, nogil=True)
@@ -67,81 +102,82 @@ def write_line(line: I4, step: int, sums: I4) -> None:
 
 
 @njit(cache=True, nogil=True)
-def place_of(
-    k: int, slots: tuple[int, int, int], shape: tuple[int, int], corner: tuple[int, int]
-) -> tuple[int, int]:  # fmt: skip
-    """Return the slot of a frame of a box, and where in all flattened slots the box begins."""
-    begin, first, last = slots
-    n = begin + k
-    slot = n if n < first else first + (n - first) % last
-    return slot, (slot * shape[0] + corner[0]) * shape[1] + corner[1]
+def slot_of(n: int, slots: tuple[int, int]) -> int:
+    """Return the slot of a frame, counted from the first that was there."""
+    return n if n < slots[0] else slots[0] + (n - slots[0]) % slots[1]
+
+
+@njit(cache=True, nogil=True)
+def fetch_box(
+    counts: Counts, corner: tuple[int, int, int], rows: int, width: int, large: U1
+) -> None:  # fmt: skip
+    """Wait for memory with all rows of a box; flag frames with the limit at the ends of rows."""
+    n_slow, n_fast = counts.shape
+    for k in range(large.shape[0]):
+        slot = slot_of(corner[0] + k, counts.slots)
+        start = (slot * n_slow + corner[1]) * n_fast + corner[2]
+        kind = counts.kinds[slot]
+        limit = counts.codes[kind, 1]
+        if kind == 0:
+            large[k] = fetch(counts.u1, limit, start, n_fast, rows, width)
+        elif kind == 1:
+            large[k] = fetch(counts.u2, limit, start, n_fast, rows, width)
+        else:
+            large[k] = fetch(counts.i4, limit, start, n_fast, rows, width)
 
 
 @njit(cache=True, nogil=True)
 def sum_box(
-    frames: tuple[U1, Frames, I4], kinds: U1, codes: I4, shape: tuple[int, int],
-    slots: tuple[int, int, int], corner: tuple[int, int], steps: tuple[int, int, int],
-    sums: I4, large: U1,
-) -> bool:  # fmt: skip
-    """Write sums over neighbouring voxels of a part of the frames.
+    counts: Counts, corner: tuple[int, int, int], steps: tuple[int, int, int], sums: I4
+) -> None:  # fmt: skip
+    """Write sums over neighbouring voxels.
 
     Parameters
     ----------
-    frames : three of (n_slots * n_slow * n_fast + BLOCK,) uint8, uint16, int32
-        As `nxmpi.kernels.frames.narrow_frame` writes them; what is behind the last is not used.
-    kinds : (n_slots,) uint8
-        In which of the three the frame of each slot is.
-    codes : (3, 2) int32
-        For each, what stands where there is no count, and where the count is this or larger.
-    shape : tuple of int
-        Of a frame.
-    slots : tuple of int
-        The frame to begin with, how many frames stay, and after how many others a slot is used
-        again.
+    counts : Counts
     corner : tuple of int
-        Row and column to begin with.
+        First frame, row and column.
     steps : tuple of int
         Voxels to sum along z, y, x.
     sums : (n_z, n_y, n_x) int32
-        Receives the sums, -1 where any count is missing.
-    large : (n_z * steps[0],) uint8
-        Receives 1 for frames that may have the limit there, 0 for the others.
-
-    Returns
-    -------
-    bool
-        Whether any has.
+        Receives the sums, -1 where any count is missing; what is beyond the type becomes the
+        largest that it holds.
     """
-    rows = sums.shape[1] * steps[1]
+    begin, top, left = (
+        corner[0] - counts.corner[0], corner[1] - counts.corner[1], corner[2] - counts.corner[2]
+    )  # fmt: skip
+    n_slow, n_fast = counts.shape
     width = -(-sums.shape[2] * steps[2] // BLOCK) * BLOCK
     lines = np.empty((sums.shape[1], width), np.int32)
-    any_large = False
-    for k in range(large.shape[0]):
-        slot, start = place_of(k, slots, shape, corner)
-        kind = kinds[slot]
-        if kind == 0:
-            some = fetch(frames[0], codes[0, 1], start, shape[1], rows, width)
-        elif kind == 1:
-            some = fetch(frames[1], codes[1, 1], start, shape[1], rows, width)
-        else:
-            some = fetch(frames[2], codes[2, 1], start, shape[1], rows, width)
-        large[k] = some
+    large = np.empty(sums.shape[0] * steps[0], np.uint8)
+    fetch_box(counts, (begin, top, left), sums.shape[1] * steps[1], width, large)
     for z in range(sums.shape[0]):
         lines[:] = 0
+        any_large = False
         for k in range(z * steps[0], (z + 1) * steps[0]):
-            slot, start = place_of(k, slots, shape, corner)
-            kind = kinds[slot]
+            slot = slot_of(begin + k, counts.slots)
+            start = (slot * n_slow + top) * n_fast + left
+            kind = counts.kinds[slot]
+            code = counts.codes[kind]
             if kind == 0:
-                some = add_frame(frames[0], codes[0], start, shape[1], steps[1], lines)
+                large[k] |= add_frame(counts.u1, code, start, n_fast, steps[1], lines)
             elif kind == 1:
-                some = add_frame(frames[1], codes[1], start, shape[1], steps[1], lines)
+                large[k] |= add_frame(counts.u2, code, start, n_fast, steps[1], lines)
             else:
-                some = add_frame(frames[2], codes[2], start, shape[1], steps[1], lines)
-            large[k] |= some
-            any_large |= some
+                large[k] |= add_frame(counts.i4, code, start, n_fast, steps[1], lines)
+            any_large |= large[k] != 0
         for y in range(sums.shape[1]):
             write_line(lines[y], steps[2], sums[z, y])
-    return any_large
+        if not any_large:
+            continue
+        for k in range(z * steps[0], (z + 1) * steps[0]):
+            slot = slot_of(begin + k, counts.slots)
+            n, limit = counts.n_large[slot], counts.codes[counts.kinds[slot], 1]
+            if large[k] and n:
+                add_large(
+                    counts.places[slot, :n], counts.values[slot, :n], limit, n_fast,
+                    (top, left), (steps[1], steps[2]), sums[z],
+                )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -172,28 +208,3 @@ def add_large(
         if 0 <= u < sums.shape[1] * steps[1] and sums[v, u // steps[1]] >= 0:
             total = sums[v, u // steps[1]] + values[i] - limit
             sums[v, u // steps[1]] = min(total, 2**31 - 1)
-
-
-@njit(cache=True, nogil=True)
-def bin_box(box: I4, steps: tuple[int, int, int], out: I4) -> None:
-    """Write sums of neighbouring voxels, masked where one of them is.
-
-    Parameters
-    ----------
-    box : (n_z, n_y, n_x) int32
-        Counts; negative where masked.
-    steps : tuple of int
-        Voxels to sum along z, y, x.
-    out : (n_z / steps[0], n_y / steps[1], n_x / steps[2]), rounded down, int32
-    """
-    for z in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                total, masked = 0, False
-                for k in range(steps[0]):
-                    for j in range(steps[1]):
-                        for i in range(steps[2]):
-                            n = box[z * steps[0] + k, y * steps[1] + j, x * steps[2] + i]
-                            total += n
-                            masked |= n < 0
-                out[z, y, x] = -1 if masked else min(total, 2**31 - 1)

@@ -147,8 +147,8 @@ def _finish(comm: MPI.Intracomm, worker: OwnFrames, blocks: list[tuple[int, int]
                 )  # fmt: skip
         worker.fit_ready(result.stop)
         left = worker.left()
-    for candidate, cut in fetch_boxes(comm, left, blocks, worker.shape, worker.held.cut):
-        worker.fit(candidate, cut)
+    for candidate, counts in fetch_boxes(comm, left, blocks, worker.shape, worker.held.counts):
+        worker.fit(candidate, counts)
     np.maximum(result.largest, windows.largest, out=result.largest)
     last, _ = to_neighbours(comm, None, worker.changed.get(result.stop - 1))
     if last is not None:

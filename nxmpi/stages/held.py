@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nxmpi.kernels import boxes as kernels
+from nxmpi.kernels.boxes import BLOCK, Counts, slot_of, sum_box
 from nxmpi.kernels.frames import narrow_frame, write_cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nxmpi._typing import I4, I8, U1, Frames
 
-TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
+TYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
 WIDE = TYPES[-1]
 LIMITS = {TYPES[0]: 2**8 - 2, TYPES[1]: 2**16 - 2, WIDE: 2**18 - 1}
 """Largest values held as they are; the last so that 21 x 21 pixels of 18 frames fit 31 bits."""
@@ -31,16 +28,6 @@ Steps = tuple[int, int, int]
 WHOLE = (1, 1, 1)
 MANY = 100
 """A frame is held in the next wider type if more than one pixel of so many needs it."""
-
-
-class Cut(Protocol):
-    """Returns the counts in a part of the frames, (n_z, n_y, n_x) int32, -1 where there is none.
-
-    They are sums over as many voxels as the steps say; where any lacks its count there is none.
-    """
-
-    def __call__(self, box: Box, steps: Steps = WHOLE) -> I4:
-        """Return the counts of a box."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,38 +47,6 @@ class HeldFrame:
         return INVALID[self.counts.dtype]
 
 
-def hold(raw: Frames, bad: U1, room: Callable[[np.dtype[Any]], Frames]) -> HeldFrame:
-    """Return a frame in the type that it needs; this depends on the frame alone.
-
-    Parameters
-    ----------
-    raw : (n_slow, n_fast) integer
-        Negative values, and all ones of an unsigned type, are no counts.
-    bad : (n_slow, n_fast) uint8
-        1 where a pixel is masked.
-    room : callable
-        Returns an array (n_slow, n_fast) of a type, for the frame to lie in.
-    """
-    rows = np.empty(len(raw), np.int32)
-    largest = int(np.iinfo(raw.dtype).max)
-    sentinel = largest if raw.dtype.kind == "u" else -1
-    unsigned = raw.view(f"u{raw.itemsize}")
-    for dtype in TYPES:
-        counts = room(dtype)
-        limit = min(LIMITS[dtype], largest)
-        limits = np.array([sentinel, limit], raw.dtype)
-        top = min(limit + 1, np.iinfo(unsigned.dtype).max)
-        codes = np.array([INVALID[dtype]], dtype)
-        most = raw.size if dtype == WIDE else raw.size // MANY
-        cut = int(narrow_frame(raw, unsigned, bad, limits, codes, top, most, counts, rows))
-        if cut <= most:
-            break
-    places, values = np.empty(cut, np.int32), np.empty(cut, np.int64)
-    if cut:
-        write_cut(raw, bad, limits, rows, places, values)
-    return HeldFrame(counts=counts, places=places, values=values)
-
-
 class HeldFrames:
     """The first and the last of a rank's own frames."""
 
@@ -105,31 +60,74 @@ class HeldFrames:
         self.bad, self.start, self.stop = bad, start, stop
         self.first, self.last = first, last
         self.frames: dict[int, HeldFrame] = {}
-        self.kinds: U1 = np.zeros(min(stop - start, first + last), np.uint8)
-        """Type of the frame in each slot."""
-        self.room: list[Frames] = [np.empty(0, dtype) for dtype in TYPES]
-        """By type: flattened frames of all slots, or nothing as long as no frame needs it."""
+        n = min(stop - start, first + last)
+        # memory is taken where it is written to
+        most = bad.size // MANY
+        self.counts = Counts(
+            u1=np.empty(0, np.uint8), u2=np.empty(0, np.uint16), i4=np.empty(0, np.int32),
+            kinds=np.zeros(n, np.uint8), codes=CODES, n_large=np.zeros(n, np.int32),
+            places=np.empty((n, most), np.int32), values=np.empty((n, most), np.int64),
+            corner=(start, 0, 0), shape=bad.shape, slots=(first, last),
+        )  # fmt: skip
+        """Frames of a type that none needs are not there."""
 
-    def _slot(self, i: int) -> int:
-        n = i - self.start
-        return n if n < self.first else self.first + (n - self.first) % self.last
+    def _room(self, kind: int, slot: int) -> Frames:
+        counts = self.counts
+        size = counts.kinds.size * self.bad.size + BLOCK
+        if kind == 0 and not counts.u1.size:
+            self.counts = counts._replace(u1=np.empty(size, np.uint8))
+        elif kind == 1 and not counts.u2.size:
+            self.counts = counts._replace(u2=np.empty(size, np.uint16))
+        elif kind == 2 and not counts.i4.size:
+            self.counts = counts._replace(i4=np.empty(size, np.int32))
+        room: Frames = (self.counts.u1, self.counts.u2, self.counts.i4)[kind]
+        start = slot * self.bad.size
+        return room[start : start + self.bad.size].reshape(self.bad.shape)
 
-    def _room(self, i: int, dtype: np.dtype[Any]) -> Frames:
-        kind = TYPES.index(dtype)
-        if not self.room[kind].size:  # takes memory where it is written to
-            size = self.kinds.size * self.bad.size + kernels.BLOCK
-            self.room[kind] = np.empty(size, dtype)
-        start = self._slot(i) * self.bad.size
-        return self.room[kind][start : start + self.bad.size].reshape(self.bad.shape)
+    def _large(self, slot: int, n: int) -> tuple[I4, I8]:
+        places, values = self.counts.places, self.counts.values
+        more = n - places.shape[1]
+        if more > 0:
+            places = np.pad(places, [(0, 0), (0, more)]).astype(np.int32, copy=False)
+            values = np.pad(values, [(0, 0), (0, more)]).astype(np.int64, copy=False)
+            self.counts = self.counts._replace(places=places, values=values)
+        self.counts.n_large[slot] = n
+        return places[slot, :n], values[slot, :n]
 
     def add(self, i: int, raw: Frames) -> HeldFrame:
-        """Hold the next frame, for as long as ``last`` frames, or for good; return it."""
-        frame = hold(raw, self.bad, partial(self._room, i))
+        """Hold the next frame, for as long as ``last`` frames, or for good; return it.
+
+        Parameters
+        ----------
+        i : int
+        raw : (n_slow, n_fast) integer
+            Negative values, and all ones of an unsigned type, are no counts. It is held in the
+            type that it needs; this depends on the frame alone.
+        """
+        slot = int(slot_of(i - self.start, self.counts.slots))
+        rows = np.empty(len(raw), np.int32)
+        largest = int(np.iinfo(raw.dtype).max)
+        sentinel = largest if raw.dtype.kind == "u" else -1
+        unsigned = raw.view(f"u{raw.itemsize}")
+        for kind, dtype in enumerate(TYPES):
+            counts = self._room(kind, slot)
+            limit = min(LIMITS[dtype], largest)
+            limits = np.array([sentinel, limit], raw.dtype)
+            codes = np.array([INVALID[dtype]], dtype)
+            top = min(limit + 1, np.iinfo(unsigned.dtype).max)
+            most = raw.size if dtype == WIDE else raw.size // MANY
+            cut = int(narrow_frame(raw, unsigned, self.bad, limits, codes, top, most, counts, rows))
+            if cut <= most:
+                break
+        places, values = self._large(slot, cut)
+        if cut:
+            write_cut(raw, self.bad, limits, rows, places, values)
+        frame = HeldFrame(counts=counts, places=places, values=values)
         old = i - self.last
         if old >= self.start + self.first:
             self.frames.pop(old, None)
         self.frames[i] = frame
-        self.kinds[self._slot(i)] = TYPES.index(frame.counts.dtype)
+        self.counts.kinds[slot] = kind
         return frame
 
     def numbers(self, seen: int) -> list[int]:
@@ -138,42 +136,41 @@ class HeldFrames:
         middle = self.start + self.first
         return [i for i in numbers if i < middle or i >= numbers.stop - self.last]
 
-    def cut(self, box: Box, steps: Steps = WHOLE) -> I4:
-        """Return the counts in a part of the frames, -1 where there is none; see `Cut`."""
-        out: I4 = np.empty(summed_shape(box, steps), np.int32)
-        large: U1 = np.empty(out.shape[0] * steps[0], np.uint8)
-        corner = box[1].start, box[2].start
-        slots = box[0].start - self.start, self.first, self.last
-        u1, u2, i4 = self.room
-        shape = self.bad.shape
-        if kernels.sum_box(
-            (u1, u2, i4), self.kinds, CODES, shape, slots, corner, steps, out, large
-        ):  # fmt: skip
-            for k in np.flatnonzero(large):
-                frame = self.frames[box[0].start + int(k)]
-                limit = LIMITS[frame.counts.dtype]
-                kernels.add_large(
-                    frame.places, frame.values, limit, self.bad.shape[1], corner, steps[1:],
-                    out[k // steps[0]],
-                )  # fmt: skip
-        return out
+
+def cut(counts: Counts, box: Box, steps: Steps = WHOLE) -> I4:
+    """Return the counts in a part of the frames, (n_z, n_y, n_x) int32, -1 where there is none.
+
+    They are sums over as many voxels as the steps say; where any lacks its count there is none.
+    """
+    sums: I4 = np.empty(summed_shape(box, steps), np.int32)
+    sum_box(counts, (box[0].start, box[1].start, box[2].start), steps, sums)
+    return sums
 
 
-def cut_of_box(whole: I4, corner: tuple[int, int, int], box: Box, steps: Steps = WHOLE) -> I4:
-    """Return what `HeldFrames.cut` does, from a larger part of the frames.
+def counts_of_box(box: Box, whole: I4) -> Counts:
+    """Return what smaller boxes are cut from, given the counts in a box.
 
     Parameters
     ----------
     whole : (n_z, n_y, n_x) int32
-    corner : tuple of int
-        First frame, row and column of the larger part.
+        Counts, -1 where there is none.
     """
-    z, y, x = (slice(part.start - at, part.stop - at) for part, at in zip(box, corner, strict=True))
-    if steps == WHOLE:
-        return whole[z, y, x]
-    out: I4 = np.empty(summed_shape(box, steps), np.int32)
-    kernels.bin_box(whole[z, y, x], steps, out)
-    return out
+    n_z, n_y, n_x = whole.shape
+    limit = LIMITS[WIDE]
+    flat = whole.reshape(n_z, n_y * n_x)
+    frames, places = np.nonzero(flat > limit)
+    n_large = np.bincount(frames, minlength=n_z).astype(np.int32)
+    values = np.zeros((n_z, int(n_large.max())), np.int64)
+    at = np.zeros(values.shape, np.int32)
+    order = np.arange(frames.size) - np.repeat(np.cumsum(n_large) - n_large, n_large)
+    at[frames, order], values[frames, order] = places, flat[frames, places]
+    return Counts(
+        u1=np.empty(0, np.uint8), u2=np.empty(0, np.uint16),
+        i4=np.pad(np.minimum(whole, limit).reshape(-1), (0, BLOCK)),
+        kinds=np.full(n_z, TYPES.index(WIDE), np.uint8), codes=CODES, n_large=n_large,
+        places=at, values=values,
+        corner=(box[0].start, box[1].start, box[2].start), shape=(n_y, n_x), slots=(n_z, 1),
+    )  # fmt: skip
 
 
 def summed_shape(box: Box, steps: Steps) -> Steps:

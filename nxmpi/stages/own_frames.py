@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.kernels.frames import sum_runs
-from nxmpi.stages.held import Cut, HeldFrame, HeldFrames
+from nxmpi.stages.held import HeldFrame, HeldFrames
 from nxmpi.stages.mask import Room, changed_patches, find_gaps, find_thresholds, pack
 from nxmpi.stages.profiles import box_of, fit
 from nxmpi.stages.search import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi._typing import I4, I8, U1, Frames
+    from nxmpi.kernels.boxes import Counts
     from nxmpi.params import FramesParams
 
 
@@ -264,16 +265,16 @@ class OwnFrames:
         """Fit the candidates whose surroundings are among the frames seen."""
         for stop in sorted(stop for stop in self.candidates if stop <= seen):
             for candidate in self.candidates.pop(stop):
-                self.fit(candidate, self.held.cut)
+                self.fit(candidate, self.held.counts)
 
     def left(self) -> NDArray[np.void]:
         """Return the candidates that need frames of other ranks."""
         return np.array(self.candidates.get(BEYOND_OWN, []), CANDIDATE)
 
-    def fit(self, candidate: Candidate, cut: Cut) -> None:
+    def fit(self, candidate: Candidate, counts: Counts) -> None:
         """Keep the peak at a candidate's place, if there is one."""
         box = box_of(candidate, self.shape)
-        found = fit(candidate, box, cut, self.params.sigma_strong, self.params.gain)
+        found = fit(candidate, box, counts, self.params.sigma_strong, self.params.gain)
         if found is not None:
             self.result.peaks.append(found)
 

@@ -9,15 +9,15 @@ import numpy as np
 
 from nxmpi.kernels import profile as kernels
 from nxmpi.kernels import screen
-from nxmpi.kernels.start import core_of_box, start_values
-from nxmpi.stages.held import WHOLE, summed_shape
+from nxmpi.kernels.candidates import may_be_a_peak
+from nxmpi.stages.held import WHOLE, cut, summed_shape
 from nxmpi.stages.search import LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nxmpi._typing import F8
-    from nxmpi.stages.held import Box, Cut, Steps
+    from nxmpi.kernels.boxes import Counts
+    from nxmpi.stages.held import Box, Steps
     from nxmpi.stages.search import Candidate
 
 SIDE = (3, 7)
@@ -76,7 +76,7 @@ def box_of(candidate: Candidate, shape: tuple[int, int, int]) -> Box:
 
 
 def fit(
-    candidate: Candidate, box: Box, cut: Cut, level: float, gain: float
+    candidate: Candidate, box: Box, counts: Counts, level: float, gain: float
 ) -> NDArray[np.void] | None:
     """Return the peak at a candidate's place, None if there is none.
 
@@ -85,8 +85,8 @@ def fit(
     candidate : Candidate
     box : tuple of slice
         See `box_of`.
-    cut : callable
-        Returns counts of a part of the box.
+    counts : Counts
+        Of frames, or of the box at least.
     level : float
         Least significance [standard deviations].
     gain : float
@@ -96,32 +96,41 @@ def fit(
     -------
     () FITTED or None
     """
-    if _is_of_one_pixel(candidate, box, cut):
-        return None
     start, stop = LEVELS[candidate.level].window(candidate.window)
-    widest = np.array([WIDEST, WIDEST, RANGE_SIGMA_Z[candidate.level][1]])
-    values = _begin(candidate, box)
-    z, y, x = (float(place) for place in values[2::-1])
-    if not _fit_coarsely(candidate, box, cut, widest, level * sqrt(gain) * DOUBT, values):
+    steps = _steps(candidate, box)
+    sigma_xy, sigma_z = START_SIGMA_XY[candidate.scale], START_SIGMA_Z[candidate.level]
+    shortest, longest = RANGE_SIGMA_Z[candidate.level]
+    widest = np.array([WIDEST, WIDEST, longest])
+    values = np.empty(kernels.N)
+    frames, rows, columns = box
+    if not may_be_a_peak(
+        counts,
+        ((frames.start, frames.stop), (rows.start, rows.stop), (columns.start, columns.stop)),
+        (candidate.y, candidate.x), (start, stop), SIDE[candidate.scale],
+        (candidate.strong, candidate.expected), (sigma_xy, sigma_z),
+        (SINGLE_PIXEL, HIT, BRIEF), steps, shortest, widest, BEYOND,
+        level * sqrt(gain) * DOUBT, values,
+    ):  # fmt: skip
         return None
-    counts = cut(box)
+    z, y, x = _middle(candidate, box)
+    voxels = cut(counts, box)
     errors, region = np.empty(kernels.N), np.empty((3, 2), np.int32)
-    room = np.empty((3, 3, max(counts.shape)))
+    room = np.empty((3, 3, max(voxels.shape)))
     least, most = np.empty(kernels.SLOPES), np.empty(kernels.SLOPES)
-    screen.write_limits(counts.shape, WHOLE, widest, BEYOND, least, most)
-    pace = kernels.FROM_AFAR if _steps(candidate, box) == WHOLE else kernels.FROM_NEAR
-    if not kernels.fit_profile(counts, least, most, pace, room, values, errors, region):
+    screen.write_limits(voxels.shape, WHOLE, widest, BEYOND, least, most)
+    pace = kernels.FROM_AFAR if steps == WHOLE else kernels.FROM_NEAR
+    if not kernels.fit_profile(voxels, least, most, pace, room, values, errors, region):
         return None
-    significance = kernels.significance(counts, values, region, room) / sqrt(gain)
+    significance = kernels.significance(voxels, values, region, room) / sqrt(gain)
     sigmas = np.exp(values[3:6])
     moved = np.abs(values[:3] - [x, y, z]) > [3 + sigmas[0], 3 + sigmas[1], stop - start]
-    fits = (sigmas < widest).all() and sigmas[2] > RANGE_SIGMA_Z[candidate.level][0]
+    fits = (sigmas < widest).all() and sigmas[2] > shortest
     flickers = sigmas[:2].max() < SHARP and sigmas[2] > LONG
     if significance < level or moved.any() or not fits or flickers:
         return None
     if errors[6] > VAGUE * values[6]:
         return None
-    n_pixels, maximum, masked = kernels.describe(counts, values, CORE)
+    n_pixels, maximum, masked = kernels.describe(voxels, values, CORE)
     errors *= sqrt(gain)
     result = np.empty((), FITTED)
     for axis, name in enumerate("xyz"):
@@ -135,62 +144,15 @@ def fit(
     return result
 
 
-def _fit_coarsely(
-    candidate: Candidate, box: Box, cut: Cut, widest: F8, level: float, values: F8
-) -> bool:
-    """Find where a fit is to begin from a fit to fewer voxels; return whether there is a peak.
-
-    Most of what is no peak is found out here, at a small part of the cost.
-    """
-    steps = _steps(candidate, box)
-    frames, rows, columns = box
-    shape = frames.stop - frames.start, rows.stop - rows.start, columns.stop - columns.start
-    z, y, x = core_of_box(shape, steps, values)
-    core = (
-        slice(frames.start + z[0], frames.start + z[1]),
-        slice(rows.start + y[0], rows.start + y[1]),
-        slice(columns.start + x[0], columns.start + x[1]),
-    )
-    corner = z[0], y[0], x[0]
-    if not screen.seems_a_peak(cut(core, steps), corner, steps, level, values):
-        return False
-    if steps == WHOLE:
-        return True
-    shortest = RANGE_SIGMA_Z[candidate.level][0]
-    counts = cut(box, steps)
-    return bool(screen.fit_coarsely(counts, steps, shortest, widest, BEYOND, level, values))
-
-
 def _steps(candidate: Candidate, box: Box) -> Steps:
     """Return how many voxels a first fit sums along z, y, x."""
     steps = (STEPS_Z[candidate.level], *STEPS_XY[candidate.scale])
     return WHOLE if min(summed_shape(box, steps)) < FEWEST else steps
 
 
-def _is_of_one_pixel(candidate: Candidate, box: Box, cut: Cut) -> bool:
-    """Return whether the excess of 3 x 3 pixels is that of one of them, and no peak: hot, or hit.
-
-    A peak may fall into one pixel, but it comes and goes over more than one frame.
-    """
-    frames, rows, columns = box
-    y, x = candidate.y, candidate.x
-    rows = slice(max(y - 1, rows.start), min(y + 2, rows.stop))
-    columns = slice(max(x - 1, columns.start), min(x + 2, columns.stop))
-    start, stop = LEVELS[candidate.level].window(candidate.window)
-    heart = cut((frames, rows, columns))
-    window = max(start - frames.start, 0), stop - frames.start
-    expected = candidate.expected / SIDE[candidate.scale] ** 2
-    return bool(screen.falls_into_one_pixel(heart, *window, expected, SINGLE_PIXEL, HIT, BRIEF))
-
-
-def _begin(candidate: Candidate, box: Box) -> F8:
-    """Return the parameters that a fit begins with."""
+def _middle(candidate: Candidate, box: Box) -> tuple[float, float, float]:
+    """Return the middle of what was found, along z, y, x in the box."""
     frames, rows, columns = box
     start, stop = LEVELS[candidate.level].window(candidate.window)
-    return start_values(
-        (candidate.x - columns.start, candidate.y - rows.start),
-        (start - frames.start, min(stop, frames.stop) - frames.start),
-        SIDE[candidate.scale],
-        (candidate.strong, candidate.expected),
-        (START_SIGMA_XY[candidate.scale], START_SIGMA_Z[candidate.level]),
-    )
+    z = 0.5 * (start + min(stop, frames.stop) - 1) - frames.start
+    return z, candidate.y - rows.start, candidate.x - columns.start

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nxmpi.parallel.arrays import exchange
-from nxmpi.stages.held import Cut, cut_of_box
+from nxmpi.stages.held import counts_of_box, cut
 from nxmpi.stages.profiles import box_of
 from nxmpi.stages.search import Candidate
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi._typing import I4, I8, U1
+    from nxmpi.kernels.boxes import Counts
     from nxmpi.stages.held import Box
 
     T = TypeVar("T")
@@ -74,9 +74,9 @@ def fetch_boxes(
     candidates: NDArray[np.void],
     blocks: list[tuple[int, int]],
     shape: tuple[int, int, int],
-    cut: Cut,
-) -> Iterator[tuple[Candidate, Cut]]:
-    """Yield this rank's candidates, and what cuts the boxes around them, from all ranks' frames.
+    own: Counts,
+) -> Iterator[tuple[Candidate, Counts]]:
+    """Yield this rank's candidates, and the counts around them, from all ranks' frames.
 
     Collective on ``comm``: rounds of an ``Alltoallv``; to be iterated to its end.
 
@@ -88,12 +88,12 @@ def fetch_boxes(
         Frames of each rank.
     shape : tuple of int
         (n_frames, n_slow, n_fast)
-    cut : callable
-        Returns the counts in a part of this rank's frames.
+    own : Counts
+        Of this rank's frames.
 
     Yields
     ------
-    candidate, cut
+    candidate, counts
         See `nxmpi.stages.profiles.fit`.
     """
     everyone = comm.allgather(candidates)
@@ -106,9 +106,10 @@ def fetch_boxes(
         for i in members:
             start, stop = blocks[comm.rank]
             frames, rows, columns = boxes[i]
-            own = slice(max(frames.start, start), min(frames.stop, stop))
-            if own.start < own.stop:
-                parts[listed[i][0]].append(_packed(cut((own, rows, columns))))
+            low, high = max(frames.start, start), min(frames.stop, stop)
+            if low < high:
+                part = cut(own, (slice(low, high), rows, columns))
+                parts[listed[i][0]].append(_packed(part))
         received = exchange(comm, [_words(some) for some in parts]).view(np.uint8)
         mine = [i for i in members if listed[i][0] == comm.rank]
         at = 0
@@ -121,8 +122,7 @@ def fetch_boxes(
                     at += _unpack(received[at:], whole[i][low - frames.start : high - frames.start])
             at += -at % WORD
         for i in mine:
-            corner = (boxes[i][0].start, boxes[i][1].start, boxes[i][2].start)
-            yield listed[i][1], partial(cut_of_box, whole[i], corner)
+            yield listed[i][1], counts_of_box(boxes[i], whole[i])
 
 
 def _packed(counts: I4) -> bytes:
