@@ -105,11 +105,14 @@ def write_cut(raw: Frames, bad: U1, limits: Frames, cut: I4, places: I4, values:
 
 @njit(cache=True, nogil=True)
 def sum_run(frame: Frames, invalid: int) -> int:
-    """Return the sum of a slice of a narrow frame."""
-    total, none = 0, frame.dtype.type(invalid)
+    """Return the sum of a slice of a narrow frame, of one row at most."""
+    # 16 000 of the largest counts that are held fit 32 bits
+    kind, none = np.uint32, frame.dtype.type(invalid)
+    total = kind(0)
     for p in range(frame.shape[0]):
-        total += frame[p] if frame[p] != none else 0
-    return total
+        value = frame[p]
+        total = kind(total + (kind(value) if value != none else kind(0)))
+    return int(total)
 
 
 @njit(cache=True, nogil=True)

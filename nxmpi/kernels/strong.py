@@ -84,25 +84,25 @@ def boxes_of_row(columns: Sums, room: Sums, boxes: Sums) -> None:
 
 @njit(cache=True, nogil=True)
 def flag_row(
-    b3: Sums, b7: Sums, b21: Sums, tables: F4, square: float, hits: I4
+    b3: Sums, b7: Sums, b21: Sums, tables: F4, squares: F4, least: float, hits: I4
 ) -> int:  # fmt: skip
     """Flag the pixels of a row whose smaller or larger box exceeds the background.
 
-    See `write_strong`; ``hits`` receives 0 or 1, for each pixel. Returns how many there are.
+    `significance` is at least a level where counts exceed the mean by more than a quarter of the
+    level's square, ``least``, and the square of what is beyond exceeds ``squares`` times the
+    counts of the ring; see `write_strong`. ``hits`` receives 0 or 1, for each pixel. Returns how
+    many there are.
     """
-    level2 = np.float32(square)
-    least, one, nothing = np.float32(0.25) * level2, np.float32(1.0), np.float32(0.0)
-    t3, t7 = tables[0], tables[1]
+    below, one, nothing = np.float32(least), np.float32(1.0), np.float32(0.0)
+    t3, t7, q3, q7 = tables[0], tables[1], squares[0], squares[1]
     found = np.int32(0)
     for x in range(b3.shape[0]):
         n3, n7, n21 = np.int32(b3[x]), np.int32(b7[x]), np.int32(b21[x])
-        m3 = (np.float32(np.int32(n7 - n3)) + one) * t3[x]
-        m7 = (np.float32(np.int32(n21 - n7)) + one) * t7[x]
-        d3 = max(np.float32(n3) - m3 - least, nothing)
-        d7 = max(np.float32(n7) - m7 - least, nothing)
-        hits[x] = np.int32(
-            (d3 * d3 > level2 * (one + t3[x]) * m3) | (d7 * d7 > level2 * (one + t7[x]) * m7)
-        )
+        r3 = np.float32(np.int32(n7 - n3)) + one
+        r7 = np.float32(np.int32(n21 - n7)) + one
+        d3 = max(np.float32(n3) - r3 * t3[x] - below, nothing)
+        d7 = max(np.float32(n7) - r7 * t7[x] - below, nothing)
+        hits[x] = np.int32((d3 * d3 > q3[x] * r3) | (d7 * d7 > q7[x] * r7))
         found = np.int32(found + hits[x])
     return int(found)
 
@@ -141,8 +141,8 @@ def write_strong_of_pixel(
 
 @njit(cache=True, nogil=True)
 def write_strong_of_row(
-    boxes: Sums, table: F4, level: float, gain: float, hits: I4, start: int, found: int,
-    places: I4, strong: F4, scales: U1, expected: F4,
+    boxes: Sums, table: F4, squares: F4, level: float, gain: float, hits: I4, start: int,
+    found: int, places: I4, strong: F4, scales: U1, expected: F4,
 ) -> int:  # fmt: skip
     """Write the strong pixels of a row, whose first place is ``start``; see `write_strong`.
 
@@ -151,7 +151,8 @@ def write_strong_of_row(
     int
         How many there are now; ``found`` were there before.
     """
-    if not flag_row(boxes[0], boxes[1], boxes[2], table, level * level * gain, hits):
+    least = 0.25 * level * level * gain
+    if not flag_row(boxes[0], boxes[1], boxes[2], table, squares, least, hits):
         return found
     unit = 1.0 / sqrt(gain)
     pairs = hits.view(np.uint64)
@@ -178,7 +179,8 @@ def reach(row: Sums, limit: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def write_strong(
-    first: Frames, second: Frames, invalid: int, tables: F4, kinds: I4, level: float, gain: float,
+    first: Frames, second: Frames, invalid: int, tables: F4, squares: F4, kinds: I4,
+    level: float, gain: float,
     columns: Sums, rows: Sums, room: Sums, boxes: Sums,
     wide_columns: I4, wide_room: I4, wide_boxes: I4, hits: I4,
     places: I4, strong: F4, scales: U1, expected: F4,
@@ -199,6 +201,9 @@ def write_strong(
     tables : (n_kinds, 2, n_fast) float32
         For each kind of row, unmasked pixels of the box of 3 over those of its ring, and the same
         of the box of 7; a huge number where there are too few to tell.
+    squares : (n_kinds, 2, n_fast) float32
+        Variance of what is beyond the mean, for each count of the ring, times the square of the
+        level: that times the gain, the ratio r of ``tables``, and 1 + r.
     kinds : (n_slow,) int32
         Which kind each row is.
     level : float
@@ -245,18 +250,19 @@ def write_strong(
         slide(columns[0], rows[(y + NARROW) % RING_ROWS], rows[(y - NARROW - 1) % RING_ROWS])
         if y < 0:
             continue
-        table, start = tables[kinds[y]], y * n_fast
+        kind, start = kinds[y], y * n_fast
         if narrow and reach(columns[2], MOST_OF_21):
             wide_columns[:] = columns
             boxes_of_row(wide_columns, wide_room, wide_boxes)
             found = write_strong_of_row(
-                wide_boxes, table, level, gain, hits, start, found,
+                wide_boxes, tables[kind], squares[kind], level, gain, hits, start, found,
                 places, strong, scales, expected,
             )  # fmt: skip
         else:
             boxes_of_row(columns, room, boxes)
             found = write_strong_of_row(
-                boxes, table, level, gain, hits, start, found, places, strong, scales, expected,
+                boxes, tables[kind], squares[kind], level, gain, hits, start, found,
+                places, strong, scales, expected,
             )  # fmt: skip
     return found
 

@@ -28,6 +28,8 @@ Steps = tuple[int, int, int]
 WHOLE = (1, 1, 1)
 MANY = 100
 """A frame is held in the next wider type if more than one pixel of so many needs it."""
+FEW = 1000
+"""There is room for so many counts beyond the type of a frame, until one has more."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,12 +63,10 @@ class HeldFrames:
         self.first, self.last = first, last
         self.frames: dict[int, HeldFrame] = {}
         n = min(stop - start, first + last)
-        # memory is taken where it is written to
-        most = bad.size // MANY
         self.counts = Counts(
             u1=np.empty(0, np.uint8), u2=np.empty(0, np.uint16), i4=np.empty(0, np.int32),
             kinds=np.zeros(n, np.uint8), codes=CODES, n_large=np.zeros(n, np.int32),
-            places=np.empty((n, most), np.int32), values=np.empty((n, most), np.int64),
+            places=np.zeros((n, FEW), np.int32), values=np.zeros((n, FEW), np.int64),
             corner=(start, 0, 0), shape=bad.shape, slots=(first, last),
         )  # fmt: skip
         """Frames of a type that none needs are not there."""
@@ -86,8 +86,8 @@ class HeldFrames:
 
     def _large(self, slot: int, n: int) -> tuple[I4, I8]:
         places, values = self.counts.places, self.counts.values
-        more = n - places.shape[1]
-        if more > 0:
+        if n > places.shape[1]:
+            more = 2 * n - places.shape[1]
             places = np.pad(places, [(0, 0), (0, more)]).astype(np.int32, copy=False)
             values = np.pad(values, [(0, 0), (0, more)]).astype(np.int64, copy=False)
             self.counts = self.counts._replace(places=places, values=values)

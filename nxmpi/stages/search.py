@@ -153,7 +153,13 @@ class Searcher:
         n_slow, n_fast = bad.shape
         m = n_fast + 2 * kernels.OUTER
         self.tables, self.kinds = search_tables(bad)
-        self.level, self.gain = level, gain
+        self.levels, self.gain = [level * each.ease for each in LEVELS], gain
+        ratios = self.tables.astype(np.float64)
+        self.squares = [
+            np.minimum(each**2 * gain * ratios * (1.0 + ratios), NOWHERE).astype(np.float32)
+            for each in self.levels
+        ]
+        """By level: see `nxmpi.kernels.strong.write_strong`."""
         self.room = {
             dtype: (
                 np.zeros((3, m), dtype), np.zeros((kernels.RING_ROWS, m), dtype),
@@ -180,11 +186,11 @@ class Searcher:
         narrow = first.dtype == np.uint8 or (first.dtype == np.uint16 and level == 1)
         columns, rows, room, boxes = self.room[np.uint16 if narrow else np.int32]
         wide_columns, _, wide_room, wide_boxes = self.room[np.int32]
-        least = self.level * LEVELS[level].ease
         while True:
             found = self.found
             n = kernels.write_strong(
-                first, second, invalid, self.tables, self.kinds, least, self.gain,
+                first, second, invalid, self.tables, self.squares[level], self.kinds,
+                self.levels[level], self.gain,
                 columns, rows, room, boxes, wide_columns, wide_room, wide_boxes, self.hits,
                 found.places, found.strong, found.scales, found.expected,
             )  # fmt: skip
