@@ -82,7 +82,7 @@ class FramesParams:
     q_max: float | None = None
     """Of the annulus that the transmission comes from [1/Å]; None for a part of the detector."""
     skip_bad_frames: bool = False
-    batch_frames: int = 18
+    batch_frames: int = 15
     """Frames a rank reads at once."""
     checkpoint: float | None = None
     """Seconds between checkpoints; None for one after each batch, as far as they take no more

@@ -147,28 +147,32 @@ def cut(counts: Counts, box: Box, steps: Steps = WHOLE) -> I4:
     return sums
 
 
-def counts_of_box(box: Box, whole: I4) -> Counts:
+def counts_of_box(box: Box, room: Frames) -> Counts:
     """Return what smaller boxes are cut from, given the counts in a box.
 
     Parameters
     ----------
-    whole : (n_z, n_y, n_x) int32
-        Counts, -1 where there is none.
+    room : (n_z * n_y * n_x + BLOCK,) uint8 or int32
+        Counts, `INVALID` where there is none, with something behind them. Bytes are not above
+        their limit; of larger integers what is above is cut in place.
     """
-    n_z, n_y, n_x = whole.shape
-    limit = LIMITS[WIDE]
-    flat = whole.reshape(n_z, n_y * n_x)
-    frames, places = np.nonzero(flat > limit)
-    n_large = np.bincount(frames, minlength=n_z).astype(np.int32)
-    values = np.zeros((n_z, int(n_large.max())), np.int64)
-    at = np.zeros(values.shape, np.int32)
-    order = np.arange(frames.size) - np.repeat(np.cumsum(n_large) - n_large, n_large)
-    at[frames, order], values[frames, order] = places, flat[frames, places]
+    n_z, n_y, n_x = (part.stop - part.start for part in box)
+    dtype = room.dtype
+    flat = room[:-BLOCK].reshape(n_z, n_y * n_x)
+    n_large, at, values = np.zeros(n_z, np.int32), np.zeros((n_z, 0), np.int32), np.zeros((n_z, 0))
+    if dtype == WIDE:
+        frames, places = np.nonzero(flat > LIMITS[dtype])
+        n_large = np.bincount(frames, minlength=n_z).astype(np.int32)
+        values = np.zeros((n_z, int(n_large.max())))
+        at = np.zeros(values.shape, np.int32)
+        order = np.arange(frames.size) - np.repeat(np.cumsum(n_large) - n_large, n_large)
+        at[frames, order], values[frames, order] = places, flat[frames, places]
+        np.minimum(flat, LIMITS[dtype], out=flat)
     return Counts(
-        u1=np.empty(0, np.uint8), u2=np.empty(0, np.uint16),
-        i4=np.pad(np.minimum(whole, limit).reshape(-1), (0, BLOCK)),
-        kinds=np.full(n_z, TYPES.index(WIDE), np.uint8), codes=CODES, n_large=n_large,
-        places=at, values=values,
+        u1=room if dtype == TYPES[0] else np.empty(0, np.uint8), u2=np.empty(0, np.uint16),
+        i4=room if dtype == WIDE else np.empty(0, np.int32),
+        kinds=np.full(n_z, TYPES.index(dtype), np.uint8), codes=CODES, n_large=n_large,
+        places=at, values=values.astype(np.int64),
         corner=(box[0].start, box[1].start, box[2].start), shape=(n_y, n_x), slots=(n_z, 1),
     )  # fmt: skip
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.kernels.boxes import BLOCK
 from nxmpi.parallel.arrays import exchange
-from nxmpi.stages.held import counts_of_box, cut
+from nxmpi.stages.held import INVALID, counts_of_box, cut
 from nxmpi.stages.profiles import box_of
 from nxmpi.stages.search import Candidate
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import NDArray
 
-    from nxmpi._typing import I4, I8, U1
+    from nxmpi._typing import I4, I8, U1, Frames
     from nxmpi.kernels.boxes import Counts
     from nxmpi.stages.held import Box
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 ROUND = 2**22
 """Voxels of the boxes that a rank gets in a round."""
-NO_COUNT = 255
+NO_COUNT = INVALID[np.dtype(np.uint8)]
 """What -1 becomes in a byte."""
 WORD = 8
 """Messages are of whole words [bytes]."""
@@ -113,16 +114,26 @@ def fetch_boxes(
         received = exchange(comm, [_words(some) for some in parts]).view(np.uint8)
         mine = [i for i in members if listed[i][0] == comm.rank]
         at = 0
-        whole = {i: np.empty([s.stop - s.start for s in boxes[i]], np.int32) for i in mine}
+        rooms: dict[int, Frames] = {
+            i: np.zeros(_voxels(boxes[i]) + BLOCK, np.uint8) for i in mine
+        }  # fmt: skip
+        filled = dict.fromkeys(mine, 0)
         for start, stop in blocks:
             for i in mine:
                 frames = boxes[i][0]
                 low, high = max(frames.start, start), min(frames.stop, stop)
                 if low < high:
-                    at += _unpack(received[at:], whole[i][low - frames.start : high - frames.start])
+                    n = _voxels((slice(low, high), *boxes[i][1:]))
+                    rooms[i], used = _unpack(received[at:], n, rooms[i], filled[i])
+                    filled[i] += n
+                    at += used
             at += -at % WORD
         for i in mine:
-            yield listed[i][1], counts_of_box(boxes[i], whole[i])
+            yield listed[i][1], counts_of_box(boxes[i], rooms[i])
+
+
+def _voxels(box: Box) -> int:
+    return prod(part.stop - part.start for part in box)
 
 
 def _packed(counts: I4) -> bytes:
@@ -131,13 +142,26 @@ def _packed(counts: I4) -> bytes:
     return bytes([narrow]) + (counts.astype(np.uint8) if narrow else counts).tobytes()
 
 
-def _unpack(packed: U1, counts: I4) -> int:
-    """Fill counts from the bytes that `_packed` made; return how many these were."""
+def _unpack(packed: U1, n: int, room: Frames, at: int) -> tuple[Frames, int]:
+    """Fill ``n`` counts in from the bytes that `_packed` made, behind those ``at`` there.
+
+    Returns
+    -------
+    room, used
+        What the counts are in, of a wider type once they need it; how many bytes these were.
+    """
     dtype = np.dtype(np.uint8 if packed[0] else np.int32)
-    counts[...] = np.frombuffer(packed, dtype, counts.size, 1).reshape(counts.shape)
-    if packed[0]:
-        counts[counts == NO_COUNT] = -1
-    return 1 + counts.size * dtype.itemsize
+    counts = np.frombuffer(packed, dtype, n, 1)
+    if dtype != room.dtype:
+        room, counts = _widened(room), _widened(counts)
+    room[at : at + n] = counts
+    return room, 1 + n * dtype.itemsize
+
+
+def _widened(counts: Frames) -> Frames:
+    if counts.dtype != np.uint8:
+        return counts
+    return np.where(counts == NO_COUNT, -1, counts.astype(np.int32))
 
 
 def _words(parts: list[bytes]) -> I8:
@@ -151,7 +175,7 @@ def _rounds(owners: list[int], boxes: list[Box]) -> list[list[int]]:
     voxels = Counter[int]()
     for i, (owner, box) in enumerate(zip(owners, boxes, strict=True)):
         number = voxels[owner] // ROUND
-        voxels[owner] += prod(part.stop - part.start for part in box)
+        voxels[owner] += _voxels(box)
         rounds.extend([] for _ in range(len(rounds), number + 1))
         rounds[number].append(i)
     return rounds

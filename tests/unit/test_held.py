@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nxmpi.kernels.boxes import BLOCK
 from nxmpi.stages.held import WHOLE, HeldFrames, counts_of_box, cut
 
 SHAPE = (37, 41)
@@ -54,10 +55,21 @@ def test_boxes_of_held_frames_have_their_counts(counts_and_held, box, steps):
 def test_parts_of_a_box_are_those_of_the_frames(counts_and_held, steps):
     _, held = counts_and_held
     whole = (slice(11, 20), slice(2, 36), slice(1, 39))
-    counts = counts_of_box(whole, cut(held.counts, whole))
+    voxels = np.pad(cut(held.counts, whole).reshape(-1), (0, BLOCK))
+    counts = counts_of_box(whole, voxels)
     for box in (BOXES[0], whole):
         part = cut(counts, box, steps)
         assert np.array_equal(part, cut(held.counts, box, steps))
+
+
+def test_bytes_of_a_box_are_as_good(counts_and_held):
+    counts, held = counts_and_held
+    whole = (slice(17, 20), slice(2, 36), slice(1, 39))
+    room = np.pad(cut(held.counts, whole).reshape(-1), (0, BLOCK)).astype(np.uint8)
+    assert counts[whole].max() < 255
+    for box in ((slice(18, 20), slice(4, 30), slice(5, 9)), whole):
+        part = cut(counts_of_box(whole, room), box, STEPS[-2])
+        assert np.array_equal(part, summed(counts[box], STEPS[-2]))
 
 
 def test_the_first_and_the_last_frames_are_held(counts_and_held):
