@@ -7,6 +7,7 @@ nothing is written, nothing is lost, nothing is left behind.
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -429,7 +430,9 @@ def test_full_disk_is_told_in_one_line_and_old_results_stay(
     )
     assert result.returncode == 1, result.stderr
     (line,) = error_lines(result)
-    assert line.startswith(f"Error: {scan.data}/.f1_transform.nxs.tmp: {said}")
+    # where one rank alone is short of room, others may have made the first file long enough before
+    name = rf"\.f1_{'transform' if ranks == '0,1,2' else '(masked_)?transform'}\.nxs\.tmp"
+    assert re.match(rf"Error: {re.escape(str(scan.data))}/{name}: {re.escape(said)}", line)
     assert scan.files() == before
 
 
