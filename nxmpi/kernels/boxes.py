@@ -13,6 +13,8 @@ largest counts of a narrow frame do not make up for one."""
 BLOCK = 32
 """Pixels of a row that are read at a time, some of them in vain: short rows of any length would
 be read one by one."""
+Range = tuple[int, int]
+"""Start and stop."""
 
 
 class Counts(NamedTuple):
@@ -178,6 +180,21 @@ def sum_box(
                     counts.places[slot, :n], counts.values[slot, :n], limit, n_fast,
                     (top, left), (steps[1], steps[2]), sums[z],
                 )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def cut(
+    counts: Counts, z: Range, y: Range, x: Range, steps: tuple[int, int, int]
+) -> I4:  # fmt: skip
+    """Return sums over voxels of a box, (n_z, n_y, n_x) int32; see `sum_box`.
+
+    Voxels that are over make up none.
+    """
+    sums = np.empty(
+        ((z[1] - z[0]) // steps[0], (y[1] - y[0]) // steps[1], (x[1] - x[0]) // steps[2]), np.int32
+    )  # fmt: skip
+    sum_box(counts, (z[0], y[0], x[0]), steps, sums)
+    return sums
 
 
 @njit(cache=True, nogil=True)

@@ -1,27 +1,11 @@
 """What is left of the candidates before any is fitted voxel by voxel."""
 
-import numpy as np
 from numba import njit
 
-from nxmpi._typing import F8, I4
-from nxmpi.kernels.boxes import Counts, sum_box
+from nxmpi._typing import F8
+from nxmpi.kernels.boxes import Counts, Range, cut
 from nxmpi.kernels.screen import falls_into_one_pixel, fit_coarsely, seems_a_peak
 from nxmpi.kernels.start import core_of_box, start_values
-
-Range = tuple[int, int]
-"""Start and stop."""
-
-
-@njit(cache=True, nogil=True)
-def cut(
-    counts: Counts, z: Range, y: Range, x: Range, steps: tuple[int, int, int]
-) -> I4:  # fmt: skip
-    """Return sums over voxels of a box; see `nxmpi.kernels.boxes.sum_box`."""
-    sums = np.empty(
-        ((z[1] - z[0]) // steps[0], (y[1] - y[0]) // steps[1], (x[1] - x[0]) // steps[2]), np.int32
-    )  # fmt: skip
-    sum_box(counts, (z[0], y[0], x[0]), steps, sums)
-    return sums
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nxmpi.kernels.boxes import BLOCK, Counts, slot_of, sum_box
+from nxmpi.kernels import boxes as kernels
+from nxmpi.kernels.boxes import BLOCK, Counts, slot_of
 from nxmpi.kernels.frames import narrow_frame, write_cut
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ def cut(counts: Counts, box: Box, steps: Steps = WHOLE) -> I4:
 
     They are sums over as many voxels as the steps say; where any lacks its count there is none.
     """
-    sums: I4 = np.empty(summed_shape(box, steps), np.int32)
-    sum_box(counts, (box[0].start, box[1].start, box[2].start), steps, sums)
+    z, y, x = ((part.start, part.stop) for part in box)
+    sums: I4 = kernels.cut(counts, z, y, x, steps)
     return sums
 
 
@@ -159,11 +160,12 @@ def counts_of_box(box: Box, room: Frames) -> Counts:
     n_z, n_y, n_x = (part.stop - part.start for part in box)
     dtype = room.dtype
     flat = room[:-BLOCK].reshape(n_z, n_y * n_x)
-    n_large, at, values = np.zeros(n_z, np.int32), np.zeros((n_z, 0), np.int32), np.zeros((n_z, 0))
+    n_large, at = np.zeros(n_z, np.int32), np.zeros((n_z, 0), np.int32)
+    values = np.zeros((n_z, 0), np.int64)
     if dtype == WIDE:
         frames, places = np.nonzero(flat > LIMITS[dtype])
         n_large = np.bincount(frames, minlength=n_z).astype(np.int32)
-        values = np.zeros((n_z, int(n_large.max())))
+        values = np.zeros((n_z, int(n_large.max())), np.int64)
         at = np.zeros(values.shape, np.int32)
         order = np.arange(frames.size) - np.repeat(np.cumsum(n_large) - n_large, n_large)
         at[frames, order], values[frames, order] = places, flat[frames, places]
@@ -172,7 +174,7 @@ def counts_of_box(box: Box, room: Frames) -> Counts:
         u1=room if dtype == TYPES[0] else np.empty(0, np.uint8), u2=np.empty(0, np.uint16),
         i4=room if dtype == WIDE else np.empty(0, np.int32),
         kinds=np.full(n_z, TYPES.index(dtype), np.uint8), codes=CODES, n_large=n_large,
-        places=at, values=values.astype(np.int64),
+        places=at, values=values,
         corner=(box[0].start, box[1].start, box[2].start), shape=(n_y, n_x), slots=(n_z, 1),
     )  # fmt: skip
 
