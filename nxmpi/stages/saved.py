@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-IN_PLACE = ("frame_sums", "block_sums", "strong_sums", "strong_pixels", "total")
-"""Sums of a `PassResult`."""
+BY_FRAME = ("frame_sums", "block_sums", "strong_sums", "strong_pixels")
+"""Sums of a `PassResult`, of which those of frames that were seen are saved."""
 
 
 def to_arrays(worker: OwnFrames) -> Arrays:
@@ -30,11 +30,13 @@ def to_arrays(worker: OwnFrames) -> Arrays:
     Sums are of the narrowest type that holds them.
     """
     result, windows = worker.result, worker.windows
+    seen = worker.seen - result.start
     waiting = [each for some in worker.candidates.values() for each in some]
     changed = list(worker.changed.values())
     strong = list(windows.strong.values())
     return {
-        **{name: _narrow(getattr(result, name)) for name in IN_PLACE},
+        **{name: _narrow(getattr(result, name)[:seen]) for name in BY_FRAME},
+        "total": _narrow(result.total),
         "large": worker.large,
         "largest": result.largest.reshape(-1)[worker.large],
         "seen": np.array(worker.seen),
@@ -62,8 +64,9 @@ def restore(worker: OwnFrames, arrays: Mapping[str, NDArray[Any]]) -> None:
     The frames that it holds are to be given to `OwnFrames.hold_again`.
     """
     result, windows = worker.result, worker.windows
-    for name in IN_PLACE:
-        getattr(result, name)[...] = arrays[name]
+    for name in BY_FRAME:
+        getattr(result, name)[: len(arrays[name])] = arrays[name]
+    result.total[...] = arrays["total"]
     worker.large = arrays["large"]
     result.largest.reshape(-1)[worker.large] = arrays["largest"]
     worker.seen = int(arrays["seen"])
