@@ -150,7 +150,7 @@ def report(comm, options, tables, result, measured):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     batch = min(options.batch, options.frames) * SHAPE[0] * SHAPE[1] * 4
     formula = (
-        memory(int(result.kept.used[0]), result.kept.array_shape, tables.pixels.size, batch)
+        memory(int(result.kept.volume.used[0]), result.kept.array_shape, tables.pixels.size, batch)
         - 36 * tables.pixels.size
     )  # the tables were there before
     sent = result.kept.sent

@@ -21,7 +21,7 @@ def case():
     n_pixels = SHAPE[0] * SHAPE[1]
     frames = np.random.default_rng(1).poisson(2.0, (8, n_pixels)).astype(np.int32)
     parts = (Bricks(GRID.array_shape), Bricks(GRID.array_shape))
-    return frames, np.arange(8), _Binner(tables, 8, frames.dtype), parts
+    return frames, np.arange(8), _Binner(tables), parts
 
 
 def test_binning(benchmark, case):
@@ -37,8 +37,8 @@ def test_packing(benchmark, case):
     frames, numbers, binner, (kept, excluded) = case
     binner.bin(numbers, frames, np.empty((0, 0), np.int8), (kept, excluded))
     some = kept.touched()
-    sizes = packed_sizes(some, kept.table, kept.arena)
+    sizes = packed_sizes(some, kept.volume)
     words = np.empty(int(sizes.sum()), np.int64)
-    benchmark(pack, some, kept.table, kept.arena, words)
+    benchmark(pack, some, kept.volume, words)
     benchmark.extra_info["Mvoxel"] = float((sizes.sum() - 66 * some.size) / 2e6)
     assert words[0] == some[0]

@@ -10,6 +10,7 @@ F8 = NDArray[np.float64]
 I4 = NDArray[np.int32]
 I8 = NDArray[np.int64]
 U1 = NDArray[np.uint8]
+U8 = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 Frames = NDArray[Any]
 """Raw detector counts, any integer type."""

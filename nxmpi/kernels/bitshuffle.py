@@ -9,7 +9,7 @@ outside of the arrays; what follows the last block is ignored, as the filters do
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray

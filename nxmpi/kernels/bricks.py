@@ -1,88 +1,166 @@
-"""Sparse volumes: bricks of 16^3 voxels, kept in an arena and found through a table.
+"""Sparse volumes: bricks of 16^3 voxels, kept in an arena and found through a table."""
 
-``table`` is (bricks along l, k, h) int32: the slot of a brick in ``arena``, or -1.
-``arena`` is (n_slots, 4096, 2) int64: counts and norm of each voxel. ``used`` is (2,) int64:
-slots ever taken, and slots in ``free``, the (n_slots,) int32 stack of those given back.
-"""
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from nxmpi._typing import I4, I8
+from nxmpi._typing import I4, I8, U8
+from nxmpi.kernels.prefetch import prefetch
 
 EDGE = 16
 VOXELS = EDGE**3
 HEADER = 2 + VOXELS // 64
 """Words before the values of a packed brick: its number, its touched voxels, their bitmap."""
+LINE = 8
+"""int64 of a cache line."""
+
+
+class Volume(NamedTuple):
+    """Counts and norm of the voxels that were touched."""
+
+    table: I4
+    """(bricks along l, k, h) int32: the slot of a brick in the arena, or -1."""
+    arena: I8
+    """(n_slots, 2, 4096) int64: counts and norm of each voxel of a brick."""
+    free: I4
+    """(n_slots,) int32: stack of the slots given back."""
+    used: I8
+    """(2,) int64: slots ever taken, and slots in ``free``."""
 
 
 @njit(cache=True, nogil=True)
-def take_slot(table: I4, free: I4, used: I8, bl: int, bk: int, bh: int) -> np.int32:
+def take_slot(volume: Volume, bl: int, bk: int, bh: int) -> int:
     """Return the slot of a brick, taking one (filled with zeros) if it has none."""
-    slot = np.int32(table[bl, bk, bh])
+    used = volume.used
+    slot = np.int64(volume.table[bl, bk, bh])
     if slot < 0:
         if used[1] > 0:
             used[1] -= 1
-            slot = np.int32(free[used[1]])
+            slot = np.int64(volume.free[used[1]])
         else:
-            slot = np.int32(used[0])
+            slot = used[0]
             used[0] += 1
-        table[bl, bk, bh] = slot
-    return slot
+        volume.table[bl, bk, bh] = slot
+    return int(slot)
 
 
 @njit(cache=True, nogil=True)
-def add_box(
-    box: I8, lower: I8, extent: I8, table: I4, arena: I8, free: I4, used: I8
-) -> None:  # fmt: skip
-    """Add a box of voxels to the bricks, and leave zeros in the box.
+def add_voxel(volume: Volume, l: int, k: int, h: int, count: int, norm: int) -> None:
+    """Add to a voxel."""
+    slot = take_slot(volume, l // EDGE, k // EDGE, h // EDGE)
+    cell = ((l % EDGE) * EDGE + k % EDGE) * EDGE + h % EDGE
+    volume.arena[slot, 0, cell] += count
+    volume.arena[slot, 1, cell] += norm
+
+
+@njit(cache=True, nogil=True)
+def find_rows(
+    box: I8, shift: int, lower: I8, extent: I8, volume: Volume, rows: I8
+) -> tuple[int, int]:  # fmt: skip
+    """Find what was touched of a box of voxels, and ask for the memory it is to be added to.
 
     Parameters
     ----------
-    box : (n, 2) int64
-        Counts and norm; the first ``extent.prod()`` rows are the box in C order.
+    box : (n,) int64
+        The first ``extent.prod()`` values are the box in C order.
+    shift : int
+        The bit at which counts begin behind the norm.
     lower, extent : (3,) int64
-        First voxel and number of voxels along l, k, h.
+        First voxel and number of voxels along l, k, h; multiples of 16 along h.
+    volume : Volume
+        Bricks that were touched get their slots.
+    rows : (n // 16, 2) int64
+        Receives where each row of 16 voxels is, in the box and in the flattened arena.
+
+    Returns
+    -------
+    n_rows, counts : int
+        The number of rows, and the sum of what is there of counts.
     """
     l0, k0, h0 = lower
     nl, nk, nh = extent
-    for bl in range(l0 // EDGE, (l0 + nl - 1) // EDGE + 1):
-        la, lb = max(l0, bl * EDGE), min(l0 + nl, (bl + 1) * EDGE)
-        for bk in range(k0 // EDGE, (k0 + nk - 1) // EDGE + 1):
-            ka, kb = max(k0, bk * EDGE), min(k0 + nk, (bk + 1) * EDGE)
-            for bh in range(h0 // EDGE, (h0 + nh - 1) // EDGE + 1):
-                ha, hb = max(h0, bh * EDGE), min(h0 + nh, (bh + 1) * EDGE)
-                slot = np.int32(-1)
-                for l in range(la, lb):
-                    for k in range(ka, kb):
-                        row = ((l - l0) * nk + (k - k0)) * nh - h0
-                        cell = ((l % EDGE) * EDGE + k % EDGE) * EDGE
-                        for h in range(ha, hb):
-                            if box[row + h, 1] != 0:
-                                if slot < 0:
-                                    slot = take_slot(table, free, used, bl, bk, bh)
-                                arena[slot, cell + h % EDGE, 0] += box[row + h, 0]
-                                arena[slot, cell + h % EDGE, 1] += box[row + h, 1]
-                                box[row + h, 0] = 0
-                                box[row + h, 1] = 0
+    arena, bits = volume.arena.reshape(-1), box.view(np.uint64)
+    n, total = 0, np.uint64(0)
+    for block in range(nh // EDGE):
+        for l in range(l0, l0 + nl):
+            for k in range(k0, k0 + nk):
+                start = ((l - l0) * nk + (k - k0)) * nh + block * EDGE
+                counts, some = sum_of_row(bits[start : start + EDGE], np.uint64(shift))
+                if not some:
+                    continue
+                total += counts
+                slot = take_slot(volume, l // EDGE, k // EDGE, h0 // EDGE + block)
+                place = slot * 2 * VOXELS + ((l % EDGE) * EDGE + k % EDGE) * EDGE
+                for line in range(0, EDGE, LINE):
+                    prefetch(arena, place + line)
+                    prefetch(arena, place + VOXELS + line)
+                rows[n, 0], rows[n, 1] = start, place
+                n += 1
+    return n, int(total)
 
 
 @njit(cache=True, nogil=True)
-def packed_sizes(numbers: I8, table: I4, arena: I8) -> I8:
+def sum_of_row(row: U8, shift: np.uint64) -> tuple[np.uint64, bool]:
+    """Return the sum of the bits from ``shift`` on of 16 uint64, and whether any are set."""
+    some, total = np.uint64(0), np.uint64(0)
+    for i in range(EDGE):  # of constant length, to become vector instructions
+        some |= row[i]
+        total += row[i] >> shift
+    return total, bool(some != np.uint64(0))
+
+
+@njit(cache=True, nogil=True)
+def add_rows(box: I8, shift: int, rows: I8, volume: Volume) -> None:
+    """Add rows of a box of counts behind norm to the volume, and leave zeros in the box.
+
+    Parameters
+    ----------
+    box, shift, volume
+        See `find_rows`.
+    rows : (n, 2) int64
+    """
+    arena, bits = volume.arena.reshape(-1), box.view(np.uint64)
+    low = (np.int64(1) << shift) - np.int64(1)
+    for start, place in rows:
+        row, high = box[start : start + EDGE], bits[start : start + EDGE]
+        counts = arena[place : place + EDGE]
+        norm = arena[place + VOXELS : place + VOXELS + EDGE]
+        for i in range(EDGE):
+            counts[i] += np.int64(high[i] >> np.uint64(shift))
+        for i in range(EDGE):
+            norm[i] += row[i] & low
+        for i in range(EDGE):
+            row[i] = 0
+
+
+@njit(cache=True, nogil=True)
+def add_rows_apart(counts: I8, norm: I8, rows: I8, volume: Volume) -> None:
+    """Do what `add_rows` does where counts and norm have a box each."""
+    arena = volume.arena.reshape(-1)
+    for start, place in rows:
+        for box, at in ((counts, place), (norm, place + VOXELS)):
+            row, there = box[start : start + EDGE], arena[at : at + EDGE]
+            for i in range(EDGE):
+                there[i] += row[i]
+            for i in range(EDGE):
+                row[i] = 0
+
+
+@njit(cache=True, nogil=True)
+def packed_sizes(numbers: I8, volume: Volume) -> I8:
     """Return how many words `pack` needs for each brick of these C-order numbers."""
-    _, nk, nh = table.shape
     sizes = np.full(numbers.shape[0], HEADER, np.int64)
     for i in range(numbers.shape[0]):
-        number = numbers[i]
-        slot = table[number // (nk * nh), number // nh % nk, number % nh]
+        norm = volume.arena[volume.table.reshape(-1)[numbers[i]], 1]
         for voxel in range(VOXELS):
-            if arena[slot, voxel, 1] != 0:
+            if norm[voxel] != 0:
                 sizes[i] += 2
     return sizes
 
 
 @njit(cache=True, nogil=True)
-def pack(numbers: I8, table: I4, arena: I8, words: I8) -> None:
+def pack(numbers: I8, volume: Volume, words: I8) -> None:
     """Write the touched voxels of bricks, one brick after another.
 
     Parameters
@@ -93,19 +171,17 @@ def pack(numbers: I8, table: I4, arena: I8, words: I8) -> None:
         Receives of each brick: its number, its touched voxels, their bitmap of 64 words, then
         counts and norm of each.
     """
-    _, nk, nh = table.shape
     start = 0
     for number in numbers:
-        slot = table[number // (nk * nh), number // nh % nk, number % nh]
+        counts, norm = volume.arena[volume.table.reshape(-1)[number]]
         end = start + HEADER
         for word in range(VOXELS // 64):
             bits = np.uint64(0)
             for bit in range(64):
                 voxel = word * 64 + bit
-                if arena[slot, voxel, 1] != 0:
+                if norm[voxel] != 0:
                     bits |= np.uint64(1) << np.uint64(bit)
-                    words[end] = arena[slot, voxel, 0]
-                    words[end + 1] = arena[slot, voxel, 1]
+                    words[end], words[end + 1] = counts[voxel], norm[voxel]
                     end += 2
             words[start + 2 + word] = np.int64(bits)
         words[start] = number
@@ -114,39 +190,39 @@ def pack(numbers: I8, table: I4, arena: I8, words: I8) -> None:
 
 
 @njit(cache=True, nogil=True)
-def add_packed(words: I8, table: I4, arena: I8, free: I4, used: I8) -> None:
+def add_packed(words: I8, volume: Volume) -> None:
     """Add packed bricks, as `pack` writes them, to the volume."""
-    _, nk, nh = table.shape
+    _, nk, nh = volume.table.shape
     start = 0
     while start < words.shape[0]:
         number = words[start]
-        slot = take_slot(table, free, used, number // (nk * nh), number // nh % nk, number % nh)
+        slot = take_slot(volume, number // (nk * nh), number // nh % nk, number % nh)
+        counts, norm = volume.arena[slot]
         value = start + HEADER
         for word in range(VOXELS // 64):
             bits = np.uint64(words[start + 2 + word])
             for bit in range(64):
                 if bits >> np.uint64(bit) & np.uint64(1):
-                    arena[slot, word * 64 + bit, 0] += words[value]
-                    arena[slot, word * 64 + bit, 1] += words[value + 1]
+                    counts[word * 64 + bit] += words[value]
+                    norm[word * 64 + bit] += words[value + 1]
                     value += 2
         start = value
 
 
 @njit(cache=True, nogil=True)
-def give_back(numbers: I8, table: I4, arena: I8, free: I4, used: I8) -> None:
+def give_back(numbers: I8, volume: Volume) -> None:
     """Empty the bricks of these numbers and free their slots."""
-    _, nk, nh = table.shape
+    table = volume.table.reshape(-1)
     for number in numbers:
-        bl, bk, bh = number // (nk * nh), number // nh % nk, number % nh
-        slot = table[bl, bk, bh]
-        arena[slot] = 0
-        free[used[1]] = slot
-        used[1] += 1
-        table[bl, bk, bh] = -1
+        slot = table[number]
+        volume.arena[slot] = 0
+        volume.free[volume.used[1]] = slot
+        volume.used[1] += 1
+        table[number] = -1
 
 
 @njit(cache=True, nogil=True)
-def add_to_slab(table: I4, arena: I8, lower: I8, counts: I8, norm: I8) -> None:
+def add_to_slab(volume: Volume, lower: I8, counts: I8, norm: I8) -> None:
     """Add the part of the volume that a dense slab covers.
 
     Parameters
@@ -162,7 +238,7 @@ def add_to_slab(table: I4, arena: I8, lower: I8, counts: I8, norm: I8) -> None:
         for k in range(k0, k0 + nk):
             cell = ((l % EDGE) * EDGE + k % EDGE) * EDGE
             for h in range(h0, h0 + nh):
-                slot = table[l // EDGE, k // EDGE, h // EDGE]
+                slot = volume.table[l // EDGE, k // EDGE, h // EDGE]
                 if slot >= 0:
-                    counts[l - l0, k - k0, h - h0] += arena[slot, cell + h % EDGE, 0]
-                    norm[l - l0, k - k0, h - h0] += arena[slot, cell + h % EDGE, 1]
+                    counts[l - l0, k - k0, h - h0] += volume.arena[slot, 0, cell + h % EDGE]
+                    norm[l - l0, k - k0, h - h0] += volume.arena[slot, 1, cell + h % EDGE]

@@ -1,242 +1,248 @@
-"""Pixels of many frames into voxels, a small tile of the detector at a time."""
+"""Pixels of many frames into voxels, a tile of the detector at a time."""
 
-from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from nxmpi._typing import F8, I4, I8, Frames
-from nxmpi.kernels.bricks import EDGE, add_box, take_slot
+from nxmpi.kernels.bricks import EDGE, Volume, add_rows, add_rows_apart, add_voxel, find_rows
+from nxmpi.kernels.tiles import (
+    OUTSIDE,
+    PARTLY,
+    Tables,
+    cells_of_tile,
+    excludes_any,
+    keep_part,
+    leave_out,
+    place_of_tile,
+    unit_vectors,
+)
+
+NORM_BITS = 30
+"""Norm is summed in integers, in units of the largest factor times 2^-30."""
+LARGE = 2**40
+"""Counts beyond are summed as this: in any case too many for a packed box."""
+
+
+class Batch(NamedTuple):
+    """Some frames."""
+
+    frames: Frames
+    """(n_batch, n_pixels) int32 or int64: counts, negative where there is none."""
+    excluded: Frames
+    """(n_batch, n_pixels) int8, or (0, 0): where not zero, a pixel goes to the second volume."""
+    numbers: I8
+    """(n_batch,) int64: which row of the matrices, samples and scales each frame has."""
+
+
+class Room(NamedTuple):
+    """Room to work, for tiles of up to m pixels and boxes of up to n voxels."""
+
+    cell: I4
+    """(m,) int32"""
+    norm: I4
+    """(m,) int32"""
+    vectors: F8
+    """(3, m) float64"""
+    boxes: I8
+    """(2, n) int64, holding zeros."""
+    rows: I8
+    """(n // 16, 2) int64"""
 
 
 @njit(cache=True, nogil=True)
-def unit_vectors(x: F8, y: F8, z: F8, sample: F8, out: F8) -> None:
-    """Write (v - t)/|v - t| - x for points v seen from the sample t.
+def scatter(
+    frame: Frames, pixels: I4, cell: I4, norm: I4, shift: int, box: I8
+) -> int:  # fmt: skip
+    """Add the pixels of a tile in a frame to a box, counts behind norm; return the counts' sum.
 
     Parameters
     ----------
-    x, y, z : (n,) float64
-        Pixels in the laboratory [mm].
-    sample : (3,) float64
-        [mm]
-    out : (3, n or more) float64
-        Times 1/wavelength this is the scattering vector [1].
+    frame : (n_pixels,) integer
+        See `Batch`.
+    pixels : (m,) int32
+        Of the tile, in the flattened frame.
+    cell, norm : (m,) int32
+        See `nxmpi.kernels.tiles.cells_of_tile`; what has no norm is left out.
+    shift : int
+        The bit at which counts begin.
+    box : (n,) int64
     """
-    for p in range(x.shape[0]):
-        dx = x[p] - sample[0]
-        dy = y[p] - sample[1]
-        dz = z[p] - sample[2]
-        length = sqrt(dx * dx + dy * dy + dz * dz)
-        out[0, p] = dx / length - 1.0
-        out[1, p] = dy / length
-        out[2, p] = dz / length
+    total = np.int64(0)
+    for p in range(pixels.shape[0]):
+        count, own = np.int64(frame[pixels[p]]), np.int64(norm[p])
+        if count >= 0 and own > 0:
+            total += count if count < LARGE else LARGE
+            box[cell[p]] += (count << shift) | own
+    return int(total)
 
 
 @njit(cache=True, nogil=True)
-def voxels_of_tile(
-    kx: F8, ky: F8, kz: F8, weight: F8, matrix: F8, offset: F8, scale: float, shape: I8,
-    h: I4, k: I4, l: I4, norm: I4,
+def scatter_apart(
+    frame: Frames, pixels: I4, cell: I4, norm: I4, boxes: I8
 ) -> None:  # fmt: skip
-    """Write the voxel and the integer norm of each pixel of a tile in one frame.
+    """Do what `scatter` does with counts and norm in a box each."""
+    for p in range(pixels.shape[0]):
+        count = np.int64(frame[pixels[p]])
+        if count >= 0 and norm[p] > 0:
+            boxes[0, cell[p]] += count
+            boxes[1, cell[p]] += norm[p]
 
-    All arrays of pixels are contiguous, so that the loop becomes vector instructions.
+
+@njit(cache=True, nogil=True)
+def vectors_of_tile(tables: Tables, tile: int, number: int, room: Room) -> F8:
+    """Return the unit vectors of a tile's pixels in a frame, (3, m) float64."""
+    start, stop = tables.tiles[tile], tables.tiles[tile + 1]
+    here = tables.vectors[:, start:stop]
+    if not tables.moving:
+        return here
+    out = room.vectors[:, : stop - start]
+    unit_vectors(here[0], here[1], here[2], tables.samples[number], out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def add_tile(
+    batch: Batch, tables: Tables, tile: int, frames: tuple[int, int], where: I8,
+    lower: I8, extent: I8, part: int, shift: int, room: Room,
+) -> int:  # fmt: skip
+    """Add the pixels of a tile in a range of frames to a box, or two; return the counts' sum.
 
     Parameters
     ----------
-    kx, ky, kz : (n,) float64
-        As `unit_vectors` writes them [1].
-    weight : (n,) float64
-        Factor of each pixel, at most 1 [1].
-    matrix, offset : (3, 3), (3,) float64
-        ``floor(matrix @ k + offset)`` is the voxel along h, k, l [voxels].
-    scale : float
-        2^30 times the factor of the frame, which is at most 1 [1].
-    shape : (3,) int64
-        Of the grid along h, k, l [voxels].
-    h, k, l : (n,) int32
-        Receive the voxel; meaningless where norm is zero.
-    norm : (n,) int32
-        Receives the weight in units of 2^-30; zero outside the grid.
+    where : (n_batch, 2) int64
+        Where the tile is in each frame, and whether any of its pixels is excluded.
+    lower, extent : (3,) int64
+        First voxel and number of voxels of the box along l, k, h.
+    part : int
+        0 for the pixels that the mask keeps, 1 for the others.
+    shift : int
+        See `scatter`; 0 for counts and norm in a box each.
     """
-    hx, hy, hz = matrix[0]
-    kx_, ky_, kz_ = matrix[1]
-    lx, ly, lz = matrix[2]
-    h0, k0, l0 = offset
-    nh, nk, nl = float(shape[0]), float(shape[1]), float(shape[2])
-    for p in range(kx.shape[0]):
-        x, y, z = kx[p], ky[p], kz[p]
-        ph = hx * x + hy * y + hz * z + h0
-        pk = kx_ * x + ky_ * y + kz_ * z + k0
-        pl = lx * x + ly * y + lz * z + l0
-        inside = (ph >= 0.0) & (ph < nh) & (pk >= 0.0) & (pk < nk) & (pl >= 0.0) & (pl < nl)
-        h[p] = np.int32(ph)  # truncation is the floor where it counts, inside
-        k[p] = np.int32(pk)
-        l[p] = np.int32(pl)
-        norm[p] = np.int32(scale * weight[p] + 0.5) if inside else np.int32(0)
+    start, stop = tables.tiles[tile], tables.tiles[tile + 1]
+    pixels, weight, n = tables.pixels[start:stop], tables.weight[start:stop], stop - start
+    cell, norm = room.cell[:n], room.norm[:n]
+    total = 0
+    for f in range(frames[0], frames[1]):
+        if where[f, 0] == OUTSIDE or where[f, 1] < part:
+            continue
+        number = int(batch.numbers[f])
+        matrix = tables.matrices[number]
+        vectors = vectors_of_tile(tables, tile, number, room)
+        cells_of_tile(
+            vectors, weight, matrix, tables.offset, tables.scales[number], lower, extent, cell, norm
+        )
+        if where[f, 0] == PARTLY:
+            leave_out(vectors, matrix, tables.offset, tables.shape, cell, norm)
+        if where[f, 1]:
+            keep_part(batch.excluded[f], pixels, part == 1, norm)
+        frame = batch.frames[f]
+        if shift:
+            total += scatter(frame, pixels, cell, norm, shift, room.boxes[0])
+        else:
+            scatter_apart(frame, pixels, cell, norm, room.boxes)
+    return total
 
 
 @njit(cache=True, nogil=True)
-def widen(voxel: I4, norm: I4, low: int, high: int) -> tuple[np.int32, np.int32]:
-    """Return the range low to high, inclusive, widened to hold the voxels of these pixels."""
-    big, none = np.int32(2**30), np.int32(-1)
-    least, most = np.int32(low), np.int32(high)
-    for p in range(voxel.shape[0]):
-        least = np.int32(min(least, voxel[p] if norm[p] > 0 else big))
-        most = np.int32(max(most, voxel[p] if norm[p] > 0 else none))
-    return least, most
-
-
-@njit(cache=True, nogil=True)
-def cells_of_tile(h: I4, k: I4, l: I4, lower: I8, extent: I8, cell: I4) -> None:
-    """Write the place in a box, in C order over l, k, h, of each voxel. May replace h."""
-    l0, k0, h0 = np.int32(lower[0]), np.int32(lower[1]), np.int32(lower[2])
-    nk, nh = np.int32(extent[1]), np.int32(extent[2])
-    for p in range(h.shape[0]):
-        cell[p] = ((l[p] - l0) * nk + (k[p] - k0)) * nh + (h[p] - h0)
-
-
-@njit(cache=True, nogil=True)
-def scatter_to_box(
-    frame: Frames, pixels: I4, sentinel: int, cell: I4, norm: I4, box: I8
+def add_box(
+    batch: Batch, tables: Tables, tile: int, frames: tuple[int, int], where: I8,
+    lower: I8, extent: I8, part: int, room: Room, volume: Volume,
 ) -> None:  # fmt: skip
-    """Add the pixels of a tile in one frame to a box."""
-    for p in range(pixels.shape[0]):
-        count = np.int64(frame[pixels[p]])
-        if norm[p] > 0 and count >= 0 and count != sentinel:
-            box[cell[p], 0] += count
-            box[cell[p], 1] += norm[p]
+    """Add the pixels of a tile in a range of frames to a volume, by way of a box.
 
-
-@njit(cache=True, nogil=True)
-def scatter_to_bricks(
-    frame: Frames, pixels: I4, sentinel: int, h: I4, k: I4, l: I4, norm: I4,
-    table: I4, arena: I8, free: I4, used: I8,
-) -> None:  # fmt: skip
-    """Add the pixels of a tile in one frame to the bricks one by one, where no box fits."""
-    for p in range(pixels.shape[0]):
-        count = np.int64(frame[pixels[p]])
-        if norm[p] > 0 and count >= 0 and count != sentinel:
-            slot = take_slot(table, free, used, l[p] // EDGE, k[p] // EDGE, h[p] // EDGE)
-            cell = ((l[p] % EDGE) * EDGE + k[p] % EDGE) * EDGE + h[p] % EDGE
-            arena[slot, cell, 0] += count
-            arena[slot, cell, 1] += norm[p]
-
-
-@njit(cache=True, nogil=True)
-def keep_part(excluded: Frames, pixels: I4, norm: I4, part: int, kept: I4) -> bool:
-    """Write the norm of the pixels that belong to a part (0 kept, 1 excluded), else zero.
-
-    Returns
-    -------
-    bool
-        Whether there are any that the mask excludes.
+    A voxel of the box is one integer, counts behind norm. Where its counts need more bits than
+    there are, the sum over the box is less than that over the pixels; all is done again then with
+    two integers.
     """
-    some = False
-    for p in range(pixels.shape[0]):
-        out = excluded[pixels[p]] != 0
-        some |= out
-        kept[p] = norm[p] if out == (part == 1) else np.int32(0)
-    return some
+    n, bits = tables.tiles[tile + 1] - tables.tiles[tile], NORM_BITS
+    while 1 << (bits - NORM_BITS) <= n * (frames[1] - frames[0]):
+        bits += 1
+    for box, shift in ((0, bits), (1, 0)):
+        total = add_tile(batch, tables, tile, frames, where, lower, extent, part, shift, room)
+        n_rows, counts = find_rows(room.boxes[box], shift, lower, extent, volume, room.rows)
+        if not shift:
+            add_rows_apart(room.boxes[0], room.boxes[1], room.rows[:n_rows], volume)
+        elif counts == total:
+            add_rows(room.boxes[0], shift, room.rows[:n_rows], volume)
+            return
+        else:
+            room.boxes[0, : extent[0] * extent[1] * extent[2]] = 0
 
 
 @njit(cache=True, nogil=True)
-def bin_batch(
-    frames: Frames, excluded: Frames, sentinel: int, numbers: I8, pixels: I4, tiles: I4,
-    vectors: F8, moving: bool, weight: F8, matrices: F8, offset: F8, samples: F8, scales: F8,
-    shape: I8, voxel: I4, norm: I4, kept: I4, room: F8, box: I8,
-    table: I4, arena: I8, free: I4, used: I8,
-    x_table: I4, x_arena: I8, x_free: I4, x_used: I8,
+def add_pixels(
+    batch: Batch, tables: Tables, tile: int, f: int, room: Room, kept: Volume, out: Volume
 ) -> None:  # fmt: skip
+    """Add the pixels of a tile in one frame to the volumes one by one, where no box fits."""
+    start = tables.tiles[tile]
+    number = int(batch.numbers[f])
+    matrix, offset, shape = tables.matrices[number], tables.offset, tables.shape
+    vectors = vectors_of_tile(tables, tile, number, room)
+    for p in range(vectors.shape[1]):
+        x, y, z = vectors[:, p]
+        h = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + offset[0]
+        k = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + offset[1]
+        l = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + offset[2]
+        if not (0.0 <= h < shape[0] and 0.0 <= k < shape[1] and 0.0 <= l < shape[2]):
+            continue
+        pixel = tables.pixels[start + p]
+        count = np.int64(batch.frames[f, pixel])
+        norm = np.int64(tables.scales[number] * tables.weight[start + p] + 0.5)
+        if count >= 0 and norm > 0:
+            excluded = batch.excluded.shape[0] > 0 and batch.excluded[f, pixel] != 0
+            add_voxel(out if excluded else kept, int(l), int(k), int(h), int(count), int(norm))
+
+
+@njit(cache=True, nogil=True)
+def bounds(
+    numbers: I8, tables: Tables, tile: int, frames: tuple[int, int], where: I8,
+    lower: I8, extent: I8,
+) -> int:  # fmt: skip
+    """Find the box of voxels of a tile in a range of frames; return its size."""
+    upper = np.full(3, -1, np.int64)
+    lower[:] = 2**30
+    for f in range(frames[0], frames[1]):
+        where[f, 0] = place_of_tile(
+            tables.middles[tile], tables.halves[tile], tables.matrices[numbers[f]],
+            tables.offset, tables.shape, lower, upper,
+        )  # fmt: skip
+    if upper[0] < 0:
+        return 0
+    lower[2] -= lower[2] % EDGE
+    upper[2] = (upper[2] // EDGE + 1) * EDGE - 1
+    extent[:] = upper - lower + 1
+    return int(extent[0] * extent[1] * extent[2])
+
+
+@njit(cache=True, nogil=True)
+def bin_batch(batch: Batch, tables: Tables, room: Room, kept: Volume, out: Volume) -> None:
     """Add a batch of frames to the volume, tile by tile.
 
-    Parameters
-    ----------
-    frames : (n_batch, n_pixels) integer
-        Counts; negative ones and those equal to ``sentinel`` are left out.
-    excluded : (n_batch, n_pixels) int8, or (0, 0)
-        Where not zero, the pixel goes to the second volume.
-    sentinel : int
-        All ones of an unsigned type; -1 for signed types.
-    numbers : (n_batch,) int64
-        Which row of ``matrices``, ``samples`` and ``scales`` each frame has.
-    pixels : (n,) int32
-        Good pixels, tile after tile, as positions in a flattened frame.
-    tiles : (n_tiles + 1,) int32
-        Where each tile begins in ``pixels``.
-    vectors : (3, n) float64
-        As `unit_vectors` writes them [1]; if ``moving``, places in the laboratory [mm].
-    moving : bool
-        The sample is off the goniometer's centre, so that unit vectors differ by frame.
-    weight : (n,) float64
-        Factor of each pixel, at most 1 [1].
-    matrices, offset, samples : (n_frames, 3, 3), (3,), (n_frames, 3) float64
-        See `nxmpi.crystal.reciprocal.frame_transforms`.
-    scales : (n_frames,) float64
-        2^30 times the factor of each frame, which is at most 1 [1].
-    shape : (3,) int64
-        Of the grid along h, k, l.
-    voxel, norm, kept, room, box
-        Room to work: (n_batch, 3, m) int32, (n_batch, m) int32, (m,) int32, (3, m) float64
-        for tiles of up to m pixels, and (largest box, 2) int64 holding zeros.
-    table, arena, free, used, and the same with x_
-        The volume, and the one of the excluded pixels; see `nxmpi.kernels.bricks`.
+    Pixels that the mask excludes go to the volume ``out``, all others to ``kept``. Where the
+    voxels of a tile are too many for a box, half as many frames are taken.
     """
-    lower, upper, extent = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
-    masked = excluded.shape[0] > 0
-    for tile in range(tiles.shape[0] - 1):
-        start, stop = tiles[tile], tiles[tile + 1]
-        n = stop - start
-        lower[:], upper[:] = 2**30, -1
-        mine = pixels[start:stop]
-        for f in range(frames.shape[0]):
-            number = numbers[f]
-            if moving:
-                unit_vectors(
-                    vectors[0, start:stop], vectors[1, start:stop], vectors[2, start:stop],
-                    samples[number], room,
-                )  # fmt: skip
-                kx, ky, kz = room[0, :n], room[1, :n], room[2, :n]
-            else:
-                kx, ky, kz = (
-                    vectors[0, start:stop], vectors[1, start:stop], vectors[2, start:stop],
-                )  # fmt: skip
-            voxels_of_tile(
-                kx, ky, kz, weight[start:stop], matrices[number], offset, scales[number], shape,
-                voxel[f, 0, :n], voxel[f, 1, :n], voxel[f, 2, :n], norm[f, :n],
-            )  # fmt: skip
-            for axis in range(3):
-                lower[2 - axis], upper[2 - axis] = widen(
-                    voxel[f, axis, :n], norm[f, :n], lower[2 - axis], upper[2 - axis]
-                )
-        if upper[0] < 0:
-            continue
-        for axis in range(3):
-            extent[axis] = upper[axis] - lower[axis] + 1
-        fits = extent[0] * extent[1] * extent[2] <= box.shape[0]
-        some_excluded = False
-        for part in range(2 if masked else 1):
-            if part == 1 and not some_excluded:
-                break
-            for f in range(frames.shape[0]):
-                h, k, l = voxel[f, 0, :n], voxel[f, 1, :n], voxel[f, 2, :n]
-                here = norm[f, :n]
-                if masked:
-                    some_excluded |= keep_part(excluded[f], mine, here, part, kept[:n])
-                    here = kept[:n]
-                if fits:
-                    if part == 0:
-                        cells_of_tile(h, k, l, lower, extent, h)
-                    scatter_to_box(frames[f], mine, sentinel, h, here, box)
-                elif part == 0:
-                    scatter_to_bricks(
-                        frames[f], mine, sentinel, h, k, l, here, table, arena, free, used
-                    )
-                else:
-                    scatter_to_bricks(
-                        frames[f], mine, sentinel, h, k, l, here,
-                        x_table, x_arena, x_free, x_used,
+    n_frames = batch.frames.shape[0]
+    lower, extent = np.empty(3, np.int64), np.empty(3, np.int64)
+    where = np.zeros((n_frames, 2), np.int64)
+    for tile in range(tables.tiles.shape[0] - 1):
+        any_excluded = False
+        for f in range(batch.excluded.shape[0]):
+            where[f, 1] = excludes_any(batch.excluded[f], tables.corners[tile], tables.n_fast)
+            any_excluded |= where[f, 1] > 0
+        start, stop = 0, n_frames
+        while start < n_frames:
+            size = bounds(batch.numbers, tables, tile, (start, stop), where, lower, extent)
+            if size > room.boxes.shape[1] and stop - start > 1:
+                stop = start + (stop - start) // 2
+                continue
+            if size > room.boxes.shape[1]:
+                add_pixels(batch, tables, tile, start, room, kept, out)
+            elif size:
+                for part in range(2 if any_excluded else 1):
+                    add_box(
+                        batch, tables, tile, (start, stop), where, lower, extent, part, room,
+                        kept if part == 0 else out,
                     )  # fmt: skip
-            if fits and part == 0:
-                add_box(box, lower, extent, table, arena, free, used)
-            elif fits:
-                add_box(box, lower, extent, x_table, x_arena, x_free, x_used)
+            start, stop = stop, n_frames

@@ -27,7 +27,7 @@ from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import BRICK_BYTES, Pillar, fill_pillar, pillars_held
-from nxmpi.stages.tables import Tables, bcast_tables, build_tables, covered_bricks, pixel_factors
+from nxmpi.stages.tables import bcast_tables, build_tables, covered_bricks, pixel_factors
 from nxmpi.stages.transform import Transformed, Workspace, transform
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import F8
+    from nxmpi.kernels.tiles import Tables
     from nxmpi.model import HKLGrid, Sample
     from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
 

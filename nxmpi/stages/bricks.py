@@ -18,6 +18,7 @@ from nxmpi.kernels.bricks import (
     EDGE,
     HEADER,
     VOXELS,
+    Volume,
     add_packed,
     add_to_slab,
     give_back,
@@ -78,41 +79,45 @@ class Bricks:
         self.array_shape = array_shape
         n_l, n_k, n_h = (ceil(n / EDGE) for n in array_shape)
         n = n_l * n_k * n_h
-        self.table = np.full((n_l, n_k, n_h), -1, np.int32)
-        self.arena = lazy_zeros((n, VOXELS, 2), scratch)
-        self.free = np.empty(n, np.int32)
-        self.used = np.zeros(2, np.int64)
+        self.volume = Volume(
+            table=np.full((n_l, n_k, n_h), -1, np.int32),
+            arena=lazy_zeros((n, 2, VOXELS), scratch),
+            free=np.empty(n, np.int32),
+            used=np.zeros(2, np.int64),
+        )
         self.sent = Sent()
 
     @property
     def n_bricks(self) -> int:
         """Bricks held now."""
-        return int(self.used[0] - self.used[1])
+        taken, free = self.volume.used
+        return int(taken - free)
 
     def touched(self) -> I8:
         """Return the numbers of the bricks held, in C order of the table."""
-        return np.flatnonzero(self.table.ravel() >= 0)
+        return np.flatnonzero(self.volume.table.ravel() >= 0)
 
     def owners(self, numbers: I8, size: int) -> I8:
         """Return the rank that owns each brick."""
-        _, n_k, n_h = self.table.shape
+        _, n_k, n_h = self.volume.table.shape
         row = numbers // n_h
-        return (row // n_k // 2 * ceil(n_k / 2) + row % n_k // 2) % size
+        owners: I8 = (row // n_k // 2 * ceil(n_k / 2) + row % n_k // 2) % size
+        return owners
 
     def packed_sizes(self, numbers: I8) -> I8:
         """Return the words that each brick takes when packed."""
-        sizes: I8 = packed_sizes(numbers, self.table, self.arena)
+        sizes: I8 = packed_sizes(numbers, self.volume)
         return sizes
 
     def pack(self, numbers: I8, sizes: I8) -> I8:
         """Return bricks in packed form, one after another."""
         words = np.empty(int(sizes.sum()), np.int64)
-        pack(numbers, self.table, self.arena, words)
+        pack(numbers, self.volume, words)
         return words
 
     def add(self, words: I8) -> None:
         """Add packed bricks."""
-        add_packed(words, self.table, self.arena, self.free, self.used)
+        add_packed(words, self.volume)
 
 
 def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
@@ -135,7 +140,7 @@ def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
             bricks.sent.bytes += parts[-1].nbytes
         bricks.sent.bricks += int((rounds == n).sum())
         bricks.sent.voxels += int((sizes[rounds == n] - HEADER).sum()) // 2
-        give_back(numbers[rounds == n], bricks.table, bricks.arena, bricks.free, bricks.used)
+        give_back(numbers[rounds == n], bricks.volume)
         bricks.add(exchange(comm, parts))
 
 
@@ -152,7 +157,7 @@ def pillars_held(bricks: tuple[Bricks, ...]) -> list[Pillar]:
     """Return the pillars held here in which anything was touched, in order. Not collective."""
     ends: dict[tuple[int, int], list[int]] = {}
     for part in bricks:
-        _, n_k, n_h = part.table.shape
+        _, n_k, n_h = part.volume.table.shape
         numbers = part.touched()
         rows, along = numbers // n_h, numbers % n_h // 2
         for l, k, h in zip(rows // n_k // 2, rows % n_k // 2, along, strict=True):
@@ -182,5 +187,5 @@ def fill_pillar(parts: tuple[Bricks, ...], pillar: Pillar, unit: float) -> tuple
     shape = (min(WIDTH, n_l - l), min(WIDTH, n_k - k), stop - start)
     counts, norm = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for part in parts:
-        add_to_slab(part.table, part.arena, np.array([l, k, start]), counts, norm)
+        add_to_slab(part.volume, np.array([l, k, start]), counts, norm)
     return counts.astype(np.float64), norm.astype(np.float64) * unit

@@ -35,7 +35,7 @@ def memory(
     n_pixels : int
         Good pixels, with 36 bytes each in the tables.
     batch_bytes : int
-        Of a batch of frames and its mask, of which a rank holds one.
+        Of a batch of frames, in 32 bits at least, and its mask, of which a rank holds one.
     """
     n_l, n_k, n_h = (-(-n // 16) for n in array_shape)
     pillar = 4 * 8 * WIDTH * WIDTH * array_shape[2]
@@ -44,6 +44,6 @@ def memory(
         + 16 * n_l * n_k * n_h
         + 36 * n_pixels
         + batch_bytes
-        + 16 * LARGEST_BOX
+        + 17 * LARGEST_BOX
         + max(3 * PIECE, pillar)
     )

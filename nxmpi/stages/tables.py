@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,48 +10,22 @@ from nxmpi.crystal.detector import pixel_centres, polarization_factor, solid_ang
 from nxmpi.crystal.reciprocal import frame_transforms
 from nxmpi.errors import InputError
 from nxmpi.kernels.bricks import EDGE
-from nxmpi.kernels.transform import unit_vectors
+from nxmpi.kernels.tiles import Tables, unit_vectors
+from nxmpi.kernels.transform import NORM_BITS
 from nxmpi.parallel.arrays import bcast_array
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from nxmpi._typing import F8, I4, I8
+    from nxmpi._typing import F8
     from nxmpi.model import Geometry, HKLGrid, Position
     from nxmpi.params import Voxels
 
-TILE = (16, 32)
+TILE = (16, 64)
 """Pixels of a tile along slow and fast: few voxels, hit many times."""
-NORM_BITS = 30
-"""Norm is summed in integers, in units of the largest factor times 2^-30."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tables:
-    """Tables of a position on a grid; see `nxmpi.kernels.transform.bin_batch`."""
-
-    pixels: I4
-    """(n,) int32: good pixels, tile after tile, in a flattened frame."""
-    tiles: I4
-    """(n_tiles + 1,) int32: where each tile begins in ``pixels``."""
-    vectors: F8
-    """(3, n) float64: unit vectors, or places [mm] where the sample moves."""
-    weight: F8
-    """(n,) float64: factor of each pixel, divided by the largest [1]."""
-    matrices: F8
-    """(n_frames, 3, 3) float64 [voxels]."""
-    offset: F8
-    """(3,) float64 [voxels]."""
-    samples: F8
-    """(n_frames, 3) float64 [mm]."""
-    scales: F8
-    """(n_frames,) float64: factor of each frame, divided by the largest, times 2^30 [1]."""
-    shape: I8
-    """(3,) int64: of the grid along h, k, l."""
-    unit: float
-    """Norm that the integer 1 stands for: the largest possible factor times 2^-30."""
-    moving: bool
-    """The sample is off the goniometer's centre."""
+APART = 4
+"""Pixels of a tile come from every so many rows in turn: neighbours, which most often fall into
+one voxel, would wait for each other."""
 
 
 def pixel_factors(
@@ -105,27 +78,41 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
     if not position.weight.max() > 0:
         raise InputError(f"{position.name}: expected frames with a weight above 0, found none")
     tile = slow // TILE[0] * -(-n_fast // TILE[1]) + fast // TILE[1]
-    order = np.argsort(tile, kind="stable")
-    pixels = (slow * n_fast + fast)[order].astype(np.int32)
-    starts = np.flatnonzero(np.diff(tile[order], prepend=-1))
+    order = np.lexsort((slow // APART, fast, slow % APART, tile))
+    slow, fast, tile = slow[order], fast[order], tile[order]
+    pixels = slow * n_fast + fast
+    starts = np.flatnonzero(np.diff(tile, prepend=-1))
+    corners = [
+        edge
+        for each in (slow, fast)
+        for edge in (np.minimum.reduceat(each, starts), np.maximum.reduceat(each, starts) + 1)
+    ]
     matrices, offset, samples = frame_transforms(position.geometry, grid, voxels)
     moving = any(position.geometry.goniometer.sample_offset)
-    vectors = np.ascontiguousarray(
+    places = np.ascontiguousarray(
         pixel_centres(position.geometry.detector).reshape(-1, 3)[pixels].T
     )
-    if not moving:
-        unit_vectors(vectors[0], vectors[1], vectors[2], np.zeros(3), vectors)
+    vectors = np.empty_like(places)
+    unit_vectors(places[0], places[1], places[2], np.zeros(3), vectors)
+    low = np.minimum.reduceat(vectors, starts, axis=1).T
+    high = np.maximum.reduceat(vectors, starts, axis=1).T
+    # unit vectors of v - t and of v are at most 2 |t|/|v| apart
+    shift = 2 * np.linalg.norm(samples, axis=1).max() / np.linalg.norm(places, axis=0).min()
     weight = factor.ravel()[pixels]
     return Tables(
-        pixels=pixels,
+        pixels=pixels.astype(np.int32),
         tiles=np.append(starts, pixels.size).astype(np.int32),
-        vectors=vectors,
+        corners=np.stack(corners, axis=1).astype(np.int32),
+        middles=(low + high) / 2,
+        halves=(high - low) / 2 + shift,
+        vectors=places if moving else vectors,
         weight=weight / weight.max(),
         matrices=matrices,
         offset=offset,
         samples=samples,
         scales=position.weight / position.weight.max() * 2.0**NORM_BITS,
         shape=np.array(grid.shape, np.int64),
+        n_fast=n_fast,
         unit=float(position.weight.max() * weight.max() * 2.0**-NORM_BITS),
         moving=moving,
     )
@@ -134,10 +121,10 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
 def bcast_tables(comm: MPI.Intracomm, tables: Tables | None) -> Tables:
     """Return the root's tables on every rank. Collective on ``comm``."""
     values: dict[str, Any] = {}
-    for field in fields(Tables):
-        value = getattr(tables, field.name, None)
+    for name in Tables._fields:
+        value = getattr(tables, name, None)
         is_array = comm.bcast(isinstance(value, np.ndarray))
-        values[field.name] = bcast_array(comm, value) if is_array else comm.bcast(value)
+        values[name] = bcast_array(comm, value) if is_array else comm.bcast(value)
     return Tables(**values)
 
 

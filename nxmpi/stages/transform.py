@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nxmpi.kernels.transform import bin_batch
+from nxmpi.kernels.bricks import EDGE
+from nxmpi.kernels.transform import Batch, Room, bin_batch
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi._typing import I4, I8, Frames
+    from nxmpi._typing import I8, Frames
+    from nxmpi.kernels.tiles import Tables
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import TransformParams
-    from nxmpi.stages.tables import Tables
 
 log = logging.getLogger(__name__)
 LARGEST_BOX = 2**18
-"""Voxels that a tile may span in a batch before its pixels go to the bricks one by one."""
+"""Voxels that a tile may span before it is binned in fewer frames, or pixel by pixel."""
 
 
 class FrameReader(Protocol):
@@ -136,8 +137,7 @@ def transform(
     binned: list[int] = []
     bad: list[int] = []
     with all_or_none(comm):
-        longest = max((batch.size for batch in waiting), default=0)
-        binner = _Binner(tables, longest, reader.dtype)
+        binner = _Binner(tables)
     last_saved = time.monotonic()
     with progress(comm, "transform", mine.size, "frames") as bar:
         while largest(comm, len(waiting)):
@@ -218,28 +218,38 @@ def _checkpoint(
 class _Binner:
     """The tables and the room that the kernel works in."""
 
-    def __init__(self, tables: Tables, batch: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, tables: Tables) -> None:
         m = int(np.diff(tables.tiles).max())
         self.tables = tables
-        self.sentinel = int(np.iinfo(dtype).max) if dtype.kind == "u" else -1
-        if dtype == np.uint64:
-            self.sentinel = -1  # as int64, all ones is -1 and left out as negative
-        self.voxel: I4 = np.empty((batch, 3, m), np.int32)
-        self.norm: I4 = np.empty((batch, m), np.int32)
-        self.kept: I4 = np.empty(m, np.int32)
-        self.room = np.empty((3, m))
-        self.box: I8 = np.zeros((LARGEST_BOX, 2), np.int64)
+        self.room = Room(
+            cell=np.empty(m, np.int32),
+            norm=np.empty(m, np.int32),
+            vectors=np.empty((3, m)),
+            boxes=np.zeros((2, LARGEST_BOX), np.int64),
+            rows=np.empty((LARGEST_BOX // EDGE, 2), np.int64),
+        )
 
     def bin(self, frames: I8, data: Frames, excluded: Frames, parts: tuple[Bricks, Bricks]) -> None:
         """Add frames to the bricks."""
-        if not frames.size:
-            return
-        t = self.tables
-        kept, out = parts
-        bin_batch(
-            data, excluded, self.sentinel, frames, t.pixels, t.tiles,
-            t.vectors, t.moving, t.weight, t.matrices, t.offset, t.samples, t.scales, t.shape,
-            self.voxel, self.norm, self.kept, self.room, self.box,
-            kept.table, kept.arena, kept.free, kept.used,
-            out.table, out.arena, out.free, out.used,
-        )  # fmt: skip
+        if frames.size:
+            batch = Batch(frames=signed(data), excluded=excluded, numbers=frames)
+            bin_batch(batch, self.tables, self.room, *(part.volume for part in parts))
+
+
+def signed(counts: Frames) -> Frames:
+    """Return counts as int32, or as int64 where these do not hold them; negative is no count.
+
+    Negative values, and all ones of an unsigned type, are none. Nothing is copied of int32, int64,
+    uint64 and, as a rule, uint32. One compiled kernel does for all types.
+    """
+    dtype = counts.dtype
+    if dtype.kind == "u" and dtype.itemsize == np.dtype(np.int32).itemsize:
+        seen = counts.view(np.int32)
+        if not (seen < -1).any():
+            return seen
+    if dtype.itemsize < np.dtype(np.int64).itemsize and dtype != np.int32:
+        wide = counts.astype(np.int64 if dtype.itemsize > 2 else np.int32)
+        if dtype.kind == "u":
+            wide[counts == np.iinfo(dtype).max] = -1
+        return wide
+    return counts.view(np.int64) if dtype == np.uint64 else counts

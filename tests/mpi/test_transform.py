@@ -208,11 +208,12 @@ def test_little_memory_makes_more_rounds(comm, monkeypatch):
 
 @pytest.mark.parallel([1, 3])
 @pytest.mark.parametrize("moving", [False, True])
-def test_pixels_go_to_the_bricks_one_by_one_where_no_box_fits(comm, monkeypatch, moving):
+@pytest.mark.parametrize("voxels", [1, 3000, 20_000])
+def test_room_for_a_box_changes_nothing(comm, monkeypatch, moving, voxels):
     position, data = position_of(11, moving), random_frames(11)
     reader = Frames(data, excluded_of(data))
     alone = run(MPI.COMM_SELF, position, reader)
-    monkeypatch.setattr(stage, "LARGEST_BOX", 1)
+    monkeypatch.setattr(stage, "LARGEST_BOX", voxels)
     result = run(comm, position, reader)
     for name in ("kept", "excluded"):
         wanted = dense((getattr(alone, name),), alone.unit)
@@ -248,6 +249,21 @@ def test_counts_in_are_counts_on_a_grid_that_covers_everything(comm):
     factor = pixel_factors(position.geometry, polarization=0.99, solid_angle_unit=1e-4).ravel()
     wanted = (good * factor * position.weight[:, None]).sum()
     parallel_assert(abs(norm.sum() - wanted) <= 1e-9 * wanted)
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_largest_counts_of_each_type_are_summed(comm, dtype):
+    """Voxels get more counts than there is room for behind the norm."""
+    position, data = position_of(11), random_frames(11, dtype)
+    valid = (data < 100) & (data >= 0)
+    part = 0.5 if data.itemsize == np.int32(0).itemsize else 0.001  # sums below 2^53 are exact
+    large = valid & (np.random.default_rng(4).random(data.shape) < part)
+    data[large] = min(np.iinfo(dtype).max, 2**44) - 1 - data[large]
+    result = run(comm, position, Frames(data), EVERYTHING)
+    counts, _ = together(comm, (result.kept,), result.unit, EVERYTHING)
+    good = ~position.bad.ravel() & valid
+    parallel_assert(int(counts.sum()) == int(data[good].astype(np.int64).sum()))
 
 
 @pytest.mark.parallel([1, 3])
