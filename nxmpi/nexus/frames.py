@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,8 +125,18 @@ def read_pixel_mask(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
 class StackReader:
     """Open raw frames, and their 3-D mask where there is one."""
 
-    def __init__(self, raw: Stack, mask: Stack | None, *, skip_bad_frames: bool) -> None:
+    def __init__(
+        self, raw: Stack, mask: Stack | None, *, skip_bad_frames: bool, n_rooms: int = 0
+    ) -> None:
         """Open the files. Not collective.
+
+        Parameters
+        ----------
+        raw, mask : Stack
+        skip_bad_frames : bool
+        n_rooms : int
+            Data is read into as many arrays in turn; 0 for a new one each time, whose pages the
+            system clears first.
 
         Raises
         ------
@@ -138,6 +149,7 @@ class StackReader:
         self.masked = mask is not None
         self._raw = _OpenStack(raw)
         self._mask = _OpenStack(mask) if mask else None
+        self._rooms = deque(np.empty((0, 0), self.dtype) for _ in range(n_rooms))
 
     def read(self, frames: I8, out: Frames | None = None) -> tuple[Frames, Frames, I8]:
         """Return frames of consecutive numbers. Not collective.
@@ -163,7 +175,7 @@ class StackReader:
             If a frame cannot be read and bad frames are not to be skipped.
         """
         first, n = int(frames[0]), frames.size
-        data = np.empty((n, self._raw.n_pixels), self.dtype) if out is None else out[:n]
+        data = self._room(n) if out is None else out[:n]
         excluded: Frames = np.empty((0, 0), np.int8)
         bad = self._raw.read(first, data)
         self._require_none(self._raw, bad)
@@ -178,6 +190,16 @@ class StackReader:
                 part[: good.size] = part[good]
             data, excluded = data[: good.size], excluded[: good.size]
         return data, excluded, np.array(sorted(bad), np.int64)
+
+    def _room(self, n: int) -> Frames:
+        if self._rooms and len(self._rooms[0]) >= n:
+            room = self._rooms[0]
+        else:
+            room = np.empty((n, self._raw.n_pixels), self.dtype)
+        if self._rooms:
+            self._rooms[0] = room
+            self._rooms.rotate(-1)
+        return room[:n]
 
     def _require_none(self, stack: _OpenStack, bad: dict[int, str]) -> None:
         if bad and not self.skip_bad_frames:

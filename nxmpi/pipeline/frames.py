@@ -96,7 +96,8 @@ def _search_position(
         built = kept_on_root(comm, lambda: _tables(position, params))
         tables = _bcast_tables(comm, built[0] if built else None)
     with all_or_none(comm):
-        reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames)
+        # one batch is worked on while the next is read
+        reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames, n_rooms=2)
     folder = _checkpoint_folder(schema.ScanFiles(wrapper), name)
     saved = Saved(
         path=folder / f"{comm.rank}-of-{comm.size}",

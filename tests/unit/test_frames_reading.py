@@ -200,6 +200,21 @@ def test_chunks_of_several_frames_are_decompressed_once(path, monkeypatch):
 # --- room
 
 
+def test_rooms_are_filled_in_turn_and_grow_where_they_are_too_small(path):
+    reader = StackReader(write(path, counts(), 1, **OURS["bitshuffle-lz4"]), None,
+                         skip_bad_frames=False, n_rooms=2)  # fmt: skip
+    wanted = counts().reshape(N, -1)
+    runs = [np.arange(0, 3), np.arange(3, 5), np.arange(5, 7), np.arange(7, 10), np.arange(10, 11)]
+    found = []
+    for run in runs:
+        found.append(reader.read(run)[0])
+        for each, numbers in zip(found[-2:], runs[max(len(found) - 2, 0) :], strict=False):
+            np.testing.assert_array_equal(each, wanted[numbers])
+    reader.close()
+    shared = [np.shares_memory(one, two) for one, two in zip(found, found[2:], strict=False)]
+    assert shared == [True, False, True]  # the fourth run is longer than the second
+
+
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("storage", ["bitshuffle-lz4", "plain", "gzip"])
 def test_data_are_put_where_they_are_wanted(path, storage, length):
