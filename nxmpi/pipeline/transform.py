@@ -182,7 +182,7 @@ def _write_volumes(
         factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
     fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
     for twin, target in _targets(plan).items():
-        some = 1 if twin is schema.MASKED else 2
+        some = 1 if twin == schema.MASKED else 2
         bricks, hits = (volume.kept, volume.excluded)[:some], volume.hits[:some]
 
         def fill(pillar: Pillar) -> dict[str, F8]:
