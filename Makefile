@@ -121,10 +121,11 @@ types: setup
 SUITE := not full
 TIMEOUT := 2400
 HANG := 120
+JOBS := 2
 SERIAL := tests/unit tests/property tests/regression tests/mpi
 
 serial: setup
-	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -m "parallel[1] and ($(SUITE))" $(SERIAL)
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "parallel[1] and ($(SUITE))" $(SERIAL)
 	timeout $(TIMEOUT) $(BIN)/python -m pytest -q --benchmark-disable benchmarks
 
 mpi: setup
