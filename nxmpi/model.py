@@ -11,6 +11,8 @@ from nxmpi.errors import InputError
 
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, Vector, Vector]
+HKL: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+"""The axes of a grid along the reciprocal lattice's own."""
 
 
 def _require_finite(owner: object, **values: float) -> None:
@@ -146,7 +148,10 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HKLGrid:
-    """Regular grid in reciprocal-lattice units; arrays on it are indexed [l, k, h]."""
+    """Regular grid in reciprocal space; arrays on it are indexed [l, k, h].
+
+    A place (a, b, c) on it is that of ``hkl = a * axes[0] + b * axes[1] + c * axes[2]``.
+    """
 
     origin: Vector
     """Centre of voxel (0, 0, 0) along h, k, l [r.l.u.]."""
@@ -154,8 +159,14 @@ class HKLGrid:
     """Voxel spacing along h, k, l [r.l.u.]."""
     shape: tuple[int, int, int]
     """Number of voxels along h, k, l."""
+    axes: Matrix = HKL
+    """Rows: the axes of the grid, on which 1 is as far as the vector is long [r.l.u.]."""
 
     def __post_init__(self) -> None:
+        if not np.isfinite(self.axes).all() or abs(np.linalg.det(self.axes)) < 1e-6:
+            raise InputError(
+                f"grid: expected three independent axes, found {[list(row) for row in self.axes]}"
+            )
         if not min(self.step) > 0 or not np.isfinite([*self.step, *self.origin]).all():
             raise InputError(f"grid: expected a positive step, found {self.step}")
         if min(self.shape) < 1 or max(self.shape) >= 2**15:
@@ -186,8 +197,6 @@ class Position:
     """(n_slow, n_fast) bool, True = exclude."""
     weight: F8
     """(n_frames,) float64, product of the factors of each frame; 0 = leave out [1]."""
-    factors: dict[str, str]
-    """The factors of the norm in use, and where each came from."""
 
 
 class PeakFlag(IntFlag):

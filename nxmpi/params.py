@@ -1,5 +1,6 @@
 """Choices: one frozen dataclass per stage, validated, written into the output as it is."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 from nxmpi.errors import InputError
 
 Voxels = Literal["centred", "lower-edge"]
+FlatField = Literal["response", "correction"]
 Compression = Literal["bitshuffle-lz4", "gzip", "none"]
 
 
@@ -20,18 +22,39 @@ class NormParams:
     """Take the monitor as recorded, without smoothing."""
     attenuator: bool = True
     filter: bool = True
+    transmission: bool = True
+    """Of the sample, where the pass over the frames has found it."""
     polarization: bool = True
     solid_angle: bool = True
+    efficiency: float | None = None
+    """mu t of the sensor: its thickness in absorption lengths [1]; None leaves it out, as below."""
+    air: float | None = None
+    """mu of the air [1/mm]."""
+    flat_field: FlatField | None = None
+    """What the detector's flat field is: each pixel's response, or what its counts are to be
+    multiplied by."""
+    dead_time: float | None = None
+    """Of a pixel after each count [ns]."""
+
+    def __post_init__(self) -> None:
+        for name in ("efficiency", "air", "dead_time"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name}: expected a number above 0, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformParams:
-    """How frames are binned; only ``voxels`` and ``skip_bad_frames`` change the result."""
+    """How frames are binned; what stands above ``batch_frames`` changes the result."""
 
     voxels: Voxels = "centred"
     """Voxels centred on their coordinate, or beginning there as CCTW's do."""
     skip_bad_frames: bool = False
     """Leave out frames that cannot be read, instead of stopping."""
+    split: tuple[int, int, int] = (1, 1, 1)
+    """Parts of a pixel along fast and slow, and of a frame's rotation, binned each by itself."""
+    hits: bool = False
+    """Count the pixels of each voxel too."""
     batch_frames: int = 32
     """Frames a rank holds at once."""
     memory: int = 0
@@ -42,6 +65,8 @@ class TransformParams:
     def __post_init__(self) -> None:
         if self.batch_frames < 1:
             raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
+        if min(self.split) < 1:
+            raise InputError(f"split: expected three numbers of at least 1, found {self.split}")
         if self.memory < 0:
             raise InputError(f"memory: expected a size, found {self.memory}")
         if not self.checkpoint > 0:
@@ -112,7 +137,9 @@ class ScanParams:
     polarization: float | None = None
     """Fraction of the beam polarized in the horizontal plane."""
     grid: tuple[tuple[float, float, float], ...] | None = None
-    """(start, step, stop) along h, k, l [r.l.u.]."""
+    """(start, step, stop) along h, k, l, or along ``axes`` [r.l.u.]."""
+    axes: tuple[tuple[float, float, float], ...] | None = None
+    """Of the grid: three vectors [r.l.u.]; None for h, k, l, or as the files say."""
     settings: Path | None = None
     """A settings file of CCTW, in the place of the geometry, grid and factors in the scan."""
     mask: bool = True

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
+from nxmpi.crystal.detector import as_matrix
 from nxmpi.errors import InputError
 from nxmpi.parallel.memory import ranks_of_node
 from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams, TransformParams
@@ -62,6 +64,13 @@ SCAN = (
     click.option("--qh", type=(float, float, float), help="Start, step, stop along h [r.l.u.]."),
     click.option("--qk", type=(float, float, float), help="Start, step, stop along k [r.l.u.]."),
     click.option("--ql", type=(float, float, float), help="Start, step, stop along l [r.l.u.]."),
+    click.option(
+        "--axes",
+        type=(float,) * 9,
+        metavar="H K L H K L H K L",
+        help="Three vectors for the axes of the grid, if not h, k and l: 1 1 0 1 -1 0 0 0 1; "
+        "--qh, --qk and --ql are along them.",
+    ),
     click.option("--settings", type=FILE, help="A settings file of CCTW, for one --entry."),
     click.option("--mask/--no-mask", default=True, help="Make the masked twin where there is one."),
 )
@@ -73,9 +82,29 @@ FLUX = (
 )
 NORM = (
     *FLUX,
+    click.option(
+        "--no-transmission", is_flag=True, help="Ignore what the frames tell of the sample's."
+    ),
     click.option("--no-polarization", is_flag=True, help="Do not correct for polarization."),
     click.option("--no-solid-angle", is_flag=True, help="Do not correct for the solid angle."),
-)
+    click.option(
+        "--efficiency", type=float, metavar="MU_T",
+        help="Correct for the sensor's efficiency: its thickness in absorption lengths.",
+    ),
+    click.option(
+        "--air", type=float, metavar="MU",
+        help="Correct for absorption in the air [1/mm].",
+    ),
+    click.option(
+        "--flat-field", type=click.Choice(["response", "correction"]),
+        help="Correct for the detector's flatfield in the scan file: each pixel's response, or "
+        "what its counts are to be multiplied by (Dectris).",
+    ),
+    click.option(
+        "--dead-time", type=float, metavar="NS",
+        help="Correct for a pixel's dead time after each count [ns].",
+    ),
+)  # fmt: skip
 FRAMES = (
     click.option(
         "--sigma-background", type=float, default=5.0, show_default=True,
@@ -118,6 +147,12 @@ BINNING = (
         show_default=True, help="Where a voxel lies about its coordinate; CCTW's is lower-edge.",
     ),
     *READING,
+    click.option(
+        "--split", type=(int, int, int), default=(1, 1, 1), show_default=True,
+        help="Parts of a pixel along fast and slow, and of a frame's rotation, each binned by "
+        "itself: smoother volumes on fine grids, at so many times the cost.",
+    ),
+    click.option("--hits", is_flag=True, help="Count the pixels of each voxel too."),
     click.option(
         "--memory", type=Size(), default=0,
         help="For the volume, on each node; most of what is free by default.",
@@ -166,6 +201,7 @@ def scan_params(options: dict[str, Any]) -> ScanParams:
     return replace(
         used_params(options),
         grid=axes if all(axes) else None,
+        axes=as_matrix(np.array(options["axes"])) if options["axes"] else None,
         settings=options["settings"],
         mask=options["mask"],
     )
@@ -185,8 +221,13 @@ def norm_params(options: dict[str, Any]) -> NormParams:
     """Return what the options of `NORM` say."""
     return replace(
         flux_params(options),
+        transmission=not options["no_transmission"],
         polarization=not options["no_polarization"],
         solid_angle=not options["no_solid_angle"],
+        efficiency=options["efficiency"],
+        air=options["air"],
+        flat_field=options["flat_field"],
+        dead_time=options["dead_time"],
     )
 
 
@@ -227,6 +268,8 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
     return TransformParams(
         voxels=options["voxels"],
         skip_bad_frames=options["skip_bad_frames"],
+        split=options["split"],
+        hits=options["hits"],
         batch_frames=options["batch_frames"],
         memory=options["memory"] // ranks_of_node(comm),
         **_checkpoint(options),

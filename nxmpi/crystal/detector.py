@@ -1,4 +1,4 @@
-"""Where pixels are in the laboratory, and what a pixel sees of the scattering."""
+"""Where pixels are in the laboratory."""
 
 import re
 
@@ -83,48 +83,3 @@ def pixel_centres(detector: Detector) -> F8:
     n_slow, n_fast = detector.shape
     x, y = np.meshgrid(np.arange(n_fast) + 0.5, np.arange(n_slow) + 0.5)
     return pixel_positions(detector, x, y)
-
-
-def polarization_factor(positions: F8, fraction: float) -> F8:
-    """Return what the beam's polarization leaves of the scattering.
-
-    Parameters
-    ----------
-    positions : (..., 3) float64
-        Points in the laboratory [mm].
-    fraction : float
-        f of ``(1+f)/2 (1 - k_y^2) + (1-f)/2 (1 - k_z^2)``, 1 for a beam polarized along y.
-
-    Returns
-    -------
-    (...) float64
-        [1]
-
-    Notes
-    -----
-    Kahn et al., J. Appl. Cryst. 15, 330 (1982); pyFAI's for an untilted detector.
-    """
-    k = positions / np.linalg.norm(positions, axis=-1, keepdims=True)
-    return np.asarray(
-        (1 + fraction) / 2 * (1 - k[..., 1] ** 2) + (1 - fraction) / 2 * (1 - k[..., 2] ** 2)
-    )
-
-
-def solid_angle(detector: Detector, positions: F8) -> F8:
-    """Return the solid angle of a pixel, ``p^2 |n.v| / |v|^3``.
-
-    Parameters
-    ----------
-    positions : (..., 3) float64
-        Centres of pixels in the laboratory [mm].
-
-    Returns
-    -------
-    (...) float64
-        [sr]
-    """
-    axes = detector_axes(detector)
-    normal = np.cross(axes[:, 0], axes[:, 1])
-    normal /= np.linalg.norm(normal)
-    distance = np.linalg.norm(positions, axis=-1)
-    return np.asarray(detector.pixel_size**2 * np.abs(positions @ normal) / distance**3)

@@ -44,12 +44,25 @@ def goniometer_matrix(goniometer: Goniometer, phi: float) -> F8:
     return np.asarray(outer @ rotation(0, goniometer.chi) @ rotation(2, phi))
 
 
-def frame_matrices(goniometer: Goniometer) -> F8:
-    """Return R in the middle of every frame.
+def frame_matrices(goniometer: Goniometer, parts: int = 1) -> F8:
+    """Return R in the middle of every frame, or of equal parts of each frame's rotation.
 
     Returns
     -------
-    (n_frames, 3, 3) float64
+    (n_frames * parts, 3, 3) float64
+        Those of a frame one after another.
     """
-    middle = np.array(goniometer.phi) + goniometer.step / 2
-    return np.array([goniometer_matrix(goniometer, phi) for phi in middle]).reshape(-1, 3, 3)
+    middles = np.array(goniometer.phi)[:, None] + goniometer.step * centred(parts, 0.5)
+    matrices = [goniometer_matrix(goniometer, phi) for phi in middles.ravel()]
+    return np.array(matrices).reshape(-1, 3, 3)
+
+
+def centred(n: int, middle: float = 0.0) -> F8:
+    """Return the middles of n equal parts of an interval of length 1, (n,) float64.
+
+    Parameters
+    ----------
+    middle : float, optional
+        Of the interval.
+    """
+    return (np.arange(n) + 0.5) / n + (middle - 0.5)

@@ -4,7 +4,7 @@ import numpy as np
 from cctbx import uctbx
 
 from nxmpi._typing import F8
-from nxmpi.model import Lattice
+from nxmpi.model import Lattice, Matrix
 
 
 def unit_cell(lattice: Lattice) -> "uctbx.unit_cell":
@@ -39,6 +39,21 @@ def reciprocal_matrix(lattice: Lattice) -> F8:
     cell; for every cell, oblique ones included.
     """
     return np.array(unit_cell(lattice).fractionalization_matrix()).reshape(3, 3).T
+
+
+def lattice_along(lattice: Lattice, axes: Matrix) -> Lattice:
+    """Return the lattice whose reciprocal axes are these.
+
+    Parameters
+    ----------
+    axes : (3, 3)
+        Rows [r.l.u.].
+    """
+    along = reciprocal_matrix(lattice) @ np.array(axes).T
+    direct = np.linalg.inv(along)
+    metric = direct @ direct.T
+    cell = uctbx.unit_cell(metrical_matrix=metric[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]].tolist())
+    return Lattice(**dict(zip(Lattice.__slots__, cell.parameters(), strict=True)))
 
 
 def reciprocal_parameters(lattice: Lattice) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from nxmpi._typing import F8
 from nxmpi.crystal.detector import detector_axes, pixel_positions
-from nxmpi.crystal.goniometer import frame_matrices, goniometer_matrix, rotation
+from nxmpi.crystal.goniometer import centred, frame_matrices, goniometer_matrix, rotation
 from nxmpi.model import Geometry, HKLGrid, Vector
 from nxmpi.params import Voxels
 
@@ -156,25 +156,43 @@ def hkl_to_pixel(geometry: Geometry, hkl: F8, phi: F8) -> tuple[F8, F8]:
     return uv[:, 0] + geometry.detector.beam_center[0], uv[:, 1] + geometry.detector.beam_center[1]
 
 
-def frame_transforms(geometry: Geometry, grid: HKLGrid, voxels: Voxels) -> tuple[F8, F8, F8]:
-    """Return what leads from a pixel of each frame to a place on the grid.
+def frame_transforms(
+    geometry: Geometry, grid: HKLGrid, voxels: Voxels, split: tuple[int, int, int] = (1, 1, 1)
+) -> tuple[F8, F8, F8]:
+    """Return what leads from a pixel of each frame to places on the grid.
 
-    With v a pixel's position, t the frame's sample and k = (v-t)/|v-t| - x, the place is
-    ``matrix @ k + offset`` and the voxel its floor.
+    With v the centre of a pixel, t the frame's sample and k = (v-t)/|v-t| - x, the place is
+    ``matrix @ k + offset`` and the voxel its floor. A pixel that is split is seen from a sample
+    that is displaced the other way.
+
+    Parameters
+    ----------
+    split : tuple of int, optional
+        Parts of a pixel along fast and slow, and of a frame's rotation; n parts in all.
 
     Returns
     -------
-    matrices : (n_frames, 3, 3) float64
-        ``diag(1/step) inv(R UB) / wavelength``; rows are h, k, l [voxels].
+    matrices : (n_frames * n, 3, 3) float64
+        ``diag(1/step) inv(R UB E) / wavelength`` with E the grid's axes in its columns; rows are
+        along the grid's axes [voxels].
     offset : (3,) float64
         ``-origin/step``, and one half more for centred voxels [voxels].
-    samples : (n_frames, 3) float64
-        R s, where the sample is in each frame [mm].
+    samples : (n_frames * n, 3) float64
+        R s, where the sample is in each frame, less where the part is in its pixel [mm].
     """
-    R = frame_matrices(geometry.goniometer)
+    n_fast, n_slow, n_phi = split
+    R = frame_matrices(geometry.goniometer, n_phi)
     step = np.array(grid.step)
-    inverse = np.linalg.inv(R @ np.array(geometry.UB)) if len(R) else R
+    axes = np.array(geometry.UB) @ np.array(grid.axes).T
+    inverse = np.linalg.inv(R @ axes) if len(R) else R
     matrices = inverse / (step[:, None] * geometry.wavelength)
     offset = -np.array(grid.origin) / step + (0.5 if voxels == "centred" else 0.0)
     samples = R @ np.array(geometry.goniometer.sample_offset)
-    return np.ascontiguousarray(matrices), offset, np.ascontiguousarray(samples)
+    along = detector_axes(geometry.detector) * geometry.detector.pixel_size
+    fast, slow = np.meshgrid(centred(n_fast), centred(n_slow))
+    parts = fast.ravel()[:, None] * along[:, 0] + slow.ravel()[:, None] * along[:, 1]
+    return (
+        np.repeat(matrices, len(parts), axis=0),
+        offset,
+        (samples[:, None] - parts).reshape(-1, 3),
+    )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from nxmpi._typing import F8, I4, I8, Frames
+from nxmpi._typing import F8, I4, I8, Frames, Mask
 
 SLACK = 1e-6
 """By how much the pixels of a tile may lie outside of its bounds, through rounding [voxels]."""
@@ -32,12 +32,12 @@ class Tables(NamedTuple):
     weight: F8
     """(n,) float64: factor of each pixel, divided by the largest [1]."""
     matrices: F8
-    """(n_frames, 3, 3) float64: ``floor(matrix @ vector + offset)`` is the voxel along h, k, l,
-    see `nxmpi.crystal.reciprocal.frame_transforms` [voxels]."""
+    """(n_frames * views, 3, 3) float64: ``floor(matrix @ vector + offset)`` is the voxel along h,
+    k, l, see `nxmpi.crystal.reciprocal.frame_transforms` [voxels]."""
     offset: F8
     """(3,) float64 [voxels]."""
     samples: F8
-    """(n_frames, 3) float64 [mm]."""
+    """(n_frames * views, 3) float64 [mm]."""
     scales: F8
     """(n_frames,) float64: factor of each frame, divided by the largest, times 2^30 [1]."""
     shape: I8
@@ -48,6 +48,10 @@ class Tables(NamedTuple):
     """Norm that the integer 1 stands for: the largest possible factor times 2^-30."""
     moving: bool
     """The sample is off the goniometer's centre, so that unit vectors differ by frame."""
+    views: int
+    """In how many ways each frame is added: parts of its pixels and of its rotation."""
+    blocked: float
+    """Part of a frame in which a pixel is dead after each count [1/count]."""
 
 
 @njit(cache=True, nogil=True)
@@ -111,6 +115,23 @@ def place_of_tile(
 
 
 @njit(cache=True, nogil=True)
+def reaches(tables: Tables) -> Mask:
+    """Return whether any tile of each frame may reach the grid, (n_frames,) bool."""
+    lower, upper = np.empty(3, np.int64), np.empty(3, np.int64)
+    found = np.zeros(tables.scales.shape[0], np.bool_)
+    for view in range(tables.matrices.shape[0]):
+        frame = view // tables.views
+        for tile in range(tables.middles.shape[0]):
+            if found[frame]:
+                break
+            found[frame] = place_of_tile(
+                tables.middles[tile], tables.halves[tile], tables.matrices[view],
+                tables.offset, tables.shape, lower, upper,
+            ) != OUTSIDE  # fmt: skip
+    return found
+
+
+@njit(cache=True, nogil=True)
 def cells_of_tile(
     vectors: F8, weight: F8, matrix: F8, offset: F8, scale: float, lower: I8, extent: I8,
     cell: I4, norm: I4,
@@ -170,12 +191,26 @@ def leave_out(
 @njit(cache=True, nogil=True)
 def excludes_any(excluded: Frames, corner: I4, n_fast: int) -> bool:
     """Return whether a mask, (n_pixels,), excludes any pixel of a tile."""
-    some = excluded[0] != excluded[0]
+    some = False
     for row in range(corner[0], corner[1]):
         line = excluded[row * n_fast + corner[2] : row * n_fast + corner[3]]
         for value in line:
             some |= value != 0
     return bool(some)
+
+
+@njit(cache=True, nogil=True)
+def keep_live(frame: Frames, pixels: I4, blocked: float, norm: I4) -> None:
+    """Multiply the norm of pixels by the part of the frame in which they were not dead.
+
+    Each count makes a pixel dead for a part ``blocked`` of the frame, in which it misses others
+    but is not kept dead by them: it was alive for 1 - count * blocked (Knoll, Radiation Detection
+    and Measurement, 4th ed., section 4.VII). The norm of pixels that were never alive is zero.
+    """
+    for p in range(pixels.shape[0]):
+        live = 1.0 - blocked * max(frame[pixels[p]], 0)
+        part = max(np.int32(norm[p] * live + 0.5), np.int32(1))
+        norm[p] = part if live > 0.0 and norm[p] > 0 else np.int32(0)
 
 
 @njit(cache=True, nogil=True)

@@ -13,6 +13,7 @@ from nxmpi.kernels.tiles import (
     Tables,
     cells_of_tile,
     excludes_any,
+    keep_live,
     keep_part,
     leave_out,
     place_of_tile,
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
     excluded: Frames
     """(n_batch, n_pixels) int8, or (0, 0): where not zero, a pixel goes to the second volume."""
     numbers: I8
-    """(n_batch,) int64: which row of the matrices, samples and scales each frame has."""
+    """(n_batch,) int64: which frame of the tables each is."""
 
 
 class Room(NamedTuple):
@@ -91,28 +92,34 @@ def scatter_apart(
 
 
 @njit(cache=True, nogil=True)
-def vectors_of_tile(tables: Tables, tile: int, number: int, room: Room) -> F8:
-    """Return the unit vectors of a tile's pixels in a frame, (3, m) float64."""
+def row_of(batch: Batch, tables: Tables, view: int) -> int:
+    """Return the row of the tables' matrices and samples that a view of the batch has."""
+    return int(batch.numbers[view // tables.views]) * tables.views + view % tables.views
+
+
+@njit(cache=True, nogil=True)
+def vectors_of_tile(tables: Tables, tile: int, row: int, room: Room) -> F8:
+    """Return the unit vectors of a tile's pixels in a view, (3, m) float64."""
     start, stop = tables.tiles[tile], tables.tiles[tile + 1]
     here = tables.vectors[:, start:stop]
     if not tables.moving:
         return here
     out = room.vectors[:, : stop - start]
-    unit_vectors(here[0], here[1], here[2], tables.samples[number], out)
+    unit_vectors(here[0], here[1], here[2], tables.samples[row], out)
     return out
 
 
 @njit(cache=True, nogil=True)
 def add_tile(
-    batch: Batch, tables: Tables, tile: int, frames: tuple[int, int], where: I8,
+    batch: Batch, tables: Tables, tile: int, views: tuple[int, int], where: I8,
     lower: I8, extent: I8, part: int, shift: int, room: Room,
 ) -> int:  # fmt: skip
-    """Add the pixels of a tile in a range of frames to a box, or two; return the counts' sum.
+    """Add the pixels of a tile in a range of views to a box, or two; return the counts' sum.
 
     Parameters
     ----------
-    where : (n_batch, 2) int64
-        Where the tile is in each frame, and whether any of its pixels is excluded.
+    where : (n_views, 2) int64
+        Where the tile is in each view, and whether any of its pixels is excluded.
     lower, extent : (3,) int64
         First voxel and number of voxels of the box along l, k, h.
     part : int
@@ -124,20 +131,20 @@ def add_tile(
     pixels, weight, n = tables.pixels[start:stop], tables.weight[start:stop], stop - start
     cell, norm = room.cell[:n], room.norm[:n]
     total = 0
-    for f in range(frames[0], frames[1]):
-        if where[f, 0] == OUTSIDE or where[f, 1] < part:
+    for v in range(views[0], views[1]):
+        if where[v, 0] == OUTSIDE or where[v, 1] < part:
             continue
-        number = int(batch.numbers[f])
-        matrix = tables.matrices[number]
-        vectors = vectors_of_tile(tables, tile, number, room)
-        cells_of_tile(
-            vectors, weight, matrix, tables.offset, tables.scales[number], lower, extent, cell, norm
-        )
-        if where[f, 0] == PARTLY:
+        f, row = v // tables.views, row_of(batch, tables, v)
+        matrix, scale = tables.matrices[row], tables.scales[batch.numbers[f]]
+        vectors = vectors_of_tile(tables, tile, row, room)
+        cells_of_tile(vectors, weight, matrix, tables.offset, scale, lower, extent, cell, norm)
+        if where[v, 0] == PARTLY:
             leave_out(vectors, matrix, tables.offset, tables.shape, cell, norm)
-        if where[f, 1]:
+        if where[v, 1]:
             keep_part(batch.excluded[f], pixels, part == 1, norm)
         frame = batch.frames[f]
+        if tables.blocked > 0.0:
+            keep_live(frame, pixels, tables.blocked, norm)
         if shift:
             total += scatter(frame, pixels, cell, norm, shift, room.boxes[0])
         else:
@@ -147,20 +154,20 @@ def add_tile(
 
 @njit(cache=True, nogil=True)
 def add_box(
-    batch: Batch, tables: Tables, tile: int, frames: tuple[int, int], where: I8,
+    batch: Batch, tables: Tables, tile: int, views: tuple[int, int], where: I8,
     lower: I8, extent: I8, part: int, room: Room, volume: Volume,
 ) -> None:  # fmt: skip
-    """Add the pixels of a tile in a range of frames to a volume, by way of a box.
+    """Add the pixels of a tile in a range of views to a volume, by way of a box.
 
     A voxel of the box is one integer, counts behind norm. Where its counts need more bits than
     there are, the sum over the box is less than that over the pixels; all is done again then with
     two integers.
     """
     n, bits = tables.tiles[tile + 1] - tables.tiles[tile], NORM_BITS
-    while 1 << (bits - NORM_BITS) <= n * (frames[1] - frames[0]):
+    while 1 << (bits - NORM_BITS) <= n * (views[1] - views[0]):
         bits += 1
     for box, shift in ((0, bits), (1, 0)):
-        total = add_tile(batch, tables, tile, frames, where, lower, extent, part, shift, room)
+        total = add_tile(batch, tables, tile, views, where, lower, extent, part, shift, room)
         n_rows, counts = find_rows(room.boxes[box], shift, lower, extent, volume, room.rows)
         if not shift:
             add_rows_apart(room.boxes[0], room.boxes[1], room.rows[:n_rows], volume)
@@ -173,13 +180,18 @@ def add_box(
 
 @njit(cache=True, nogil=True)
 def add_pixels(
-    batch: Batch, tables: Tables, tile: int, f: int, room: Room, kept: Volume, out: Volume
+    batch: Batch, tables: Tables, tile: int, v: int, room: Room, kept: Volume, out: Volume
 ) -> None:  # fmt: skip
-    """Add the pixels of a tile in one frame to the volumes one by one, where no box fits."""
-    start = tables.tiles[tile]
-    number = int(batch.numbers[f])
-    matrix, offset, shape = tables.matrices[number], tables.offset, tables.shape
-    vectors = vectors_of_tile(tables, tile, number, room)
+    """Add the pixels of a tile in one view to the volumes one by one, where no box fits."""
+    start, stop = tables.tiles[tile], tables.tiles[tile + 1]
+    f, row = v // tables.views, row_of(batch, tables, v)
+    matrix, offset, shape = tables.matrices[row], tables.offset, tables.shape
+    vectors = vectors_of_tile(tables, tile, row, room)
+    norms, scale = room.norm[: stop - start], tables.scales[batch.numbers[f]]
+    for p in range(stop - start):
+        norms[p] = np.int32(scale * tables.weight[start + p] + 0.5)
+    if tables.blocked > 0.0:
+        keep_live(batch.frames[f], tables.pixels[start:stop], tables.blocked, norms)
     for p in range(vectors.shape[1]):
         x, y, z = vectors[:, p]
         h = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + offset[0]
@@ -189,7 +201,7 @@ def add_pixels(
             continue
         pixel = tables.pixels[start + p]
         count = np.int64(batch.frames[f, pixel])
-        norm = np.int64(tables.scales[number] * tables.weight[start + p] + 0.5)
+        norm = np.int64(norms[p])
         if count >= 0 and norm > 0:
             excluded = batch.excluded.shape[0] > 0 and batch.excluded[f, pixel] != 0
             add_voxel(out if excluded else kept, int(l), int(k), int(h), int(count), int(norm))
@@ -197,15 +209,15 @@ def add_pixels(
 
 @njit(cache=True, nogil=True)
 def bounds(
-    numbers: I8, tables: Tables, tile: int, frames: tuple[int, int], where: I8,
+    batch: Batch, tables: Tables, tile: int, views: tuple[int, int], where: I8,
     lower: I8, extent: I8,
 ) -> int:  # fmt: skip
-    """Find the box of voxels of a tile in a range of frames; return its size."""
+    """Find the box of voxels of a tile in a range of views; return its size."""
     upper = np.full(3, -1, np.int64)
     lower[:] = 2**30
-    for f in range(frames[0], frames[1]):
-        where[f, 0] = place_of_tile(
-            tables.middles[tile], tables.halves[tile], tables.matrices[numbers[f]],
+    for v in range(views[0], views[1]):
+        where[v, 0] = place_of_tile(
+            tables.middles[tile], tables.halves[tile], tables.matrices[row_of(batch, tables, v)],
             tables.offset, tables.shape, lower, upper,
         )  # fmt: skip
     if upper[0] < 0:
@@ -221,19 +233,20 @@ def bin_batch(batch: Batch, tables: Tables, room: Room, kept: Volume, out: Volum
     """Add a batch of frames to the volume, tile by tile.
 
     Pixels that the mask excludes go to the volume ``out``, all others to ``kept``. Where the
-    voxels of a tile are too many for a box, half as many frames are taken.
+    voxels of a tile are too many for a box, half as many views are taken.
     """
-    n_frames = batch.frames.shape[0]
+    n_views = batch.frames.shape[0] * tables.views
     lower, extent = np.empty(3, np.int64), np.empty(3, np.int64)
-    where = np.zeros((n_frames, 2), np.int64)
+    where = np.zeros((n_views, 2), np.int64)
     for tile in range(tables.tiles.shape[0] - 1):
         any_excluded = False
         for f in range(batch.excluded.shape[0]):
-            where[f, 1] = excludes_any(batch.excluded[f], tables.corners[tile], tables.n_fast)
-            any_excluded |= where[f, 1] > 0
-        start, stop = 0, n_frames
-        while start < n_frames:
-            size = bounds(batch.numbers, tables, tile, (start, stop), where, lower, extent)
+            some = excludes_any(batch.excluded[f], tables.corners[tile], tables.n_fast)
+            where[f * tables.views : (f + 1) * tables.views, 1] = some
+            any_excluded |= some
+        start, stop = 0, n_views
+        while start < n_views:
+            size = bounds(batch, tables, tile, (start, stop), where, lower, extent)
             if size > room.boxes.shape[1] and stop - start > 1:
                 stop = start + (stop - start) // 2
                 continue
@@ -245,4 +258,4 @@ def bin_batch(batch: Batch, tables: Tables, room: Room, kept: Volume, out: Volum
                         batch, tables, tile, (start, stop), where, lower, extent, part, room,
                         kept if part == 0 else out,
                     )  # fmt: skip
-            start, stop = stop, n_frames
+            start, stop = stop, n_views

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from nxmpi.crystal.detector import as_matrix
 from nxmpi.crystal.lattice import reciprocal_parameters
 from nxmpi.errors import InputError
-from nxmpi.model import HKLGrid
+from nxmpi.model import HKL, HKLGrid
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import link_to, open_file, put, read_array, replace_group, require
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nxmpi._typing import F8
-    from nxmpi.model import Lattice, Sample
+    from nxmpi.model import Lattice, Matrix, Sample
 
 CHUNK = 32
 """Voxels of a chunk along every axis."""
@@ -30,12 +32,15 @@ class VolumeFile(NamedTuple):
     path: Path
     grid: HKLGrid
     lattice: Lattice | None
+    """Whose reciprocal axes are the grid's."""
     title: str
     fills: Mapping[str, float]
     """Datasets, the signal first, and what stands in voxels never written."""
     dtype: str
     attributes: Mapping[str, str | float]
     """Of the group that holds the datasets."""
+    factors: Mapping[str, F8] = MappingProxyType({})
+    """Factors of the norm: (n_frames,) or (n_slow, n_fast) each. The root's alone are written."""
 
 
 def create_volume(file: h5py.File, volume: VolumeFile, storage: Mapping[str, Any]) -> None:
@@ -59,10 +64,19 @@ def create_volume(file: h5py.File, volume: VolumeFile, storage: Mapping[str, Any
     _put_axes(data, volume.grid, volume.lattice)
     _describe(data, next(iter(volume.fills)), volume.lattice, volume.title)
     data.attrs.update(volume.attributes)
+    if volume.factors:
+        factors = replace_group(file, schema.FACTORS, "NXcollection")
+        for name, values in volume.factors.items():
+            single = values.astype(np.float32) if values.ndim > 1 else values
+            factors.create_dataset(name, data=single, **storage)
 
 
 def _put_axes(data: h5py.Group, grid: HKLGrid, lattice: Lattice | None) -> None:
-    for axis, (name, index) in enumerate(zip(reversed(schema.AXES), "HKL", strict=True)):
+    along = grid.axes != HKL
+    if along:
+        data.attrs[schema.GRID_AXES] = np.array(grid.axes)
+    for axis, (name, letter) in enumerate(zip(reversed(schema.AXES), "HKL", strict=True)):
+        index = f"[{' '.join(f'{x:g}' for x in grid.axes[axis])}]" if along else letter
         values = axis_values(grid, axis)
         dataset = put(data, name, values, long_name=f"{index} (r.l.u.)")
         if values.size == 1:
@@ -104,23 +118,23 @@ def regular_axis(start: float, step: float, stop: float) -> tuple[float, float, 
     return float(f"{start:.10g}"), float(f"{step:.10g}"), n
 
 
-def grid_from_axes(axes: tuple[tuple[float, float, float], ...]) -> HKLGrid:
-    """Return the grid of (start, step, stop) along h, k, l.
+def grid_from_axes(ranges: tuple[tuple[float, float, float], ...], axes: Matrix = HKL) -> HKLGrid:
+    """Return the grid of (start, step, stop) along three axes.
 
     Raises
     ------
     InputError
         If a step is not positive, or a stop is below its start.
     """
-    (h0, dh, nh), (k0, dk, nk), (l0, dl, nl) = (regular_axis(*axis) for axis in axes)
-    return HKLGrid(origin=(h0, k0, l0), step=(dh, dk, dl), shape=(nh, nk, nl))
+    (h0, dh, nh), (k0, dk, nk), (l0, dl, nl) = (regular_axis(*axis) for axis in ranges)
+    return HKLGrid(origin=(h0, k0, l0), step=(dh, dk, dl), shape=(nh, nk, nl), axes=axes)
 
 
 def read_grid(group: h5py.Group | None) -> HKLGrid | None:
     """Return the grid of a volume's axes, None where there are none. Not collective."""
     if not isinstance(group, h5py.Group):
         return None
-    axes = []
+    ranges = []
     for name in reversed(schema.AXES):
         values = read_array(group, name)
         if values is None or not values.size:
@@ -133,8 +147,11 @@ def read_grid(group: h5py.Group | None) -> HKLGrid | None:
             width = float(group[name].attrs["step"])
         digits = 6 if group[name].dtype.itemsize < 8 else 10
         step = float(f"{width:.{digits}g}")
-        axes.append((float(f"{values[0]:.{digits}g}"), step, values[0] + step * (values.size - 1)))
-    return grid_from_axes(tuple(axes))
+        ranges.append(
+            (float(f"{values[0]:.{digits}g}"), step, values[0] + step * (values.size - 1))
+        )
+    axes = group.attrs.get(schema.GRID_AXES)
+    return grid_from_axes(tuple(ranges), HKL if axes is None else as_matrix(axes))
 
 
 def write_volume_group(

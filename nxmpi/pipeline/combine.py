@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import nxmpi
+from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
@@ -205,7 +206,7 @@ def _file(plan: Plan, path: Path) -> VolumeFile:
     return VolumeFile(
         path=path,
         grid=plan.grid,
-        lattice=plan.sample.lattice if plan.sample else None,
+        lattice=lattice_along(plan.sample.lattice, plan.grid.axes) if plan.sample else None,
         title=title_of(plan.sample, plan.files.scan, plan.twin.group),
         fills={schema.COUNTS: np.nan, schema.NORM: 0.0, schema.ERRORS: np.nan},
         dtype="f4",

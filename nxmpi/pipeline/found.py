@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.crystal.angles import polar_azimuth
-from nxmpi.crystal.detector import pixel_centres, polarization_factor
+from nxmpi.crystal.detector import pixel_centres
+from nxmpi.crystal.factors import polarization_factor
 from nxmpi.crystal.radial import radial_sum
 from nxmpi.crystal.transmission import transmission
 from nxmpi.errors import InputError

@@ -36,7 +36,7 @@ def transform_inputs(
 
     Not collective. Arrays stand as hashes, files as size and time of change.
     """
-    position = measured.position
+    position, flat_field = measured.position, measured.norm.pixels.flat_field
     geometry = asdict(position.geometry)
     geometry["goniometer"]["phi"] = hash_input(np.array(position.geometry.goniometer.phi))
     return {
@@ -46,14 +46,15 @@ def transform_inputs(
         "pixel_mask": hash_input(position.bad),
         "weight": hash_input(position.weight),
         "geometry": json_input(geometry),
-        "polarization": "off" if measured.polarization is None else measured.polarization,
-        "solid_angle": "off" if measured.solid_angle_unit is None else measured.solid_angle_unit,
+        "flat_field": "off" if flat_field is None else hash_input(flat_field),
         "first_frame": position.first_frame,
         "last_frame": position.last_frame,
         "grid": json_input(asdict(grid)),
         "voxels": params.voxels,
         "skip_bad_frames": int(params.skip_bad_frames),
-        **{f"factor_{name}": text for name, text in position.factors.items()},
+        "split": list(params.split),
+        "hits": int(params.hits),
+        **{f"factor_{name}": text for name, text in measured.norm.origins.items()},
     }
 
 

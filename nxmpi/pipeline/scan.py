@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.cctw.settings import geometry_and_grid
+from nxmpi.crystal.detector import as_matrix
+from nxmpi.crystal.factors import PixelFactors
 from nxmpi.crystal.grid import default_axes, largest_G
+from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, SchemaError
-from nxmpi.model import Position
+from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, find_stack, read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
 from nxmpi.nexus.values import entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
-from nxmpi.nexus.weights import read_monitor, read_transmission, read_weight
+from nxmpi.nexus.weights import read_weight
+from nxmpi.pipeline.flux import weight_of
+from nxmpi.pipeline.norm import Norm, read_norm, with_pixels
 from nxmpi.pipeline.parameters import Layers, read_layers, resolve
 
 if TYPE_CHECKING:
@@ -25,14 +30,10 @@ if TYPE_CHECKING:
 
     import h5py
 
-    from nxmpi._typing import F8
-    from nxmpi.model import HKLGrid, Sample
+    from nxmpi.model import HKLGrid, Lattice, Matrix, Sample
     from nxmpi.params import NormParams, ScanParams
 
 log = logging.getLogger(__name__)
-MONITOR_COUNTS = 50000.0
-"""Monitor counts that count as 1 unless a number is given; NXRefine's default."""
-POLARIZATION = 0.99
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,10 +44,7 @@ class Measured:
     raw: Stack
     mask: Stack | None
     """3-D mask, where there is one and it is to be used."""
-    polarization: float | None
-    """Fraction, None where the factor is left out."""
-    solid_angle_unit: float | None
-    """[sr]; None where the factor is left out."""
+    norm: Norm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,15 +78,9 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams) -> Scan:
             return Scan(files=files, measured=measured, grid=grid, sample=None)
         sample = read_sample(chosen[0])
         everything = [wrapper[name] for name in names]
-        unit = _solid_angle_unit(everything[0]) if norm.solid_angle else None
-        measured = [_read_position(entry, params, norm, layers, unit) for entry in chosen]
+        measured = [_read_position(entry, params, norm, layers) for entry in chosen]
         grid = _find_grid(everything, params, layers, sample)
     return Scan(files=files, measured=measured, grid=grid, sample=sample)
-
-
-def _solid_angle_unit(entry: h5py.Group) -> float:
-    detector = read_detector(entry, (1, 1))
-    return (detector.pixel_size / detector.distance) ** 2
 
 
 def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
@@ -139,7 +131,7 @@ def _read_mask(entry: h5py.Group, params: ScanParams, raw: Stack) -> Stack | Non
 
 
 def _read_position(
-    entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers, unit: float | None
+    entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers
 ) -> Measured:
     name = entry.name.strip("/")
     raw, n_frames = read_stacks(entry)
@@ -147,18 +139,11 @@ def _read_position(
     shape = raw.shape[1:]
     first, last = frames_used(n_frames, params, layers, name)
     sample = read_sample(entry)
-    weight, factors = frame_factors(entry, params, norm, layers, slice(first, last + 1), n_frames)
-    polarization = None
-    if norm.polarization:
-        fraction = params.polarization
-        polarization = resolve("polarization", fraction, layers, POLARIZATION, float)
-        if not -1 <= polarization <= 1:
-            raise InputError(
-                f"{entry.file.filename}: polarization: expected -1 to 1, found {polarization:g}"
-            )
-        factors["polarization"] = f"{polarization:g}"
-    if unit is not None:
-        factors["solid_angle"] = f"{unit:.9g} sr counts as 1"
+    bad = read_pixel_mask(entry, shape)
+    used = slice(first, last + 1)
+    factors = read_norm(entry, params, norm, layers, used, n_frames)
+    factors = with_pixels(factors, entry, params, norm, layers, bad)
+    weight = weight_of(factors.frames, n_frames)
     weight[:first] = 0.0
     weight[last + 1 :] = 0.0
     position = Position(
@@ -168,43 +153,10 @@ def _read_position(
         n_frames=n_frames,
         first_frame=first,
         last_frame=last,
-        bad=read_pixel_mask(entry, shape),
+        bad=bad,
         weight=weight,
-        factors=factors,
     )
-    return Measured(
-        position=position, raw=raw, mask=mask, polarization=polarization, solid_angle_unit=unit
-    )
-
-
-def frame_factors(
-    entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers, used: slice, n: int
-) -> tuple[F8, dict[str, str]]:
-    """Return the factors of each frame, (n_frames,) float64, and what they are. Not collective."""
-    weight, factors = np.ones(n), {}
-    if norm.monitor:
-        name = resolve("monitor", params.monitor, layers, None, str)
-        counts = resolve("norm", params.norm, layers, MONITOR_COUNTS, float)
-        if not counts > 0:
-            raise InputError(f"{entry.file.filename}: norm: expected above 0, found {counts:g}")
-        monitor, where = read_monitor(entry, name, used, n, raw=norm.raw_monitor)
-        weight = weight * monitor / counts
-        factors["monitor"] = f"{where} / {counts:g}{' unsmoothed' if norm.raw_monitor else ''}"
-    for factor, path, wanted in (
-        ("attenuator", schema.ATTENUATOR, norm.attenuator),
-        ("filter", schema.FILTER, norm.filter),
-    ):
-        transmission = read_transmission(entry, path, used, n) if wanted else None
-        if transmission is not None:
-            weight = weight * transmission
-            factors[factor] = location(entry, path)
-    if not (weight[used] > 0).all():
-        frame = int(np.flatnonzero(~(weight[used] > 0))[0]) + used.start
-        raise InputError(
-            f"{entry.file.filename}:{entry.name}: expected a positive weight in all frames used, "
-            f"found {weight[frame]:g} in frame {frame}, of {', '.join(factors)}"
-        )
-    return weight, factors
+    return Measured(position=position, raw=raw, mask=mask, norm=factors)
 
 
 def _read_with_settings(
@@ -230,19 +182,22 @@ def _read_with_settings(
         last_frame=last,
         bad=read_pixel_mask(entry, shape),
         weight=weight,
-        factors={"weights": location(entry, schema.MONITOR_WEIGHT)},
     )
-    measured = Measured(
-        position=position, raw=raw, mask=mask, polarization=None, solid_angle_unit=None
-    )
-    return [measured], grid
+    factors = Norm(
+        frames={"weights": weight}, pixels=PixelFactors(), blocked=0.0,
+        origins={"weights": location(entry, schema.MONITOR_WEIGHT)},
+    )  # fmt: skip
+    return [Measured(position=position, raw=raw, mask=mask, norm=factors)], grid
 
 
 def _find_grid(
     entries: list[h5py.Group], params: ScanParams, layers: Layers, sample: Sample
 ) -> HKLGrid:
+    axes = as_matrix(np.array(params.axes or HKL))
     if params.grid:
-        return grid_from_axes(params.grid)
+        return grid_from_axes(params.grid, axes)
+    if params.axes:
+        return _default_grid(entries, lattice_along(sample.lattice, axes), axes)
     if layers.parent_grid:
         log.info("grid from %s", layers.parent)
         return layers.parent_grid
@@ -252,9 +207,13 @@ def _find_grid(
             if grid:
                 log.info("grid from %s", location(entry, twin.group))
                 return grid
+    return _default_grid(entries, sample.lattice, HKL)
+
+
+def _default_grid(entries: list[h5py.Group], lattice: Lattice, axes: Matrix) -> HKLGrid:
     log.info("grid from the geometry")
     radii = []
     for entry in entries:
         shape = find_stack(entry).shape[1:]
         radii.append(largest_G(read_detector(entry, shape), read_wavelength(entry)))
-    return grid_from_axes(default_axes(max(radii), sample.lattice))
+    return grid_from_axes(default_axes(max(radii), lattice), axes)

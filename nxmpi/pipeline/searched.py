@@ -16,8 +16,10 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.frames import read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_wavelength
 from nxmpi.nexus.values import entry_names, find, open_file, read_number
+from nxmpi.pipeline.flux import read_frame_factors, weight_of
+from nxmpi.pipeline.norm import POLARIZATION
 from nxmpi.pipeline.parameters import read_layers, resolve
-from nxmpi.pipeline.scan import POLARIZATION, frame_factors, frames_used, read_stacks
+from nxmpi.pipeline.scan import frames_used, read_stacks
 from nxmpi.stages.own_frames import FrameTables
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def _read(
     raw, n_frames = read_stacks(entry)
     first, last = frames_used(n_frames, params, layers, name)
     used = slice(first, last + 1)
-    weight, factors = frame_factors(entry, params, norm, layers, used, n_frames)
+    factors, origins = read_frame_factors(entry, params, norm, layers, used, n_frames)
     detector, wavelength = _read_geometry(entry, raw.shape[1:])
     saturation = read_number(entry, f"{schema.DETECTOR}/{schema.SATURATION}")
     return Searched(
@@ -99,8 +101,8 @@ def _read(
         first_frame=first,
         last_frame=last,
         bad=read_pixel_mask(entry, raw.shape[1:]),
-        weight=weight,
-        factors=factors,
+        weight=weight_of(factors, n_frames),
+        factors=origins,
         detector=detector,
         wavelength=wavelength,
         polarization=resolve("polarization", params.polarization, layers, POLARIZATION, float),

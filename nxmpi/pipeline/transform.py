@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.crystal.factors import pixel_factors
+from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError
 from nxmpi.kernels.bricks import EDGE
 from nxmpi.nexus import schema
@@ -27,7 +30,7 @@ from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import BRICK_BYTES, Pillar, fill_pillar, pillars_held
-from nxmpi.stages.tables import bcast_tables, build_tables, covered_bricks, pixel_factors
+from nxmpi.stages.tables import bcast_tables, build_tables, covered_bricks
 from nxmpi.stages.transform import Transformed, Workspace, transform
 
 if TYPE_CHECKING:
@@ -146,7 +149,7 @@ def _transform_position(
     frames = int((tables.scales > 0).sum()) - len(volume.bad_frames)
     with unpublished_removed(comm, _targets(plan).values()):
         with timer.part("write"):
-            _write_volumes(comm, plan, volume, output)
+            _write_volumes(comm, plan, volume, output, measured)
         line = f"{plan.name}: {frames} frames, {timer.summary(comm)}"
 
         def publish_all() -> None:
@@ -169,18 +172,28 @@ def _targets(plan: Plan) -> dict[schema.Twin, Path]:
 
 
 def _write_volumes(
-    comm: MPI.Intracomm, plan: Plan, volume: Transformed, output: OutputParams
+    comm: MPI.Intracomm, plan: Plan, volume: Transformed, output: OutputParams,
+    measured: Measured | None,
 ) -> None:  # fmt: skip
     """Write all volumes under their temporary names. Collective on ``comm``."""
-    parts = {schema.REGULAR: (volume.kept, volume.excluded), schema.MASKED: (volume.kept,)}
+    factors: dict[str, F8] = {}
+    if measured is not None:
+        detector, norm = measured.position.geometry.detector, measured.norm
+        factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
+    fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
     for twin, target in _targets(plan).items():
-        bricks = parts[twin]
+        some = 1 if twin is schema.MASKED else 2
+        bricks, hits = (volume.kept, volume.excluded)[:some], volume.hits[:some]
 
         def fill(pillar: Pillar) -> dict[str, F8]:
-            counts, norm = fill_pillar(bricks, pillar, volume.unit)  # noqa: B023 - at once
-            return {schema.COUNTS: counts, schema.NORM: norm}
+            counts, norm = fill_pillar(bricks, pillar, volume.unit, volume.views)  # noqa: B023 - at once
+            filled = {schema.COUNTS: counts, schema.NORM: norm}
+            if hits:  # noqa: B023
+                filled[schema.HITS] = fill_pillar(hits, pillar, 1 / volume.views)[1]  # noqa: B023
+            return filled
 
         file = _file(plan, twin, temporary(target), volume.unit)
+        file = file._replace(fills=fills, factors=factors)
         write_volume(comm, output, file, pillars_held(bricks), fill)
 
 
@@ -194,12 +207,10 @@ def _together(plan: Plan) -> Inputs:
 
 def _tables(plan: Plan, measured: Measured | None, params: TransformParams) -> Tables:
     assert measured is not None  # on the root
-    factor = pixel_factors(
-        measured.position.geometry,
-        polarization=measured.polarization,
-        solid_angle_unit=measured.solid_angle_unit,
-    )
-    return build_tables(measured.position, factor, plan.grid, params.voxels)
+    position, norm = measured.position, measured.norm
+    detector = position.geometry.detector
+    factor = math.prod(pixel_factors(detector, norm.pixels).values(), start=np.ones(detector.shape))
+    return build_tables(position, factor, plan.grid, params, norm.blocked)
 
 
 def _scratch(
@@ -217,7 +228,7 @@ def _scratch(
             f"{grid} whose tables alone take {table / 2**30:.1f} GiB of the "
             f"{params.memory / 2**30:.1f} GiB of a rank; {advice}"
         )
-    needed, gib = covered_bricks(tables) * BRICK_BYTES, 2.0**30
+    needed, gib = covered_bricks(tables) * BRICK_BYTES * (2 if params.hits else 1), 2.0**30
     if needed // size + table <= params.memory:
         return None
     folder = output.scratch or plan.files.folder
@@ -237,7 +248,7 @@ def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
     return VolumeFile(
         path=path,
         grid=plan.grid,
-        lattice=plan.sample.lattice if plan.sample else None,
+        lattice=lattice_along(plan.sample.lattice, plan.grid.axes) if plan.sample else None,
         title=title_of(plan.sample, plan.files.scan, twin.group, plan.name),
         fills={schema.COUNTS: 0.0, schema.NORM: 0.0},
         dtype="f8",

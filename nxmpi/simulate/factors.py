@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.crystal.detector import pixel_centres, polarization_factor, solid_angle
+from nxmpi.crystal.detector import pixel_centres
+from nxmpi.crystal.factors import polarization_factor, solid_angle
 
 if TYPE_CHECKING:
     from nxmpi._typing import F8, Mask

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.crystal.detector import pixel_positions, polarization_factor, solid_angle
+from nxmpi.crystal.detector import pixel_positions
+from nxmpi.crystal.factors import polarization_factor, solid_angle
 from nxmpi.crystal.goniometer import goniometer_matrix
 from nxmpi.crystal.reciprocal import hkl_to_pixel, reflecting_angles, scattering_vectors
 from nxmpi.crystal.symmetry import reflections

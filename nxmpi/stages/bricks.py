@@ -169,18 +169,22 @@ def pillars_held(bricks: tuple[Bricks, ...]) -> list[Pillar]:
     ]
 
 
-def fill_pillar(parts: tuple[Bricks, ...], pillar: Pillar, unit: float) -> tuple[F8, F8]:
+def fill_pillar(
+    parts: tuple[Bricks, ...], pillar: Pillar, unit: float, views: int = 1
+) -> tuple[F8, F8]:
     """Return one pillar of the sum of volumes as dense arrays. Not collective.
 
     Parameters
     ----------
     unit : float
         Of the norm.
+    views : int
+        How often each count was added.
 
     Returns
     -------
     counts, norm : (at most 32, at most 32, n_h) float64
-        Exact sums of the integers; norm is their sum times ``unit``.
+        Exact sums of the integers, divided by ``views`` and multiplied by ``unit``.
     """
     n_l, n_k, _ = parts[0].array_shape
     l, k, start, stop = pillar
@@ -188,4 +192,4 @@ def fill_pillar(parts: tuple[Bricks, ...], pillar: Pillar, unit: float) -> tuple
     counts, norm = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for part in parts:
         add_to_slab(part.volume, np.array([l, k, start]), counts, norm)
-    return counts.astype(np.float64), norm.astype(np.float64) * unit
+    return counts.astype(np.float64) / views, norm.astype(np.float64) * unit

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nxmpi.crystal.detector import pixel_centres, polarization_factor, solid_angle
+from nxmpi.crystal.detector import pixel_centres
 from nxmpi.crystal.reciprocal import frame_transforms
 from nxmpi.errors import InputError
 from nxmpi.kernels.bricks import EDGE
-from nxmpi.kernels.tiles import Tables, unit_vectors
+from nxmpi.kernels.tiles import Tables, reaches, unit_vectors
 from nxmpi.kernels.transform import NORM_BITS
 from nxmpi.parallel.arrays import bcast_array
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import F8
-    from nxmpi.model import Geometry, HKLGrid, Position
-    from nxmpi.params import Voxels
+    from nxmpi.model import HKLGrid, Position
+    from nxmpi.params import TransformParams
 
 TILE = (16, 64)
 """Pixels of a tile along slow and fast: few voxels, hit many times."""
@@ -28,43 +28,19 @@ APART = 4
 one voxel, would wait for each other."""
 
 
-def pixel_factors(
-    geometry: Geometry, *, polarization: float | None, solid_angle_unit: float | None
-) -> F8:
-    """Return the product of the factors of each pixel.
-
-    Parameters
-    ----------
-    polarization : float or None
-        Fraction of the beam polarized along y; None leaves the factor out.
-    solid_angle_unit : float or None
-        Solid angle that counts as 1 [sr], one for all positions of a scan; None leaves it out.
-
-    Returns
-    -------
-    (n_slow, n_fast) float64
-        [1]
-
-    Notes
-    -----
-    Seen from the goniometer's centre: a sample off by 0.1 mm at 500 mm changes them by 10^-4.
-    """
-    positions = pixel_centres(geometry.detector)
-    factor = np.ones(geometry.detector.shape)
-    if polarization is not None:
-        factor *= polarization_factor(positions, polarization)
-    if solid_angle_unit is not None:
-        factor *= solid_angle(geometry.detector, positions) / solid_angle_unit
-    return factor
-
-
-def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) -> Tables:
+def build_tables(
+    position: Position, factor: F8, grid: HKLGrid, params: TransformParams, blocked: float = 0.0
+) -> Tables:
     """Return the tables of a position. Not collective: the root calls it.
+
+    Frames that do not reach the grid have no weight in them.
 
     Parameters
     ----------
     factor : (n_slow, n_fast) float64
         Of each pixel [1].
+    blocked : float
+        Part of a frame in which a pixel is dead after each count [1/count].
 
     Raises
     ------
@@ -87,8 +63,10 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
         for each in (slow, fast)
         for edge in (np.minimum.reduceat(each, starts), np.maximum.reduceat(each, starts) + 1)
     ]
-    matrices, offset, samples = frame_transforms(position.geometry, grid, voxels)
-    moving = any(position.geometry.goniometer.sample_offset)
+    matrices, offset, samples = frame_transforms(
+        position.geometry, grid, params.voxels, params.split
+    )
+    moving = bool(samples.any())
     places = np.ascontiguousarray(
         pixel_centres(position.geometry.detector).reshape(-1, 3)[pixels].T
     )
@@ -99,7 +77,7 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
     # unit vectors of v - t and of v are at most 2 |t|/|v| apart
     shift = 2 * np.linalg.norm(samples, axis=1).max() / np.linalg.norm(places, axis=0).min()
     weight = factor.ravel()[pixels]
-    return Tables(
+    tables = Tables(
         pixels=pixels.astype(np.int32),
         tiles=np.append(starts, pixels.size).astype(np.int32),
         corners=np.stack(corners, axis=1).astype(np.int32),
@@ -115,7 +93,11 @@ def build_tables(position: Position, factor: F8, grid: HKLGrid, voxels: Voxels) 
         n_fast=n_fast,
         unit=float(position.weight.max() * weight.max() * 2.0**-NORM_BITS),
         moving=moving,
+        views=int(np.prod(params.split)),
+        blocked=blocked,
     )
+    tables.scales[~reaches(tables)] = 0.0
+    return tables
 
 
 def bcast_tables(comm: MPI.Intracomm, tables: Tables | None) -> Tables:
@@ -137,7 +119,7 @@ def covered_bricks(tables: Tables) -> int:
     hit = np.zeros(n_bricks, bool)
     used = np.flatnonzero(tables.scales > 0)
     vectors = tables.vectors[:, ::64]
-    for frame in used[:: max(used.size // 700, 1)]:
+    for frame in used[:: max(used.size // 700, 1)] * tables.views:
         here = vectors - tables.samples[frame][:, None] if tables.moving else vectors
         if tables.moving:
             here = here / np.linalg.norm(here, axis=0) - np.array([[1.0], [0.0], [0.0]])

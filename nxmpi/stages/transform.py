@@ -85,8 +85,12 @@ class Transformed:
     """Of the pixels that the 3-D mask keeps, or of all where there is none."""
     excluded: Bricks
     """Of the pixels that the mask excludes; with ``kept`` all of them."""
+    hits: tuple[Bricks, ...]
+    """Of the same two, with the number of pixels for the norm; empty unless asked for."""
     unit: float
     """Of the norm."""
+    views: int
+    """By which counts and hits are to be divided: each pixel was added so many times."""
     bad_frames: list[int] = field(default_factory=list)
 
 
@@ -122,12 +126,17 @@ def transform(
     """
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     with all_or_none(comm):
+        bricks = [
+            Bricks((n_l, n_k, n_h), workspace.scratch) for _ in range(4 if params.hits else 2)
+        ]
         result = Transformed(
-            kept=Bricks((n_l, n_k, n_h), workspace.scratch),
-            excluded=Bricks((n_l, n_k, n_h), workspace.scratch),
-            unit=tables.unit,
+            kept=bricks[0],
+            excluded=bricks[1],
+            hits=tuple(bricks[2:]),
+            unit=tables.unit / tables.views,
+            views=tables.views,
         )
-    parts = (result.kept, result.excluded)
+    parts = tuple(bricks)
     with workspace.timer.part("restart"):
         done = _resume(comm, parts, workspace.store)
         result.bad_frames = done.bad_frames
@@ -167,7 +176,7 @@ def transform(
     return result
 
 
-def _resume(comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], store: Store) -> Done:
+def _resume(comm: MPI.Intracomm, parts: tuple[Bricks, ...], store: Store) -> Done:
     state, pieces = store.load(comm)
     with all_or_none(comm):
         for part, words in pieces:
@@ -181,7 +190,7 @@ def _resume(comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], store: Store) -> 
 
 
 def _round_is_due(
-    comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], params: TransformParams, last_saved: float
+    comm: MPI.Intracomm, parts: tuple[Bricks, ...], params: TransformParams, last_saved: float
 ) -> bool:
     if time.monotonic() - last_saved > params.checkpoint:
         return True
@@ -205,9 +214,7 @@ def _together(comm: MPI.Intracomm, done: Done, binned: list[int], bad: list[int]
     )
 
 
-def _checkpoint(
-    comm: MPI.Intracomm, parts: tuple[Bricks, Bricks], store: Store, done: Done
-) -> None:
+def _checkpoint(comm: MPI.Intracomm, parts: tuple[Bricks, ...], store: Store, done: Done) -> None:
     store.save(
         comm,
         asdict(done),
@@ -221,6 +228,10 @@ class _Binner:
     def __init__(self, tables: Tables) -> None:
         m = int(np.diff(tables.tiles).max())
         self.tables = tables
+        self.ones = tables._replace(
+            weight=np.ones_like(tables.weight), scales=np.sign(tables.scales), blocked=0.0
+        )
+        """As if all factors were 1, for the number of pixels."""
         self.room = Room(
             cell=np.empty(m, np.int32),
             norm=np.empty(m, np.int32),
@@ -229,11 +240,14 @@ class _Binner:
             rows=np.empty((LARGEST_BOX // EDGE, 2), np.int64),
         )
 
-    def bin(self, frames: I8, data: Frames, excluded: Frames, parts: tuple[Bricks, Bricks]) -> None:
+    def bin(self, frames: I8, data: Frames, excluded: Frames, parts: tuple[Bricks, ...]) -> None:
         """Add frames to the bricks."""
         if frames.size:
             batch = Batch(frames=signed(data), excluded=excluded, numbers=frames)
-            bin_batch(batch, self.tables, self.room, *(part.volume for part in parts))
+            volumes = [part.volume for part in parts]
+            bin_batch(batch, self.tables, self.room, *volumes[:2])
+            if volumes[2:]:
+                bin_batch(batch, self.ones, self.room, *volumes[2:])
 
 
 def signed(counts: Frames) -> Frames:

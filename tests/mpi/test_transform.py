@@ -7,6 +7,7 @@ import pytest
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
+from nxmpi.crystal.factors import PixelFactors, pixel_factors
 from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.errors import CollectiveError, InputError
 from nxmpi.kernels.bricks import HEADER
@@ -17,7 +18,7 @@ from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
 from nxmpi.stages import transform as stage
 from nxmpi.stages.bricks import fill_pillar, pillars_held
-from nxmpi.stages.tables import bcast_tables, build_tables, pixel_factors
+from nxmpi.stages.tables import bcast_tables, build_tables
 
 RANKS = [1, 2, 3, 4, 7]
 GRID = HKLGrid(origin=(-2.0, -3.0, -3.0), step=(0.06, 0.08, 0.07), shape=(67, 75, 86))
@@ -81,13 +82,17 @@ def position_of(n_frames, moving=True):
     bad[23:25] = True
     return Position(
         name="f1", geometry=place, sample=None, n_frames=n_frames, first_frame=0,
-        last_frame=n_frames - 1, bad=bad, weight=0.5 + rng.random(n_frames), factors={},
+        last_frame=n_frames - 1, bad=bad, weight=0.5 + rng.random(n_frames),
     )  # fmt: skip
 
 
-def tables_of(position, grid):
-    factor = pixel_factors(position.geometry, polarization=0.99, solid_angle_unit=1e-4)
-    return build_tables(position, factor, grid, "centred")
+def factor_of(position):
+    chosen = PixelFactors(polarization=0.99, solid_angle_unit=1e-4)
+    return np.prod(list(pixel_factors(position.geometry.detector, chosen).values()), axis=0)
+
+
+def tables_of(position, grid, blocked=0.0, **params):
+    return build_tables(position, factor_of(position), grid, TransformParams(**params), blocked)
 
 
 def random_frames(n_frames, dtype="int32"):
@@ -103,8 +108,11 @@ def excluded_of(data):
     return (np.random.default_rng(2).random(data.shape) < 0.3).astype(np.int8)
 
 
-def run(comm, position, reader, grid=GRID, store=None, scratch=None, **params):
-    tables = bcast_tables(comm, tables_of(position, grid) if comm.rank == 0 else None)
+def run(comm, position, reader, grid=GRID, store=None, scratch=None, blocked=0.0, **params):
+    tables = None
+    if comm.rank == 0:
+        tables = tables_of(position, grid, blocked, **params)
+    tables = bcast_tables(comm, tables)
     workspace = stage.Workspace(store=store or NoStore(), timer=Timer(), scratch=scratch)
     return stage.transform(comm, tables, reader, TransformParams(**params), workspace)
 
@@ -135,24 +143,29 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def twin(position, data, grid=GRID, excluded=None, wanted=0):
-    """Return counts, norm and hits by plain NumPy, one frame after another."""
+def twin(position, data, grid=GRID, excluded=None, wanted=0, blocked=0.0, part=(0.0, 0.0, 0.5)):
+    """Return counts, norm and hits by plain NumPy, one frame after another.
+
+    ``part`` is where in a pixel, from its centre, and in a frame's rotation, from its start.
+    """
     counts, norm = np.zeros(grid.array_shape), np.zeros(grid.array_shape)
     hits = np.zeros(grid.array_shape, int)
-    factor = pixel_factors(position.geometry, polarization=0.99, solid_angle_unit=1e-4).ravel()
+    factor = factor_of(position).ravel()
     y, x = (axis.ravel() + 0.5 for axis in np.indices(position.geometry.detector.shape))
     sentinel = np.iinfo(data.dtype).max if data.dtype.kind == "u" else -1
+    goniometer, axes = position.geometry.goniometer, np.linalg.inv(np.array(grid.axes))
     for frame in range(position.n_frames):
-        phi = position.geometry.goniometer.phi[frame] + position.geometry.goniometer.step / 2
-        hkl = pixel_to_hkl(position.geometry, x, y, np.full(x.size, phi))
-        voxel = np.floor((hkl - grid.origin) / grid.step + 0.5).astype(int)
+        phi = np.full(x.size, goniometer.phi[frame] + part[2] * goniometer.step)
+        hkl = pixel_to_hkl(position.geometry, x + part[0], y + part[1], phi)
+        voxel = np.floor((hkl @ axes - grid.origin) / grid.step + 0.5).astype(int)
         use = ((voxel >= 0) & (voxel < grid.shape)).all(axis=1) & ~position.bad.ravel()
         use &= (data[frame] != sentinel) & (data[frame] >= 0)
         if excluded is not None:
             use &= (excluded[frame] != 0) == wanted
         where = tuple(voxel[use][:, ::-1].T)
         np.add.at(counts, where, data[frame][use].astype(float))
-        np.add.at(norm, where, factor[use] * position.weight[frame])
+        live = 1 - blocked * data[frame][use].astype(float)
+        np.add.at(norm, where, factor[use] * position.weight[frame] * live)
         np.add.at(hits, where, 1)
     return counts, norm, hits
 
@@ -246,7 +259,7 @@ def test_counts_in_are_counts_on_a_grid_that_covers_everything(comm):
     counts, norm = together(comm, (result.kept,), result.unit, EVERYTHING)
     good = ~position.bad.ravel() & (data >= 0)
     parallel_assert(counts.sum() == data[good].sum())
-    factor = pixel_factors(position.geometry, polarization=0.99, solid_angle_unit=1e-4).ravel()
+    factor = factor_of(position).ravel()
     wanted = (good * factor * position.weight[:, None]).sum()
     parallel_assert(abs(norm.sum() - wanted) <= 1e-9 * wanted)
 

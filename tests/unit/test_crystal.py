@@ -10,13 +10,8 @@ import nxmpi  # noqa: F401 - before pyFAI: see nxmpi/__init__.py
 
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator  # isort: skip
 
-from nxmpi.crystal.detector import (
-    parse_orientation,
-    pixel_centres,
-    pixel_positions,
-    polarization_factor,
-    solid_angle,
-)
+from nxmpi.crystal.detector import parse_orientation, pixel_centres, pixel_positions
+from nxmpi.crystal.factors import polarization_factor, solid_angle
 from nxmpi.crystal.grid import default_axes, largest_G
 from nxmpi.crystal.lattice import direct_matrix, reciprocal_matrix, reciprocal_parameters
 from nxmpi.crystal.reciprocal import (

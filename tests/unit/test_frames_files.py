@@ -9,12 +9,8 @@ from nexusformat.nexus import nxload
 from unit import plain_scan
 
 from nxmpi.crystal.angles import polar_azimuth
-from nxmpi.crystal.detector import (
-    parse_orientation,
-    pixel_centres,
-    polarization_factor,
-    solid_angle,
-)
+from nxmpi.crystal.detector import parse_orientation, pixel_centres
+from nxmpi.crystal.factors import polarization_factor, solid_angle
 from nxmpi.crystal.goniometer import rotation
 from nxmpi.crystal.radial import N_BINS, RadialSum, poni, radial_sum
 from nxmpi.crystal.transmission import Transmission

@@ -619,12 +619,12 @@ def write_parent(path, name="quartz_scans.nxs", **values):
 def used(path, **params):
     """Return the parameters that a scan was read with."""
     measured = read_scan(path, ScanParams(**params), NORM).measured[0]
-    position = measured.position
+    position, norm = measured.position, measured.norm
     return {
         "first_frame": position.first_frame,
         "last_frame": position.last_frame,
-        "norm": float(position.factors["monitor"].split(" / ")[1]),
-        "polarization": measured.polarization,
+        "norm": float(norm.origins["monitor"].split(" / ")[1]),
+        "polarization": norm.pixels.polarization,
     }
 
 

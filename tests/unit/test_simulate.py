@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from nxmpi.crystal.detector import pixel_positions, solid_angle
+from nxmpi.crystal.detector import pixel_positions
+from nxmpi.crystal.factors import solid_angle
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.errors import CollectiveError, InputError
