@@ -6,17 +6,15 @@ that other work shares.
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from launch import HERE, median, run, run_ranks
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 REPEATS = 3
 TIMES = 3
@@ -33,39 +31,14 @@ LIMIT = "read, as the pass does"
 PEER = "NXRefine"
 
 
-def run(command):
-    environment = {
-        name: value for name, value in os.environ.items()
-        if not name.startswith(("OMPI_COMM", "PMIX_", "PRTE_"))
-    }  # fmt: skip
-    done = subprocess.run(
-        [str(word) for word in command],
-        env=environment, capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"{' '.join(done.args)}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def run_stage(ranks, *arguments):
-    script = HERE / "stage_frames.py"
-    return run(["mpiexec", "-n", ranks, sys.executable, script, *arguments])
+    return run_ranks(ranks, "stage_frames.py", *arguments)
 
 
 def run_peer(scan, frames):
     raw = scan.parent / scan.stem.rpartition("_")[2]
     python = PEERS / ".venv" / "bin" / "python"
     return run([python, PEERS / "nxrefine.py", raw, "--frames", frames])
-
-
-def median(rows):
-    """Return the medians of the numbers in like rows, also of those in a dictionary of a row."""
-    first = rows[0]
-    return {
-        key: median([row[key] for row in rows]) if isinstance(value, dict)
-        else statistics.median(row[key] for row in rows)
-        for key, value in first.items()
-    }  # fmt: skip
 
 
 def measure(scan, options):

@@ -1,177 +1,195 @@
 """One run of the transform, under mpiexec: prints a line of JSON.
 
-A detector of 1679 x 1475 pixels with module gaps, 0.1 degrees a frame, all factors of the norm,
-onto 1001^3 voxels. Frames repeat a smaller set, in memory or in a bitshuffle-LZ4 file.
+Of a position in a folder that `case.py` wrote, on a cubic grid.
 """
 
 import argparse
 import json
-import resource
-import tempfile
 import time
 from pathlib import Path
 
-import nxmpi  # noqa: F401 - before numba: see nxmpi/__init__.py
-
-import h5py  # isort: skip
-import numpy as np
+from case import (  # before all that brings numba
+    LATTICE,
+    N_PIXELS,
+    FromFile,
+    FromMemory,
+    make_grid,
+    make_tables,
+    n_pixels_used,
+)  # fmt: skip
+from measure import MIB, Measured, file_pages, memory, speeds
 from mpi4py import MPI
+from sums import WORD, key_of_bricks
 
-from nxmpi.crystal.detector import as_matrix, parse_orientation
-from nxmpi.crystal.goniometer import rotation
-from nxmpi.crystal.lattice import reciprocal_matrix
-from nxmpi.model import Detector, Geometry, Goniometer, HKLGrid, Lattice, Position
-from nxmpi.nexus.frames import Stack, StackReader
+from nxmpi.cli.options import Size
+from nxmpi.nexus import schema
+from nxmpi.nexus.volume import VolumeFile
 from nxmpi.parallel.checkpoint import Checkpoint
-from nxmpi.parallel.h5 import filters
+from nxmpi.parallel.collective import kept_on_root, on_root
+from nxmpi.parallel.memory import ranks_of_node
 from nxmpi.parallel.timing import Timer
-from nxmpi.params import TransformParams
-from nxmpi.stages.cost import bytes_sent, memory
-from nxmpi.stages.tables import bcast_tables, build_tables, pixel_factors
+from nxmpi.params import OutputParams, TransformParams
+from nxmpi.pipeline.volume import write_volume
+from nxmpi.stages import cost
+from nxmpi.stages.bricks import BRICK_BYTES, fill_pillar, pillars_held
+from nxmpi.stages.tables import bcast_tables, covered_bricks
 from nxmpi.stages.transform import Workspace, transform
 
-SHAPE = (1679, 1475)
-STORED = 32
-"""Different frames; the scan repeats them."""
+NEVER = 1e9
 
 
-def make_position(n_frames):
-    lattice = Lattice(a=10, b=10, c=10, alpha=90, beta=90, gamma=90)
-    detector = Detector(
-        shape=SHAPE, pixel_size=0.172, distance=650.0, beam_center=(700.3, 800.7),
-        orientation=parse_orientation("-y +z -x"), yaw=0.1, pitch=0.2, roll=0.3,
-    )  # fmt: skip
-    goniometer = Goniometer(
-        theta=0.0, omega=0.0, chi=-90.0, phi=tuple(0.1 * k for k in range(n_frames)), step=0.1
+def read_options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, help="that case.py wrote")
+    parser.add_argument("--frames", type=int, default=64, help="of all ranks together")
+    parser.add_argument("--grid", type=int, default=1001, help="voxels along each axis")
+    parser.add_argument("--part", type=float, default=1.0, help="of the detector that is used")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--memory", default="0", help="of the node, such as 6G; 0 = no limit")
+    parser.add_argument("--from-file", action="store_true", help="read from bitshuffle-LZ4 frames")
+    parser.add_argument("--masked", action="store_true", help="with a 3-D mask")
+    parser.add_argument(
+        "--write", choices=["bitshuffle-lz4", "gzip", "none"], help="volumes, with compression"
     )
-    UB = rotation(0, 20) @ rotation(1, 33) @ reciprocal_matrix(lattice)
-    bad = np.zeros(SHAPE, bool)
-    for row in range(195, SHAPE[0], 212):
-        bad[row : row + 17] = True
-    bad[:, 487:494] = bad[:, 981:988] = True
-    return Position(
-        name="f1", sample=None, n_frames=n_frames, first_frame=0, last_frame=n_frames - 1,
-        geometry=Geometry(
-            wavelength=0.2, detector=detector, goniometer=goniometer, UB=as_matrix(UB)
-        ),
-        bad=bad, weight=1 + 0.05 * np.cos(np.arange(n_frames) / 40), factors={},
-    )  # fmt: skip
-
-
-class Repeated:
-    """Frames that repeat those of another source."""
-
-    masked = False
-    chunk_frames = 1
-    dtype = np.dtype(np.int32)
-
-    def __init__(self, frames=None, reader=None):
-        self.frames, self.reader = frames, reader
-
-    def read(self, numbers):
-        first = int(numbers[0]) % STORED
-        wanted = np.arange(first, min(first + numbers.size, STORED))
-        if self.reader is not None:
-            data = self.reader.read(wanted)[0]
-            if wanted.size < numbers.size:
-                rest = self.reader.read(np.arange(numbers.size - wanted.size))[0]
-                data = np.concatenate([data, rest])
-        else:
-            data = self.frames[(first + np.arange(numbers.size)) % STORED]
-        return data, np.empty((0, 0), np.int8), np.empty(0, np.int64)
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--frames", type=int, default=64, help="per rank")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--memory", type=float, default=0.0, help="GiB per rank; 0 = no limit")
-    parser.add_argument("--from-file", action="store_true")
-    options = parser.parse_args()
-    comm = MPI.COMM_WORLD
-    n_frames = options.frames * comm.size
-    grid = HKLGrid(origin=(-10.0,) * 3, step=(0.02,) * 3, shape=(1001,) * 3)
-    frames = np.random.default_rng(1).poisson(2.0, (STORED, SHAPE[0] * SHAPE[1])).astype(np.int32)
-    with tempfile.TemporaryDirectory() as folder:
-        reader = Repeated(frames=frames)
-        if options.from_file:
-            reader = Repeated(reader=open_file(Path(folder) / "frames.h5", frames))
-            del frames
-        position = make_position(n_frames)
-        tables = None
-        if comm.rank == 0:
-            factor = pixel_factors(
-                position.geometry, polarization=0.99, solid_angle_unit=(0.172 / 650) ** 2
-            )
-            tables = build_tables(position, factor, grid, "centred")
-        tables = bcast_tables(comm, tables)
-        params = TransformParams(
-            batch_frames=options.batch, memory=int(options.memory * 2**30), checkpoint=1e9
-        )
+    options, comm = read_options(), MPI.COMM_WORLD
+    tables = kept_on_root(comm, lambda: make_tables(options.frames, options.grid, options.part))
+    limit = Size().convert(options.memory, None, None) // ranks_of_node(comm)
+    scratch = on_root(comm, lambda: find_scratch(options, tables, limit // BRICK_BYTES * comm.size))
+    tables = bcast_tables(comm, tables)
+    if options.from_file:
+        reader = FromFile(options.folder, masked=options.masked)
+    else:
+        reader = FromMemory(options.folder, masked=options.masked, batch=options.batch)
+    params = TransformParams(batch_frames=options.batch, memory=limit, checkpoint=NEVER)
 
-        def run(first):
-            """Transform the frames from ``first`` on, as if the others had no weight."""
-            tables.scales[:first] = 0.0
-            workspace = Workspace(store=Checkpoint(Path(folder) / "none", ""), timer=Timer())
-            cpu, wall = time.process_time(), time.perf_counter()
-            result = transform(comm, tables, reader, params, workspace)
-            return result, workspace.timer, time.process_time() - cpu, time.perf_counter() - wall
+    def run(first):
+        """Transform the frames from ``first`` on, as if the others had no weight."""
+        tables.scales[:first] = 0.0
+        store = Checkpoint(options.folder / "none", "")
+        workspace = Workspace(store=store, timer=Timer(), scratch=scratch)
+        return transform(comm, tables, reader, params, workspace), workspace.timer
 
-        scales = tables.scales.copy()
-        run(n_frames - comm.size)  # compiles
-        tables.scales[:] = scales
-        before = rss()
-        result, timer, cpu, wall = run(0)
-        report(comm, options, tables, result, (timer, cpu, wall, before))
+    scales = tables.scales.copy()
+    warm_up(run(max(options.frames - comm.size, 0))[0])
+    tables.scales[:] = scales
+    comm.Barrier()
+    measured = Measured()
+    result, timer = run(0)
+    cpu, wall = measured.times()
+    own = {"cpu": cpu, "wall": wall, "parts": dict(timer.parts), **traffic(result)}
+    own |= write(comm, options, result)
+    own |= memory_taken(options, tables, result, measured, reader)
+    own |= keys_of(result)
+    everyone = comm.gather(own)
+    if everyone is not None:
+        frame_bytes = reader.frame_bytes
+        print(json.dumps(report(options, everyone, frame_bytes, scratch is not None)))
 
 
-def open_file(path, frames):
-    with h5py.File(path, "w") as file:
-        file.create_dataset(
-            "data", data=frames.reshape(-1, *SHAPE), chunks=(1, *SHAPE), **filters("bitshuffle-lz4")
-        )
-    raw = Stack(
-        file=path, path="data", shape=(STORED, *SHAPE), dtype="<i4", chunk_frames=1, identity=(0, 0)
-    )
-    return StackReader(raw, None, skip_bad_frames=False)
+def find_scratch(options, tables, n_bricks):
+    """Return the folder of a scratch file where more bricks are needed, as the program does."""
+    return options.folder if n_bricks and covered_bricks(tables) > n_bricks else None
 
 
-def rss():
-    """Return the memory in use now, without what only the past needed [bytes]."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmRSS")
+def warm_up(result):
+    """Compile what comes after the transform, too."""
+    key_of_bricks(result.kept)
+    for pillar in pillars_held((result.kept,))[:1]:
+        fill_pillar((result.kept,), pillar, result.unit)
 
 
-def report(comm, options, tables, result, measured):
-    timer, cpu, wall, before = measured
-    pixels = SHAPE[0] * SHAPE[1] * options.frames
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    batch = min(options.batch, options.frames) * SHAPE[0] * SHAPE[1] * 4
-    formula = (
-        memory(int(result.kept.volume.used[0]), result.kept.array_shape, tables.pixels.size, batch)
-        - 36 * tables.pixels.size
-    )  # the tables were there before
-    sent = result.kept.sent
-    parts = {name: seconds / wall for name, seconds in timer.parts.items()}
-    rows = comm.gather(
-        (pixels / cpu / 1e6, pixels / wall / 1e6, parts, peak, formula, sent.bytes,
-         bytes_sent(sent.bricks, sent.voxels))
-    )  # fmt: skip
-    if rows is None:
-        return
-    cpus, walls, shares, peaks, formulas, sents, expected = zip(*rows, strict=True)
-    print(json.dumps({
-        "ranks": comm.size, "frames": options.frames, "batch": options.batch,
-        "from_file": options.from_file, "memory": options.memory,
-        "Mpixel_per_cpu_s": float(np.mean(cpus)), "Mpixel_per_s_and_core": float(min(walls)),
-        "read": float(np.mean([s.get("read", 0.0) for s in shares])),
-        "bin": float(np.mean([s.get("bin", 0.0) for s in shares])),
-        "exchange": float(np.mean([s.get("exchange", 0.0) for s in shares])),
-        "peak_MiB": max(peaks) / 2**20, "peak_formula_MiB": max(formulas) / 2**20,
-        "sent_MiB": sum(sents) / 2**20, "sent_formula_MiB": sum(expected) / 2**20,
-    }))  # fmt: skip
+def write(comm, options, result):
+    """Write the volumes as the program does; return seconds and bytes. Collective on ``comm``."""
+    twins = {}
+    if options.write is not None:
+        twins["all"] = (result.kept, result.excluded)
+        if options.masked:
+            twins["masked"] = (result.kept,)
+    seconds, written = 0.0, 0
+    for name, bricks in twins.items():
+        path = options.folder / f"{name}.nxs"
+        target = VolumeFile(
+            path=path, grid=make_grid(options.grid), lattice=LATTICE, title=name,
+            fills={schema.COUNTS: 0.0, schema.NORM: 0.0}, dtype="f8", attributes={},
+        )  # fmt: skip
+
+        def fill(pillar, bricks=bricks):
+            counts, norm = fill_pillar(bricks, pillar, result.unit)
+            return {schema.COUNTS: counts, schema.NORM: norm}
+
+        comm.Barrier()
+        start = time.perf_counter()
+        output = OutputParams(compression=options.write)
+        write_volume(comm, output, target, pillars_held(bricks), fill)
+        seconds += time.perf_counter() - start
+        written += on_root(comm, lambda path=path: path.stat().st_size)
+        on_root(comm, path.unlink)
+    return {"write": seconds, "written": written}
+
+
+def traffic(result):
+    """Return what this rank sent, and by the formula."""
+    parts = [part.sent for part in (result.kept, result.excluded)]
+    return {
+        "sent": sum(sent.bytes for sent in parts),
+        "sent_formula": sum(cost.bytes_sent(sent.bricks, sent.voxels) for sent in parts),
+    }
+
+
+def memory_taken(options, tables, result, measured, reader):
+    """Return the peak of this process, of the transform and write in it, and its formula.
+
+    Without frames that are in memory, of which a real run holds a batch.
+    """
+    peak, n_pixels = memory("VmHWM"), tables.pixels.size
+    batch = 0
+    if options.from_file:
+        batch = min(options.batch, options.frames) * N_PIXELS * (4 + options.masked)
+    n_bricks = sum(int(part.volume.used[0]) for part in (result.kept, result.excluded))
+    formula = cost.memory(n_bricks, result.kept.array_shape, n_pixels, batch)
+    return {
+        "peak": peak - reader.nbytes, "beyond": peak - measured.resident,
+        "formula": formula - 36 * n_pixels,  # the tables were there before
+        "file_pages": max(file_pages() - measured.file_pages, 0),
+    }  # fmt: skip
+
+
+def keys_of(result):
+    """Return keys of the pixels that the mask keeps, and of the others, and the counts of all."""
+    kept, excluded = key_of_bricks(result.kept), key_of_bricks(result.excluded)
+    return {"kept": kept[0], "excluded": excluded[0], "counts": kept[1] + excluded[1]}
+
+
+def report(options, everyone, frame_bytes, scratch):
+    """Return the figures of all ranks together."""
+    total = {
+        name: sum(own[name] for own in everyone)
+        for name in ("cpu", "peak", "file_pages", "sent", "sent_formula", "counts")
+    }
+    slowest = {
+        name: max(own[name] for own in everyone)
+        for name in ("wall", "write", "written", "beyond", "formula")
+    }
+    kept, excluded = (sum(own[part] for own in everyone) for part in ("kept", "excluded"))
+    ranks, n_pixels = len(everyone), options.frames * n_pixels_used(options.part)
+    parts = {
+        name: sum(own["parts"].get(name, 0.0) / own["wall"] for own in everyone) / ranks
+        for name in ("read", "bin", "exchange")
+    }
+    return {
+        **speeds(n_pixels, total["cpu"], slowest["wall"], ranks), "parts": parts,
+        "write_s": slowest["write"], "written_MiB": slowest["written"] / MIB,
+        "read_MiB": options.frames * frame_bytes / MIB,
+        "peak_MiB": total["peak"] / MIB, "file_pages_MiB": total["file_pages"] / MIB,
+        "beyond_MiB": slowest["beyond"] / MIB, "formula_MiB": slowest["formula"] / MIB,
+        "sent_MiB": total["sent"] / MIB, "sent_formula_MiB": total["sent_formula"] / MIB,
+        "scratch": int(scratch), "counts": total["counts"],
+        "key": f"{(kept + excluded) % WORD:016x}", "key_kept": f"{kept % WORD:016x}",
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,25 +2,19 @@
 
 import numpy as np
 import pytest
-from stage import SHAPE, make_position
+from case import N_PIXELS, make_tables
 
 from nxmpi.kernels.bricks import pack, packed_sizes
-from nxmpi.model import HKLGrid
 from nxmpi.stages.bricks import Bricks
-from nxmpi.stages.tables import build_tables
 from nxmpi.stages.transform import _Binner
-
-GRID = HKLGrid(origin=(-10.0,) * 3, step=(0.02,) * 3, shape=(1001,) * 3)
 
 
 @pytest.fixture(scope="module")
 def case():
     """Return frames, their numbers, a binner and empty volumes."""
-    position = make_position(8)
-    tables = build_tables(position, np.ones(SHAPE), GRID, "centred")
-    n_pixels = SHAPE[0] * SHAPE[1]
-    frames = np.random.default_rng(1).poisson(2.0, (8, n_pixels)).astype(np.int32)
-    parts = (Bricks(GRID.array_shape), Bricks(GRID.array_shape))
+    tables = make_tables(8, 1001)
+    frames = np.random.default_rng(1).poisson(2.0, (8, N_PIXELS)).astype(np.int32)
+    parts = (Bricks((1001,) * 3), Bricks((1001,) * 3))
     return frames, np.arange(8), _Binner(tables), parts
 
 

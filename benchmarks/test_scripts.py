@@ -1,0 +1,56 @@
+"""The scripts beside each other, in little."""
+
+import sys
+
+import numpy as np
+import pytest
+from case import SHAPE, make_grid, make_position, write_frames
+from launch import HERE, run, run_ranks
+from peers.cctw import settings_of, write_settings
+
+from nxmpi.cctw.settings import geometry_and_grid
+from nxmpi.crystal.reciprocal import frame_transforms
+
+LITTLE = ("--frames", 4, "--grid", 101)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("frames")
+    write_frames(path)
+    return path
+
+
+def test_transform_and_plain_loop_have_the_same_sums(folder):
+    plain = run_limit("plain", folder)
+    stage = run_ranks(
+        2, "stage.py", folder, *LITTLE, "--batch", 3, "--from-file", "--masked", "--write", "gzip"
+    )
+    assert stage["key"] == plain["key"]
+    assert stage["counts"] == plain["counts"] > 0
+    assert stage["key_kept"] != stage["key"]
+    assert stage["sent_MiB"] == stage["sent_formula_MiB"] > 0
+    assert stage["written_MiB"] > 0
+
+
+@pytest.mark.parametrize("kind", ["index", "copy", "read"])
+def test_limits_are_measured(folder, kind):
+    assert run_limit(kind, folder)["Mpixel_per_cpu_s"] > 0
+
+
+def run_limit(kind, folder):
+    return run([sys.executable, HERE / "limits.py", kind, folder, *LITTLE])
+
+
+def test_settings_for_cctw_are_the_same_geometry_and_voxels(tmp_path):
+    position, grid = make_position(3), make_grid(1001)
+    path = tmp_path / "cctw.pars"
+    write_settings(path, settings_of(position, grid))
+    geometry, found = geometry_and_grid(path, SHAPE, 3)
+    assert found.shape == grid.shape
+    expected = frame_transforms(position.geometry, grid, "centred")
+    for ours, theirs in zip(expected, frame_transforms(geometry, found, "lower-edge"), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=1e-9)
+    for name in ("pixel_size", "distance", "beam_center", "orientation", "yaw", "pitch", "roll"):
+        ours, theirs = (getattr(each.detector, name) for each in (position.geometry, geometry))
+        np.testing.assert_allclose(theirs, ours, rtol=1e-12)
