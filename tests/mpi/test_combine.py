@@ -11,7 +11,7 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.errors import CollectiveError
 from nxmpi.nexus import schema
-from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.params import CombineParams, NormParams, OutputParams, ScanParams, TransformParams
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.transform import run_transform
 from nxmpi.simulate.presets import preset
@@ -72,10 +72,15 @@ def copy_on_root(comm, wrapper, name):
 def test_files_hold_what_one_rank_writes(comm, scan, grid, root_writes):
     other = copy_on_root(comm, scan, "alone")
     transform(comm, scan, grid, root_writes=root_writes)
-    run_combine(comm, scan, OutputParams(root_writes=root_writes))
+    run_combine(comm, scan, CombineParams(), OutputParams(root_writes=root_writes))
     if comm.rank == 0:
         transform(MPI.COMM_SELF, other, grid, root_writes=True, compression="gzip")
-        run_combine(MPI.COMM_SELF, other, OutputParams(root_writes=True, compression="none"))
+        run_combine(
+            MPI.COMM_SELF,
+            other,
+            CombineParams(),
+            OutputParams(root_writes=True, compression="none"),
+        )
         files, wanted = schema.ScanFiles(scan), schema.ScanFiles(other)
         pairs = [
             pair
@@ -97,7 +102,7 @@ def test_files_hold_what_one_rank_writes(comm, scan, grid, root_writes):
 @pytest.mark.parallel([1, 3])
 def test_combined_volume_is_the_ratio_of_sums_in_plain_numpy(comm, scan):
     transform(comm, scan)
-    run_combine(comm, scan, OutputParams())
+    run_combine(comm, scan, CombineParams(), OutputParams())
     files = schema.ScanFiles(scan)
     for twin in (schema.REGULAR, schema.MASKED):
         counts, norm = 0.0, 0.0
@@ -121,16 +126,16 @@ def test_volume_that_one_rank_cannot_open_is_a_failure_on_all(comm, scan, monkey
     transform(comm, scan)
     before = sorted(scan.parent.rglob("*")) if comm.rank == 0 else []
     if comm.rank == comm.size - 1:
-        monkeypatch.setattr("nxmpi.pipeline.combine.open_volume", lambda path: 1 / 0)
+        monkeypatch.setattr("nxmpi.pipeline.sources.open_volume", lambda path: 1 / 0)
     with pytest.raises(CollectiveError, match="ZeroDivisionError"):
-        run_combine(comm, scan, OutputParams())
+        run_combine(comm, scan, CombineParams(), OutputParams())
     parallel_assert(comm.rank > 0 or sorted(scan.parent.rglob("*")) == before)
 
 
 @pytest.mark.parallel([1, 3])
 def test_position_that_was_not_transformed_is_named(comm, scan):
     with pytest.raises(CollectiveError, match=r"expected nxtransform of all .* none of f1, f2"):
-        run_combine(comm, scan, OutputParams())
+        run_combine(comm, scan, CombineParams(), OutputParams())
 
 
 @pytest.mark.parallel([1, 3])
@@ -139,7 +144,7 @@ def test_positions_on_other_grids_are_not_combined(comm, scan):
     params = ScanParams(entries=("f2",), grid=GRIDS["of one chunk"])
     run_transform(comm, scan, params, NormParams(), TransformParams(), OutputParams())
     with pytest.raises(CollectiveError, match=r"/f2/transform: expected the grid of f1, "):
-        run_combine(comm, scan, OutputParams())
+        run_combine(comm, scan, CombineParams(), OutputParams())
 
 
 @pytest.mark.parallel(1)
