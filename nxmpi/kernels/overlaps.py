@@ -12,7 +12,7 @@ LEAST_SHARE = 0.1
 squared a long tail."""
 LEAST_BRIGHT = 5
 """Counts of a bright voxel: fewer do not show that it is one."""
-CHI2, NDOF, VARIANCE = range(3)
+CHI2, NDOF, VARIANCE, CUBE_EXCESS, CUBE_SQUARE = range(5)
 """Columns of a cube."""
 R, S, V = range(3)
 """Columns of a pair of positions, or of one and all others, in a cube."""
@@ -70,8 +70,9 @@ def add_overlaps(
         Intensity above which a voxel is bright if it has counts enough, by chunk along h.
     chunk : int
         Length of a chunk along h, a multiple of 8 [voxels].
-    cubes : (n_l / 8, n_k / 8, n_h / 8, 3) float64
-        Of voxels that are not bright: chi squared, degrees of freedom, variance of the former.
+    cubes : (n_l / 8, n_k / 8, n_h / 8, 5) float64
+        Of voxels that are not bright: chi squared, degrees of freedom, variance of the former; of
+        the bright ones, over all pairs, (R - S)² - V and V².
     positions : (n_l / 8, n_k / 8, n_h / 8, n_positions, 3) float64
         R, S, V of each position and the others, not bright.
     pairs : (n_l / 8, n_k / 8, n_h / 8, n_pairs, 3) float64
@@ -98,6 +99,7 @@ def add_overlaps(
                     continue
                 is_bright = count >= LEAST_BRIGHT and count > limits[h // chunk] * weight
                 place = (l // CUBE, k // CUBE, h // CUBE)
+                cube = cubes[place]
                 if count > 0 and not is_bright:
                     chi2, inverse = 0.0, 0.0
                     for i in range(n):
@@ -109,7 +111,6 @@ def add_overlaps(
                         own[R] += c * (1 - share)
                         own[S] += (count - c) * share
                         own[V] += count * share * (1 - share)
-                    cube = cubes[place]
                     cube[CHI2] += chi2
                     cube[NDOF] += n - 1
                     # Cramér, Mathematical Methods of Statistics (1946), (30.1.1)
@@ -132,6 +133,8 @@ def add_overlaps(
                         if is_bright:
                             total[EXCESS] += (r - s) ** 2 - v
                             total[SQUARE] += v * v
+                            cube[CUBE_EXCESS] += (r - s) ** 2 - v
+                            cube[CUBE_SQUARE] += v * v
                             continue
                         total[PAIR_CHI2] += (r - s) ** 2 / v
                         total[PAIR_NDOF] += 1

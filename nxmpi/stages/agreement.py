@@ -144,7 +144,7 @@ def _matrix(values: F8, n: int) -> F8:
 def _disagreeing(overlaps: Overlaps) -> float:
     if not len(overlaps.places):
         return float("nan")
-    chi2, ndof, variance = overlaps.cubes.T
+    chi2, ndof, variance = overlaps.cubes[:, [CHI2, NDOF, VARIANCE]].T
     r, s, v = np.moveaxis(overlaps.positions, -1, 0)
     far = chi2 - ndof > FAR * np.sqrt(variance)
     far |= (np.abs(r - s) > FAR * np.sqrt(v)).any(axis=1)
@@ -163,18 +163,20 @@ def _map_grid(grid: HKLGrid) -> HKLGrid:
 
 
 def _maps(overlaps: Overlaps, names: list[str], array_shape: tuple[int, int, int]) -> dict[str, F4]:
-    """Return the maps by name: chi squared, and the ratio of each position to all others."""
+    """Return the maps by name: chi squared, difference in bright voxels, ratio to all others."""
 
     def spread(values: F8) -> F4:
         dense = np.full(map_shape(array_shape), np.nan, np.float32)
         dense.reshape(-1)[overlaps.places] = values
         return dense
 
-    chi2, ndof, variance = overlaps.cubes.T
-    maps = {
-        "chi2": spread(chi2 / ndof),
-        "chi2_errors": spread(np.sqrt(np.maximum(variance, 0)) / ndof),
-    }
+    chi2, ndof, variance, excess, square = overlaps.cubes.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        maps = {
+            "chi2": spread(chi2 / ndof),
+            "chi2_errors": spread(np.sqrt(np.maximum(variance, 0)) / ndof),
+            "bright_difference": spread(np.sqrt(np.maximum(excess, 0) / square)),
+        }
     for p, name in enumerate(names):
         r, s, v = (overlaps.positions[:, p, i] for i in (R, S, V))
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.kernels.overlaps import CUBE, add_overlaps, overlap_intensity
+from nxmpi.kernels.overlaps import CUBE, CUBE_SQUARE, NDOF, add_overlaps, overlap_intensity
 from nxmpi.parallel.arrays import gather_rows
 from nxmpi.stages.bricks import WIDTH
 
@@ -33,7 +33,7 @@ class Overlaps:
     places: I8
     """(n_cubes,) int64, index of each cube in the map in C order."""
     cubes: F8
-    """(n_cubes, 3) float64"""
+    """(n_cubes, 5) float64"""
     positions: F8
     """(n_cubes, n_positions, 3) float64"""
     pairs: F8
@@ -86,10 +86,10 @@ def pillar_overlaps(
     n_positions = len(counts)
     n_pairs = len(pairs_of(n_positions))
     shape = map_shape(counts.shape[1:])
-    cubes, positions = np.zeros((*shape, 3)), np.zeros((*shape, n_positions, 3))
+    cubes, positions = np.zeros((*shape, 5)), np.zeros((*shape, n_positions, 3))
     pairs, totals = np.zeros((*shape, n_pairs, 3)), np.zeros((n_pairs, 7))
     add_overlaps(counts, norm, _limits(counts, norm), WIDTH, cubes, positions, pairs, totals)
-    filled = np.nonzero(cubes[..., 1])
+    filled = np.nonzero((cubes[..., NDOF] > 0) | (cubes[..., CUBE_SQUARE] > 0))
     corner = (pillar.l // CUBE, pillar.k // CUBE, pillar.h_start // CUBE)
     where = tuple(part + start for part, start in zip(filled, corner, strict=True))
     places = np.ravel_multi_index(where, map_shape(array_shape))
@@ -118,13 +118,19 @@ def gather_overlaps(comm: MPI.Intracomm, parts: list[Overlaps], n_positions: int
     the order of the grid, and the same on any number of ranks.
     """
     n_pairs = len(pairs_of(n_positions))
-    columns = (1, 3, 3 * n_positions, 3 * n_pairs)
+    columns = (1, 5, 3 * n_positions, 3 * n_pairs)
     rows = [
-        np.concatenate([sums.reshape(len(p.places), -1) for sums in p.of_cubes], axis=1)
+        np.concatenate(
+            [sums.reshape(len(sums), n) for sums, n in zip(p.of_cubes, columns, strict=True)],
+            axis=1,
+        )
         for p in parts
     ]
     cubes = gather_rows(comm, np.concatenate([np.empty((0, sum(columns))), *rows]))
-    totals = [np.empty((0, 7 * n_pairs)), *(p.totals.reshape(len(p.totals), -1) for p in parts)]
+    totals = [
+        np.empty((0, 7 * n_pairs)),
+        *(p.totals.reshape(len(p.totals), 7 * n_pairs) for p in parts),
+    ]
     all_totals = gather_rows(comm, np.concatenate(totals))
     places, sums, positions, pairs = np.split(cubes, np.cumsum(columns)[:-1], axis=1)
     return Overlaps(

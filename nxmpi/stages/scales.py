@@ -35,6 +35,8 @@ MEDIAN = 0.6744897501960817
 """Of the size of a normal deviate."""
 MEDIAN_ERROR = 1.1664
 """Standard deviation of n deviates' median size, relative, times the square root of n."""
+CONVERGED = 1e-8
+"""What a last step may still change of ln s."""
 LEAST_VARIANCE = 5.0
 """V of cubes that scatter is found in, about 20 counts: with fewer, noise hides it."""
 
@@ -163,7 +165,10 @@ def _solve(pairs: F8, lines: F8, start: F8, scatter: float, corners: tuple[float
         return scores.sum(axis=0), -slope
 
     result = root(function, start, jac=True, method="hybr")
-    return np.asarray(result.x if result.success else np.full(start.shape, np.nan))
+    scores, slope = _scores(pairs, lines, result.x, scatter, corners)
+    # its own test asks for more digits than sums of floats have
+    step = np.linalg.lstsq(slope, scores.sum(axis=0))[0]
+    return np.asarray(np.where(np.abs(step).max() < CONVERGED, result.x, np.nan))
 
 
 def _scatter(pairs: F8, theta: F8) -> float:
