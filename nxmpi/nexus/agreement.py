@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, link_to, put, read_array, read_number, replace_group
+from nxmpi.nexus.values import link_to, put, replace_group
 from nxmpi.nexus.volume import CHUNK, describe_map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from nxmpi._typing import F8
+    import h5py
+
     from nxmpi.model import Agreement
     from nxmpi.nexus.volume import VolumeFile
 
@@ -68,9 +68,7 @@ def link_agreement(
 def _describe(data: h5py.Group, volume: VolumeFile, agreement: Agreement) -> None:
     title = f"{volume.title}: chi squared per degree of freedom between positions"
     describe_map(data, agreement.map_grid, volume.lattice, schema.CHI2, title)
-    others = [
-        name for name in agreement.maps if name.startswith("ratio") and name[-7:] != "_errors"
-    ]
+    others = [n for n in agreement.maps if n != schema.CHI2 and not n.endswith("_errors")]
     data.attrs["auxiliary_signals"] = others
 
 
@@ -87,19 +85,3 @@ def write_numbers(parent: h5py.Group, agreement: Agreement) -> None:
     for name, value in values.items():
         meaning = {"long_name": MEANINGS[name]} if name in MEANINGS else {}
         put(group, name, value, **meaning)
-
-
-def read_numbers(entry: h5py.Group, task: str) -> dict[str, F8] | None:
-    """Return the numbers that a combined volume was recorded with, None where there are none.
-
-    Not collective.
-    """
-    group = find(entry, f"{schema.WORKFLOW}/{task}/{schema.OVERLAPS}")
-    if not isinstance(group, h5py.Group):
-        return None
-    names = ["scale", "scale_errors", *MATRICES.values()]
-    found = {name: read_array(group, name) for name in names}
-    found |= {
-        name: np.array(read_number(group, name)) for name in ("chi2", "chi2_errors", "disagreeing")
-    }
-    return {name: value for name, value in found.items() if value is not None}
