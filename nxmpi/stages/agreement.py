@@ -54,6 +54,8 @@ def refine_scales(
     InputError
         If a position does not overlap with the first, neither by way of others.
     """
+    if len(names) == 1:
+        return no_scales(1)
     lost = [names[p] for p in unconnected(overlaps.pairs, len(names))]
     if lost:
         raise InputError(

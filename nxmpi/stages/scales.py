@@ -89,18 +89,17 @@ def fit_scales(pairs: F8, chunks: I8, information: F8, n_positions: int) -> Scal
     over the overlap), and from counting alone.
     """
     lines = _incidence(n_positions)
-    start = _start(pairs.sum(axis=0), lines)
-    scatter = np.zeros(())
-    logs = start
+    scatter, logs = 0.0, _start(pairs.sum(axis=0), lines)
     for _ in range(2):
-        logs = _solve(pairs, lines, logs, float(scatter), (HUBER, np.inf))
-        scatter = np.asarray(_scatter(pairs, lines @ logs))
-    logs = _solve(pairs, lines, logs, float(scatter), (LINEAR, LOST))
-    errors = np.sqrt(_variances(pairs, lines, logs, float(scatter), chunks, information))
+        logs = _solve(pairs, lines, logs, scatter, (HUBER, np.inf))
+        scatter = _scatter(pairs, lines @ logs)
+    logs = _solve(pairs, lines, logs, scatter, (LINEAR, LOST))
+    if not np.isfinite(logs).all():
+        unknown = np.full(n_positions, np.nan)
+        return Scales(values=unknown, errors=unknown, scatter=np.nan)
+    errors = np.sqrt(_variances(pairs, lines, logs, scatter, chunks, information))
     values = np.exp(np.concatenate([[0.0], logs]))
-    return Scales(
-        values=values, errors=values * np.concatenate([[0.0], errors]), scatter=float(scatter)
-    )
+    return Scales(values=values, errors=values * np.concatenate([[0.0], errors]), scatter=scatter)
 
 
 def _incidence(n_positions: int) -> F8:
@@ -159,6 +158,8 @@ def _scores(
 
 def _solve(pairs: F8, lines: F8, start: F8, scatter: float, corners: tuple[float, float]) -> F8:
     """Return the ln s where the scores add up to nothing, NaN if that is not found."""
+    if not np.isfinite(start).all():
+        return start
 
     def function(logs: F8) -> tuple[F8, F8]:
         scores, slope = _scores(pairs, lines, logs, scatter, corners)
@@ -166,8 +167,10 @@ def _solve(pairs: F8, lines: F8, start: F8, scatter: float, corners: tuple[float
 
     result = root(function, start, jac=True, method="hybr")
     scores, slope = _scores(pairs, lines, result.x, scatter, corners)
-    # its own test asks for more digits than sums of floats have
-    step = np.linalg.lstsq(slope, scores.sum(axis=0))[0]
+    if not np.isfinite(slope).all() or np.linalg.eigvalsh(slope).min() <= 0:
+        return np.full(start.shape, np.nan)
+    # root's own test asks for more digits than sums of floats have
+    step = np.linalg.solve(slope, scores.sum(axis=0))
     return np.asarray(np.where(np.abs(step).max() < CONVERGED, result.x, np.nan))
 
 

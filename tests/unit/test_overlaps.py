@@ -257,6 +257,26 @@ def test_a_chain_of_overlaps_is_enough():
     assert (np.abs(found.values - SCALES) <= 3.5 * found.errors).all()
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e-5, 1e-4, 1e-3])
+def test_hardly_any_counts_give_numbers_or_none_but_no_failure(mean):
+    for seed in range(5):
+        counts, norm = draw(seed, mean)
+        found = agreement(counts, norm)
+        assert np.isfinite(found.chi2) == (counts.sum(axis=0)[(norm > 0).sum(axis=0) > 1].sum() > 0)
+        known = np.isfinite(found.ratio)
+        assert (found.ratio_errors[known] > 0.03).all()
+
+
+def test_one_position_has_nothing_to_compare_with_and_the_scale_1():
+    counts, norm = draw(9, 1.0)
+    overlaps = sums(counts[:1], norm[:1])
+    scales = refine_scales(overlaps, NAMES[:1], SHAPE)
+    assert (scales.values, scales.errors) == (1.0, 0.0)
+    found = find_agreement(overlaps, NAMES[:1], GRID, scales)
+    assert np.isnan(found.chi2)
+    assert np.isnan(found.maps["chi2"]).all()
+
+
 def test_sums_are_those_of_plain_numpy():
     counts, norm = draw(7, 3.0)
     norm[norm < 0.05] = 0
