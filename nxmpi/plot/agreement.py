@@ -56,10 +56,10 @@ def read_maps(file: h5py.File, names: list[str], twin: schema.Twin) -> Maps | No
 
 
 def _difference(planes: dict[str, Plane], name: str) -> float:
-    """Return how far a position is off, in standard deviations of a cube, in the middle of all."""
+    """Return how far a position is off where it is worst, but for 5 % [standard deviations]."""
     ratio, error = (planes[f"{schema.RATIO}_{name}{end}"].values for end in ("", "_errors"))
     known = np.isfinite(ratio) & (error > 0)
-    return float(np.median(np.abs(ratio[known] - 1) / error[known])) if known.any() else 0.0
+    return _largest(np.abs(ratio[known] - 1) / error[known])
 
 
 def draw_maps(
