@@ -153,6 +153,14 @@ class ScanParams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CombineParams:
+    """How positions are put together."""
+
+    refine_scale: bool = False
+    """Multiply the norm of each position by a scale that its overlaps tell, the first's by 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OutputParams:
     """How results are written; none of it changes them."""
 

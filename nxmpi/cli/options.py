@@ -14,7 +14,14 @@ import numpy as np
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.errors import InputError
 from nxmpi.parallel.memory import ranks_of_node
-from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.params import (
+    CombineParams,
+    FramesParams,
+    NormParams,
+    OutputParams,
+    ScanParams,
+    TransformParams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,6 +166,12 @@ BINNING = (
     ),
     click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
 )  # fmt: skip
+COMBINING = (
+    click.option(
+        "--refine-scale", is_flag=True,
+        help="Bring positions to one scale, that of the first, by their overlaps.",
+    ),
+)  # fmt: skip
 
 
 def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
@@ -274,6 +287,11 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         memory=options["memory"] // ranks_of_node(comm),
         **_checkpoint(options),
     )
+
+
+def combine_params(options: dict[str, Any]) -> CombineParams:
+    """Return what the options of `COMBINING` say."""
+    return CombineParams(refine_scale=options["refine_scale"])
 
 
 def output_params(options: dict[str, Any]) -> OutputParams:

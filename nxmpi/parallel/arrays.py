@@ -10,7 +10,7 @@ from mpi4py import MPI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nxmpi._typing import I8
+    from nxmpi._typing import F8, I8
 
 T = TypeVar("T", bound=np.generic)
 PIECE = 64 * 2**20
@@ -80,3 +80,30 @@ def _reduce(comm: MPI.Intracomm, array: I8, op: MPI.Op) -> I8:
             MPI.IN_PLACE if comm.rank == 0 else piece, piece if comm.rank == 0 else None, op
         )
     return flat.reshape(array.shape)
+
+
+def gather_rows(comm: MPI.Intracomm, rows: F8) -> F8:
+    """Return the rows of all ranks in rank order on the root, none elsewhere.
+
+    Collective on ``comm``. Sent in pieces of 64 MiB, one rank after another.
+
+    Parameters
+    ----------
+    rows : (n, n_columns) float64
+        As many columns on all ranks.
+    """
+    numbers = comm.gather(len(rows))
+    flat = np.ascontiguousarray(rows).reshape(-1)
+    if numbers is None:
+        for start in range(0, flat.size, PIECE // 8):
+            comm.Send(flat[start : start + PIECE // 8], dest=0)
+        return rows[:0]
+    result = np.empty((sum(numbers), rows.shape[1]))
+    result[: len(rows)] = rows
+    everyone = result.reshape(-1)
+    end = flat.size
+    for source, n in enumerate(numbers[1:], 1):
+        start, end = end, end + n * rows.shape[1]
+        for first in range(start, end, PIECE // 8):
+            comm.Recv(everyone[first : min(first + PIECE // 8, end)], source=source)
+    return result
