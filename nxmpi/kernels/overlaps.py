@@ -124,6 +124,8 @@ def add_overlaps(
                         total = totals[pair]
                         total[VOXELS] += 1
                         other, other_w = counts[q, l, k, h], norm[q, l, k, h]
+                        if not is_bright:
+                            total[INFORMATION] += count * w * other_w / (weight * weight)
                         both = c + other
                         if both <= 0:
                             continue
@@ -139,7 +141,6 @@ def add_overlaps(
                         total[PAIR_CHI2] += (r - s) ** 2 / v
                         total[PAIR_NDOF] += 1
                         total[PAIR_VARIANCE] += 2 + (1 / share + 1 / (1 - share) - 6) / both
-                        total[INFORMATION] += count * w * other_w / (weight * weight)
                         two = pairs[place][pair]
                         two[R] += r
                         two[S] += s
