@@ -12,6 +12,7 @@ from nxmpi.errors import CollectiveError, InputError
 from nxmpi.kernels.bricks import HEADER
 from nxmpi.model import HKLGrid, Position
 from nxmpi.parallel.timing import Timer
+from nxmpi.parallel.window import alone as own_frames
 from nxmpi.params import TransformParams
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
@@ -103,9 +104,14 @@ def excluded_of(data):
     return (np.random.default_rng(2).random(data.shape) < 0.3).astype(np.int8)
 
 
-def run(comm, position, reader, grid=GRID, store=None, scratch=None, **params):
+def run(
+    comm, position, reader, grid=GRID, store=None, scratch=None, node_of=own_frames, **params
+):  # fmt: skip
+    """Transform; ranks have frames of their own, see test_wedges.py."""
     tables = bcast_tables(comm, tables_of(position, grid) if comm.rank == 0 else None)
-    workspace = stage.Workspace(store=store or NoStore(), timer=Timer(), scratch=scratch)
+    workspace = stage.Workspace(
+        store=store or NoStore(), timer=Timer(), scratch=scratch, node_of=node_of
+    )
     return stage.transform(comm, tables, reader, TransformParams(**params), workspace)
 
 
