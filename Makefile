@@ -129,7 +129,7 @@ serial: setup
 	timeout $(TIMEOUT) $(BIN)/python -m pytest -q --benchmark-disable benchmarks
 
 mpi: setup
-	@for n in 2 3 4 7; do
+	@for n in 2 3 4 7 16; do
 	  echo "MPI tests on $$n ranks"
 	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q --color=no -m "parallel[$$n] and ($(SUITE))" tests/mpi
 	done

@@ -31,26 +31,27 @@ def bcast_array(comm: MPI.Intracomm, array: NDArray[T] | None) -> NDArray[T]:
     return result
 
 
-def exchange(comm: MPI.Intracomm, parts: list[I8]) -> I8:
-    """Send one array to each rank and return what all ranks sent here, in rank order.
+def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
+    """Send a part of an array to each rank and return what all ranks sent here, in rank order.
 
-    Collective on ``comm``: one ``Alltoallv``; the parts of a rank hold at most a few times
-    64 MiB in all, which the caller sees to.
+    Collective on ``comm``: one ``Alltoallv``; the array of a rank holds at most a few times
+    64 MiB, which the caller sees to.
 
     Parameters
     ----------
-    parts : list of (n_i,) int64
-        For each rank.
+    words : (n_sent,) int64
+        For all ranks, one after another.
+    sent : (comm.size,) int64
+        How many for each.
 
     Returns
     -------
     (n,) int64
     """
-    sent = np.array([part.size for part in parts])
     received = np.empty_like(sent)
     comm.Alltoall(sent, received)
     result = np.empty(int(received.sum()), np.int64)
-    comm.Alltoallv([np.concatenate(parts), sent], [result, received])
+    comm.Alltoallv([words, sent], [result, received])
     return result
 
 

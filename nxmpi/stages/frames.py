@@ -13,11 +13,11 @@ from nxmpi.parallel.collective import all_or_none, split
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.readahead import read_ahead
+from nxmpi.stages.batches import batches
 from nxmpi.stages.own_frames import FrameTables, OwnFrames, PassResult
 from nxmpi.stages.saved import restore, to_arrays
 from nxmpi.stages.seams import fetch_boxes, to_neighbours, to_previous
 from nxmpi.stages.search import LEVELS, NOTHING, UNIT
-from nxmpi.stages.transform import batches
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nxmpi.parallel.saved import Saved
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import FramesParams
-    from nxmpi.stages.transform import FrameReader
+    from nxmpi.stages.batches import FrameReader
 
 log = logging.getLogger(__name__)
 SHARE = 0.1

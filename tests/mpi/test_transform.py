@@ -13,6 +13,7 @@ from nxmpi.errors import CollectiveError, InputError
 from nxmpi.kernels.bricks import HEADER
 from nxmpi.model import HKLGrid, Position
 from nxmpi.parallel.timing import Timer
+from nxmpi.parallel.window import alone as own_frames
 from nxmpi.params import TransformParams
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
@@ -108,12 +109,18 @@ def excluded_of(data):
     return (np.random.default_rng(2).random(data.shape) < 0.3).astype(np.int8)
 
 
-def run(comm, position, reader, grid=GRID, store=None, scratch=None, blocked=0.0, **params):
+def run(
+    comm, position, reader, grid=GRID, store=None, scratch=None, node_of=own_frames, blocked=0.0,
+    **params,
+):  # fmt: skip
+    """Transform; ranks have frames of their own, see test_wedges.py."""
     tables = None
     if comm.rank == 0:
         tables = tables_of(position, grid, blocked, **params)
     tables = bcast_tables(comm, tables)
-    workspace = stage.Workspace(store=store or NoStore(), timer=Timer(), scratch=scratch)
+    workspace = stage.Workspace(
+        store=store or NoStore(), timer=Timer(), scratch=scratch, node_of=node_of
+    )
     return stage.transform(comm, tables, reader, TransformParams(**params), workspace)
 
 
