@@ -12,6 +12,8 @@ EDGE = 16
 VOXELS = EDGE**3
 HEADER = 2 + VOXELS // 64
 """Words before the values of a packed brick: its number, its touched voxels, their bitmap."""
+PACKED = 2
+"""Number of the form that `pack` writes, which checkpoints are kept in."""
 LINE = 8
 """int64 of a cache line."""
 WHOLE_ROW = np.uint64(2**EDGE - 1)

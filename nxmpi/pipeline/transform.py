@@ -13,7 +13,7 @@ import numpy as np
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError
-from nxmpi.kernels.bricks import EDGE
+from nxmpi.kernels.bricks import EDGE, PACKED
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.nexus.process import Process, write_process
@@ -140,7 +140,7 @@ def _transform_position(
     with all_or_none(comm):
         reader = StackReader(plan.raw, plan.mask, skip_bad_frames=params.skip_bad_frames)
     folder = _checkpoint_folder(plan.files, plan.name)
-    store = Checkpoint(folder, fingerprint(_together(plan)))
+    store = Checkpoint(folder, f"{fingerprint(_together(plan))} {PACKED}")
     workspace = Workspace(store=store, timer=timer, scratch=scratch)
     volume = transform(comm, tables, reader, params, workspace)
     reader.close()
