@@ -29,6 +29,7 @@ from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.publish import temporary, unpublished_removed
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
 from nxmpi.pipeline.volume import write_volume
@@ -76,6 +77,8 @@ def run_combine(comm: MPI.Intracomm, wrapper: Path, output: OutputParams) -> lis
     ------
     CollectiveError
         On every rank, if a transform is missing or has another grid.
+    StoppedError
+        On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
         plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), output))
@@ -143,6 +146,7 @@ def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKL
 
 
 def _combine_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path:
+    stop_if_wished(comm)
     timer, start_time = Timer(), now()
     target = plan.files.combined(plan.twin)
     with all_or_none(comm):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nxmpi.errors import StoppedError
 from nxmpi.kernels.bricks import EDGE
 from nxmpi.kernels.transform import Batch, Room, bin_batch
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.progress import progress
+from nxmpi.parallel.signals import wishes
 from nxmpi.stages.bricks import BRICK_BYTES, Bricks, packed_pieces, send_to_owners
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ def transform(
     ------
     CollectiveError
         On every rank, if any rank fails to read its frames.
+    StoppedError
+        On every rank, after a checkpoint, if any rank heard a wish to stop and frames are left.
     """
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     with all_or_none(comm):
@@ -139,9 +143,9 @@ def transform(
     with all_or_none(comm):
         binner = _Binner(tables)
     last_saved = time.monotonic()
-    with progress(comm, "transform", mine.size, "frames") as bar:
+    with progress(comm, "transform", mine.size, "frames") as bar, wishes(comm) as wish:
         while largest(comm, len(waiting)):
-            with all_or_none(comm):
+            with all_or_none(comm, wish.heard):
                 while waiting:
                     batch = waiting.pop()
                     with workspace.timer.part("read"):
@@ -153,16 +157,19 @@ def transform(
                     binned.extend(int(n) for n in batch)
                     bar.advance(batch.size)
                     del data, excluded  # before the next batch is read
-                    if _round_is_due(comm, parts, params, last_saved):
+                    if wish.heard() or _round_is_due(comm, parts, params, last_saved):
                         break
             with workspace.timer.part("exchange"):
                 for part in parts:
                     send_to_owners(comm, part)
-            now = time.monotonic()
-            if largest(comm, int(now - last_saved > params.checkpoint and len(waiting) > 0)):
+            now, signal = time.monotonic(), wish.agreed()
+            due = signal is not None or now - last_saved > params.checkpoint
+            if largest(comm, int(due and len(waiting) > 0)):
                 with workspace.timer.part("checkpoint"):
                     _checkpoint(comm, parts, workspace.store, _together(comm, done, binned, bad))
                 last_saved = now
+                if signal is not None:
+                    raise StoppedError(signal)
     result.bad_frames = _together(comm, done, binned, bad).bad_frames
     return result
 
