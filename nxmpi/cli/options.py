@@ -142,12 +142,11 @@ FRAMES = (
 READING = (
     click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
     click.option(
-        "--checkpoint",
-        type=float,
-        help="Seconds between checkpoints; by default 600 in the transform, and in the frames pass "
+        "--checkpoint", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        help="Minutes between checkpoints; by default 10 in the transform, and in the frames pass "
         "one after each batch, as far as they take no more than a tenth of the time.",
     ),
-)
+)  # fmt: skip
 BINNING = (
     click.option(
         "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
@@ -273,7 +272,8 @@ def frames_params(
 
 
 def _checkpoint(options: dict[str, Any]) -> dict[str, Any]:
-    return {} if options["checkpoint"] is None else {"checkpoint": options["checkpoint"]}
+    minutes = options["checkpoint"]
+    return {} if minutes is None else {"checkpoint": 60 * minutes}
 
 
 def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformParams:

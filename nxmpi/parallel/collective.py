@@ -51,11 +51,18 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def all_or_none(comm: MPI.Intracomm) -> Iterator[None]:
+def all_or_none(
+    comm: MPI.Intracomm, meanwhile: Callable[[], object] | None = None
+) -> Iterator[None]:
     """Fail on every rank if the body fails on any.
 
     Collective on ``comm``: one allgather at the end, which is waited for by `wait_for_all`. The
     body itself must not communicate.
+
+    Parameters
+    ----------
+    meanwhile : callable, optional
+        Called again and again while this rank waits for the others; must not wait or fail.
 
     Raises
     ------
@@ -68,21 +75,28 @@ def all_or_none(comm: MPI.Intracomm) -> Iterator[None]:
     except Exception as caught:  # re-raised below, on every rank
         log.debug("failed on rank %d", comm.rank, exc_info=True)
         error = caught
-    wait_for_all(comm)
+    wait_for_all(comm, meanwhile)
     texts = comm.allgather(None if error is None else describe(error))
     failed = [rank for rank, text in enumerate(texts) if text is not None]
     if failed:
         raise CollectiveError(f"{texts[failed[0]]}{_some_of(failed, comm.size)}") from error
 
 
-def wait_for_all(comm: MPI.Intracomm) -> None:
+def wait_for_all(comm: MPI.Intracomm, meanwhile: Callable[[], object] | None = None) -> None:
     """Wait until every rank is here, and leave the processor to others meanwhile.
 
     Collective on ``comm``: a barrier. MPI's own waiting takes all of a core, from the threads
     that read ahead too.
+
+    Parameters
+    ----------
+    meanwhile : callable, optional
+        Called again and again; must not wait or fail.
     """
     request, pause = comm.Ibarrier(), 0.0
     while not request.Test():
+        if meanwhile is not None:
+            meanwhile()
         time.sleep(pause)
         pause = min(pause + SHORT_PAUSE, LONG_PAUSE)
 

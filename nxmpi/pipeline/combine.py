@@ -27,6 +27,7 @@ from nxmpi.parallel.h5 import edited, filters
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.publish import temporary, unpublished_removed
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.agreement import describe_agreement
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
@@ -88,6 +89,8 @@ def run_combine(
     CollectiveError
         On every rank, if a transform is missing or has another grid, or a scale is to be refined
         of a position that does not overlap with others.
+    StoppedError
+        On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
         plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), params, output))
@@ -162,6 +165,7 @@ def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKL
 def _combine_twin(
     comm: MPI.Intracomm, plan: Plan, params: CombineParams, output: OutputParams
 ) -> Path:
+    stop_if_wished(comm)
     timer, start_time = Timer(), now()
     with all_or_none(comm):
         files = {name: plan.files.transform(name, plan.twin) for name in plan.names}

@@ -24,6 +24,7 @@ from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory
 from nxmpi.parallel.publish import temporary, unpublished_removed
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
@@ -79,6 +80,8 @@ def run_transform(
     ------
     CollectiveError
         On every rank, if the input is unusable, or a file cannot be read or written.
+    StoppedError
+        On every rank, if any heard a wish to stop and something is left to do.
     """
     scan = kept_on_root(comm, lambda: read_scan(wrapper, scan_params, norm))
     names = comm.bcast([m.position.name for m in scan.measured] if scan else None)
@@ -100,7 +103,10 @@ def _transform_if_due(
         return _plan(scan, scan.measured[index], params, output)
 
     plan = on_root(comm, plan_on_root)
-    return _transform_position(comm, plan, measured, params, output) if plan.twins else []
+    if not plan.twins:
+        return []
+    stop_if_wished(comm)
+    return _transform_position(comm, plan, measured, params, output)
 
 
 def _plan(scan: Scan, measured: Measured, params: TransformParams, output: OutputParams) -> Plan:

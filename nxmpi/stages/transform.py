@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nxmpi.errors import StoppedError
 from nxmpi.kernels.bricks import EDGE
 from nxmpi.kernels.transform import Batch, Room, bin_batch
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, answers_of_all
 from nxmpi.parallel.progress import progress
+from nxmpi.parallel.signals import wishes
 from nxmpi.parallel.window import node_of
 from nxmpi.stages.batches import batches_of, shared_bytes, shared_length, signed
 from nxmpi.stages.bricks import BRICK_BYTES, Bricks, packed_pieces, send_to_owners
@@ -107,6 +109,8 @@ def transform(
     ------
     CollectiveError
         On every rank, if any rank fails to read its frames.
+    StoppedError
+        On every rank, after a checkpoint, if any rank heard a wish to stop and frames are left.
     """
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     with all_or_none(comm):
@@ -135,17 +139,18 @@ def transform(
     def bin_and_look(read: Read) -> bool:
         """Bin a batch, and return whether a round is due."""
         binner.bin(read.numbers, read.data, read.excluded, parts)
-        return _round_is_due(comm, parts, params, last_saved)
+        return wish.heard() or _round_is_due(comm, parts, params, last_saved)
 
     with (
         wedge_of(comm, frames, tables, room, workspace.node_of) as wedge,
         batches_of(wedge, reader, tables, params.batch_frames) as waiting,
         progress(comm, "transform", wedge.frames.size, "frames") as bar,
+        wishes(comm) as wish,
     ):
         with all_or_none(comm):
             binner = _Binner(wedge.tables)
         while largest(comm, len(waiting)):
-            with all_or_none(comm):
+            with all_or_none(comm, wish.heard):
                 while waiting:
                     with workspace.timer.part("read"):
                         read = waiting.read_next()
@@ -163,11 +168,14 @@ def transform(
             with workspace.timer.part("exchange"):
                 for part in parts:
                     send_to_owners(comm, part)
-            now = time.monotonic()
-            if largest(comm, int(now - last_saved > params.checkpoint and len(waiting) > 0)):
+            now, signal = time.monotonic(), wish.agreed()
+            save = signal is not None or now - last_saved > params.checkpoint
+            if largest(comm, int(save and len(waiting) > 0)):
                 with workspace.timer.part("checkpoint"):
                     _checkpoint(comm, parts, workspace.store, _together(comm, done, binned, bad))
                 last_saved = now
+                if signal is not None:
+                    raise StoppedError(signal)
     result.bad_frames = _together(comm, done, binned, bad).bad_frames
     return result
 

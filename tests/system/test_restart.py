@@ -7,7 +7,7 @@ import pytest
 from system.mpi import error_lines, run_mpi, run_nxmpi
 from system.scans import VOLUMES, add_masks, contents, differences, simulated, volumes
 
-OFTEN = ("--checkpoint", "0.0001", "--batch-frames", "1")
+OFTEN = ("--checkpoint", "1e-6", "--batch-frames", "1")
 KILLER = Path(__file__).with_name("kill_at.py")
 FILES = ("f1_transform.nxs", "f1_masked_transform.nxs", "transform.nxs", "masked_transform.nxs")
 WRAPPER = "triclinite_300K.nxs"
