@@ -249,10 +249,16 @@ def _write(
         with timer.part("compare"):
             parts.append(pillar_overlaps(counts, norm, pillar, plan.grid.array_shape))
         bar.advance(1)
-        return {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
+        filled = {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
+        if sources.hits:
+            filled[schema.HITS] = sources.read_hits(pillar)
+        return filled
 
+    target = _file(plan, temporary(plan.target))
+    if sources.hits:
+        target = target._replace(fills={**target.fills, schema.HITS: 0.0})
     with progress(comm, STEP, len(sources.mine), "pillars") as bar:
-        write_volume(comm, output, _file(plan, temporary(plan.target)), sources.mine, fill)
+        write_volume(comm, output, target, sources.mine, fill)
     return parts
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.errors import InputError
+from nxmpi.nexus import schema
 from nxmpi.nexus.volume import has_chunk, open_volume, read_part
 from nxmpi.parallel.decompose import block_range
 from nxmpi.stages.bricks import WIDTH, Pillar
@@ -29,20 +30,30 @@ class Sources:
 
     volumes: list[tuple[h5py.Dataset, h5py.Dataset]]
     """Counts and norm, (n_l, n_k, n_h) each."""
+    hits: list[h5py.Dataset]
+    """Numbers of pixels, (n_l, n_k, n_h) each; none unless all positions have them."""
     mine: list[Pillar]
     """Pillars of this rank; those of all ranks, in rank order, are in the order of the grid."""
 
     def read(self, pillar: Pillar) -> tuple[F8, F8]:
         """Return counts and norm of a pillar, (n_positions, ...) float64. Not collective."""
-        l, k, start, stop = pillar
-        where = np.s_[l : l + WIDTH, k : k + WIDTH, start:stop]
+        where = _slices(pillar)
         counts = np.stack([read_part(c, where) for c, _ in self.volumes])
         return counts, np.stack([read_part(n, where) for _, n in self.volumes])
+
+    def read_hits(self, pillar: Pillar) -> F8:
+        """Return the number of pixels in the voxels of a pillar, of all positions."""
+        return np.asarray(sum(read_part(n, _slices(pillar)) for n in self.hits))
 
     def close(self) -> None:
         """Close the files. Not collective."""
         for counts, _ in self.volumes:
             counts.file.close()
+
+
+def _slices(pillar: Pillar) -> tuple[slice, slice, slice]:
+    l, k, start, stop = pillar
+    return slice(l, l + WIDTH), slice(k, k + WIDTH), slice(start, stop)
 
 
 def open_sources(
@@ -69,9 +80,12 @@ def open_sources(
                 f"{file}:{counts.name}: expected shape {array_shape} as the scan file says of "
                 f"{name}, found {counts.shape}"
             )
+    groups = [counts.parent for counts, _ in volumes]
+    all_have = all(schema.HITS in group for group in groups)
+    hits = [group[schema.HITS] for group in groups] if all_have else []
     everything = _pillars([counts for counts, _ in volumes])
     mine = everything[slice(*block_range(len(everything), comm.size, comm.rank))]
-    return Sources(volumes=volumes, mine=mine)
+    return Sources(volumes=volumes, hits=hits, mine=mine)
 
 
 def _pillars(volumes: list[h5py.Dataset]) -> list[Pillar]:

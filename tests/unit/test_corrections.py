@@ -189,6 +189,8 @@ def test_each_factor_is_stored_with_the_result(path):
 
 def test_hits_stand_beside_counts_and_norm(path):
     intensity(path, EVERYTHING, hits=True)
+    with h5py.File(schema.ScanFiles(path).combined(schema.REGULAR), "r") as file:
+        assert file["entry/data/n_pixels"][()].sum() == 2 * N_FRAMES * np.prod(SHAPE)
     with h5py.File(schema.ScanFiles(path).transform("f1", schema.REGULAR), "r") as file:
         data = {name: file["entry/data"][name][()] for name in ("n", "n_pixels")}
     assert data["n_pixels"].sum() == N_FRAMES * np.prod(SHAPE)
