@@ -40,6 +40,11 @@ LARGEST_BOX = 2**18
 """Voxels that a tile may span before it is binned in fewer frames, or pixel by pixel."""
 
 
+LARGEST_WEDGE = 2**30
+"""Of the bricks that a rank holds for others, however much memory there is [bytes]. Twice as much
+would spare little traffic, and without a limit all ranks might hold most of the volume."""
+
+
 class Store(Protocol):
     """Where checkpoints are kept: a state, and this rank's packed bricks by part."""
 
@@ -198,16 +203,16 @@ def _round_is_due(
 ) -> bool:
     if time.monotonic() - last_saved > params.checkpoint:
         return True
-    if not params.memory:
-        return False
     held = sum(part.n_bricks for part in parts) * BRICK_BYTES
-    if held <= params.memory:
+    is_short = params.memory and held > params.memory
+    limit = min(LARGEST_WEDGE, params.memory // 4) if is_short else LARGEST_WEDGE
+    if held <= limit:
         return False
     foreign = 0
     for part in parts:
         numbers = part.touched()
         foreign += int((part.owners(numbers, comm.size) != comm.rank).sum())
-    return foreign * BRICK_BYTES > params.memory // 4
+    return foreign * BRICK_BYTES > limit
 
 
 def _together(comm: MPI.Intracomm, done: Done, binned: list[int], bad: list[int]) -> Done:
