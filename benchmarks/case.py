@@ -6,6 +6,7 @@ Frames repeat a smaller set, which `python case.py FOLDER` writes.
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import nxmpi  # noqa: F401 - before numba: see nxmpi/__init__.py
@@ -14,18 +15,23 @@ import h5py  # isort: skip
 import numpy as np
 
 from nxmpi.crystal.detector import as_matrix, parse_orientation
+from nxmpi.crystal.factors import PixelFactors, pixel_factors
 from nxmpi.crystal.goniometer import rotation
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.model import Detector, Geometry, Goniometer, HKLGrid, Lattice, Position
 from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.parallel.h5 import filters
-from nxmpi.stages.tables import build_tables, pixel_factors
+from nxmpi.params import TransformParams
+from nxmpi.stages.tables import build_tables
 
 SHAPE = (1679, 1475)
 N_PIXELS = SHAPE[0] * SHAPE[1]
 STORED = 32
 """Different frames; the scan repeats them."""
 LATTICE = Lattice(a=10, b=10, c=10, alpha=90, beta=90, gamma=90)
+FACTORS = PixelFactors(
+    polarization=0.99, solid_angle_unit=(0.172 / 650) ** 2, efficiency=0.5, air=1e-5
+)
 EXTENT = 10.0
 """Of the grid to either side [r.l.u.]."""
 EXCLUDED = 0.02
@@ -53,7 +59,7 @@ def make_position(n_frames, part=1.0):
         geometry=Geometry(
             wavelength=0.2, detector=detector, goniometer=goniometer, UB=as_matrix(UB)
         ),
-        bad=bad, weight=1 + 0.05 * np.cos(np.arange(n_frames) / 40), factors={},
+        bad=bad, weight=1 + 0.05 * np.cos(np.arange(n_frames) / 40),
     )  # fmt: skip
 
 
@@ -77,10 +83,10 @@ def make_grid(n):
 
 def make_tables(n_frames, n_voxels, part=1.0):
     position = make_position(n_frames, part)
-    factor = pixel_factors(
-        position.geometry, polarization=0.99, solid_angle_unit=(0.172 / 650) ** 2
-    )
-    return build_tables(position, factor, make_grid(n_voxels), "centred")
+    detector = position.geometry.detector
+    factors = pixel_factors(detector, FACTORS).values()
+    factor = math.prod(factors, start=np.ones(SHAPE))
+    return build_tables(position, factor, make_grid(n_voxels), TransformParams())
 
 
 def make_mask(random):

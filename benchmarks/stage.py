@@ -99,7 +99,7 @@ def warm_up(result):
     """Compile what comes after the transform, too."""
     key_of_bricks(result.kept)
     for pillar in pillars_held((result.kept,))[:1]:
-        fill_pillar((result.kept,), pillar, result.unit)
+        fill_pillar((result.kept,), pillar, result.unit, result.views)
 
 
 def write(comm, options, result):
@@ -118,7 +118,7 @@ def write(comm, options, result):
         )  # fmt: skip
 
         def fill(pillar, bricks=bricks):
-            counts, norm = fill_pillar(bricks, pillar, result.unit)
+            counts, norm = fill_pillar(bricks, pillar, result.unit, result.views)
             return {schema.COUNTS: counts, schema.NORM: norm}
 
         comm.Barrier()
