@@ -121,14 +121,15 @@ types: setup
 SUITE := not full
 TIMEOUT := 2400
 HANG := 120
+JOBS := 2
 SERIAL := tests/unit tests/property tests/regression tests/mpi
 
 serial: setup
-	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -m "parallel[1] and ($(SUITE))" $(SERIAL)
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "parallel[1] and ($(SUITE))" $(SERIAL)
 	timeout $(TIMEOUT) $(BIN)/python -m pytest -q --benchmark-disable benchmarks
 
 mpi: setup
-	@for n in 2 3 4 7; do
+	@for n in 2 3 4 7 16; do
 	  echo "MPI tests on $$n ranks"
 	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q --color=no -m "parallel[$$n] and ($(SUITE))" tests/mpi
 	done

@@ -22,3 +22,10 @@ class LockedError(NxmpiError):
 
 class CollectiveError(NxmpiError):
     """The failure of any rank, raised with the same text on all of them."""
+
+
+class StoppedError(CollectiveError):
+    """A wish to stop that all ranks agreed on; what is left to do can be gone on with."""
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(f"stopped by {signal}: run the same command again to go on")

@@ -6,7 +6,7 @@ from enum import IntFlag
 
 import numpy as np
 
-from nxmpi._typing import F8, I8, Mask
+from nxmpi._typing import F4, F8, I8, Mask
 from nxmpi.errors import InputError
 
 Vector = tuple[float, float, float]
@@ -262,3 +262,42 @@ class Peaks:
     def chosen(self, which: Mask) -> "Peaks":
         """Return some of the peaks; ``which`` is (n,) bool."""
         return Peaks(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Agreement:
+    """How well positions agree in the voxels that several of them reached.
+
+    Between positions p and q, as in all (n_positions, n_positions) arrays, is row p and column q;
+    NaN where they do not overlap.
+    """
+
+    names: tuple[str, ...]
+    """Of the positions."""
+    scales: F8
+    """(n_positions,) float64, what each norm was multiplied by [1]."""
+    scale_errors: F8
+    """(n_positions,) float64 [1]."""
+    chi2: float
+    """Chi squared per degree of freedom, without bright voxels; 1 where positions agree."""
+    chi2_error: float
+    """Its standard deviation if positions agree."""
+    disagreeing: float
+    """Part of the cubes in which a position differs, or chi squared, by five deviations [1]."""
+    voxels: I8
+    """(n_positions, n_positions) int64, reached by both."""
+    ratio: F8
+    """(n_positions, n_positions) float64, intensity of p by that of q [1]."""
+    ratio_errors: F8
+    """(n_positions, n_positions) float64 [1]."""
+    scatter: F8
+    """(n_positions, n_positions) float64, of the ratio from cube to cube beyond noise [1]."""
+    pair_chi2: F8
+    """(n_positions, n_positions) float64, as ``chi2``, of two positions."""
+    bright: F8
+    """(n_positions, n_positions) float64, rms relative difference in bright voxels, beyond
+    noise [1]."""
+    map_grid: HKLGrid
+    """Of the cubes of 8^3 voxels."""
+    maps: dict[str, F4]
+    """(n_l, n_k, n_h) float32 each, by name in the file; NaN where nothing overlaps."""

@@ -60,7 +60,7 @@ class TransformParams:
     memory: int = 0
     """Memory for the volume on this rank [bytes]; 0 = no limit."""
     checkpoint: float = 600.0
-    """Seconds between checkpoints."""
+    """Time between checkpoints [s]."""
 
     def __post_init__(self) -> None:
         if self.batch_frames < 1:
@@ -110,7 +110,7 @@ class FramesParams:
     batch_frames: int = 15
     """Frames a rank reads at once."""
     checkpoint: float | None = None
-    """Seconds between checkpoints; None for one after each batch, as far as they take no more
+    """Time between checkpoints [s]; None for one after each batch, as far as they take no more
     than a tenth of the time."""
 
     def __post_init__(self) -> None:
@@ -150,6 +150,14 @@ class ScanParams:
             raise InputError(f"polarization: expected -1 to 1, found {self.polarization}")
         if self.norm is not None and not self.norm > 0:
             raise InputError(f"norm: expected a number above 0, found {self.norm}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CombineParams:
+    """How positions are put together."""
+
+    refine_scale: bool = False
+    """Multiply the norm of each position by a scale that its overlaps tell, the first's by 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

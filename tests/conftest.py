@@ -1,5 +1,6 @@
 """Outcomes are collective, and the report comes from rank 0 alone."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def comm():
 def shared_tmp_path(comm, tmp_path_factory):
     """Return one temporary folder that all ranks see."""
     return comm.bcast(tmp_path_factory.mktemp("shared") if comm.rank == 0 else None)
+
+
+@pytest.fixture
+def heeding():
+    """Take signals as a wish to stop during a test alone; return what forgets them."""
+    from nxmpi.parallel.signals import HEEDED, heed_signals
+
+    before = {number: signal.getsignal(number) for number in HEEDED}
+    heed_signals()
+    yield heed_signals
+    heed_signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

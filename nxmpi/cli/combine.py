@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(shared.OUTPUT)
+@shared.with_options(shared.COMBINING, shared.OUTPUT)
 @click.pass_obj
 def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Add the transforms of all positions of SCAN and divide once: intensity with errors.
+
+    How well positions agree where they overlap is told, and kept beside the volume: a map of chi
+    squared, and a table of pairs of positions.
 
     \b
     mpiexec -n 4 nxmpi combine sample_300K.nxs
     """
     with shared.usage_errors():
-        output = shared.output_params(options)
-    for path in run_combine(comm, scan, output):
+        params, output = shared.combine_params(options), shared.output_params(options)
+    for path in run_combine(comm, scan, params, output):
         click.echo(f"{path}")

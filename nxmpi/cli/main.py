@@ -20,9 +20,13 @@ from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
-from nxmpi.errors import CollectiveError, NxmpiError
+from nxmpi.errors import CollectiveError, NxmpiError, StoppedError
 from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
+from nxmpi.parallel.signals import heed_signals
+
+CAN_STOP = ("reduce", "frames", "transform", "combine")
+"""Commands that a signal stops where they can be gone on with; it ends the others at once."""
 
 
 @click.group()
@@ -36,6 +40,8 @@ def cli(context: click.Context, *, verbose: bool) -> None:
     mpiexec -n 4 nxmpi reduce SAMPLE/LABEL/SAMPLE_SCAN.nxs
     """
     log.configure(context.obj.rank, context.obj.size, verbose=verbose)
+    if context.invoked_subcommand in CAN_STOP:
+        heed_signals()
 
 
 for command in (reduce, frames, transform, combine, plot, simulate, check, unlock):
@@ -66,6 +72,10 @@ def run(comm: MPI.Intracomm) -> int:
             if comm.rank == 0:
                 error.show()
             status = error.exit_code
+        except StoppedError as wish:  # of all ranks together
+            if comm.rank == 0:
+                click.echo(f"{wish}", err=True)
+            status = os.EX_TEMPFAIL
         except Exception as error:  # noqa: BLE001 - the one exit
             together = comm.size == 1 or isinstance(error, CollectiveError)
             if not (together and isinstance(error, NxmpiError)):

@@ -14,7 +14,14 @@ import numpy as np
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.errors import InputError
 from nxmpi.parallel.memory import ranks_of_node
-from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.params import (
+    CombineParams,
+    FramesParams,
+    NormParams,
+    OutputParams,
+    ScanParams,
+    TransformParams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,12 +142,11 @@ FRAMES = (
 READING = (
     click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
     click.option(
-        "--checkpoint",
-        type=float,
-        help="Seconds between checkpoints; by default 600 in the transform, and in the frames pass "
+        "--checkpoint", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        help="Minutes between checkpoints; by default 10 in the transform, and in the frames pass "
         "one after each batch, as far as they take no more than a tenth of the time.",
     ),
-)
+)  # fmt: skip
 BINNING = (
     click.option(
         "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
@@ -158,6 +164,12 @@ BINNING = (
         help="For the volume, on each node; most of what is free by default.",
     ),
     click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
+)  # fmt: skip
+COMBINING = (
+    click.option(
+        "--refine-scale", is_flag=True,
+        help="Bring positions to one scale, that of the first, by their overlaps.",
+    ),
 )  # fmt: skip
 
 
@@ -260,7 +272,8 @@ def frames_params(
 
 
 def _checkpoint(options: dict[str, Any]) -> dict[str, Any]:
-    return {} if options["checkpoint"] is None else {"checkpoint": options["checkpoint"]}
+    minutes = options["checkpoint"]
+    return {} if minutes is None else {"checkpoint": 60 * minutes}
 
 
 def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformParams:
@@ -274,6 +287,11 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         memory=options["memory"] // ranks_of_node(comm),
         **_checkpoint(options),
     )
+
+
+def combine_params(options: dict[str, Any]) -> CombineParams:
+    """Return what the options of `COMBINING` say."""
+    return CombineParams(refine_scale=options["refine_scale"])
 
 
 def output_params(options: dict[str, Any]) -> OutputParams:

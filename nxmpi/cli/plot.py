@@ -31,9 +31,10 @@ def plot(
     """Draw the volume of SCAN, and the frames of one position and what they say.
 
     Planes hk0, h0l, 0kl and their coverage; a raw frame, the summed frame with its peaks, the
-    frame of which most is masked; transmission, masked part of each frame, radial sum. Works
-    after any step: what is not there yet is named in its place. The planes are drawn at the
-    true angle of the reciprocal axes, with unmeasured voxels in grey.
+    frame of which most is masked; transmission, masked part of each frame, radial sum; maps and
+    a table of how positions agree. Works after any step: what is not there yet is named in its
+    place. The planes are drawn at the true angle of the reciprocal axes, with unmeasured voxels
+    in grey.
 
     \b
     nxmpi plot KMnO4/KMnO4_300K.nxs --output overview.png

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.argument("scan", type=shared.FILE)
 @click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
 @click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
-@shared.with_options(shared.SCAN, shared.FRAMES, shared.NORM, shared.BINNING, shared.OUTPUT)
+@shared.with_options(
+    shared.SCAN, shared.FRAMES, shared.NORM, shared.BINNING, shared.COMBINING, shared.OUTPUT
+)
 @click.pass_obj
 def reduce(
     comm: MPI.Intracomm,
@@ -40,10 +42,13 @@ def reduce(
         scan_params = shared.scan_params(options)
         frames = shared.frames_params(options, mask=options["mask"])
         norm, params = shared.norm_params(options), shared.transform_params(comm, options)
-        output = shared.output_params(options)
+        combining, output = shared.combine_params(options), shared.output_params(options)
     steps = STEPS[STEPS.index(first_step) :] if first_step else STEPS
     steps = (only_step,) if only_step else steps
     redo = bool(first_step or only_step)
-    choices = Choices(scan=scan_params, norm=norm, frames=frames, transform=params, output=output)
+    choices = Choices(
+        scan=scan_params, norm=norm, frames=frames, transform=params, combine=combining,
+        output=output,
+    )  # fmt: skip
     run_reduce(comm, scan, choices, steps, redo=redo)
     click.echo(f"{scan}: complete")

@@ -12,8 +12,12 @@ EDGE = 16
 VOXELS = EDGE**3
 HEADER = 2 + VOXELS // 64
 """Words before the values of a packed brick: its number, its touched voxels, their bitmap."""
+PACKED = 2
+"""Number of the form that `pack` writes, which checkpoints are kept in."""
 LINE = 8
 """int64 of a cache line."""
+WHOLE_ROW = np.uint64(2**EDGE - 1)
+"""Bits of a row of voxels that are all touched."""
 
 
 class Volume(NamedTuple):
@@ -150,13 +154,59 @@ def add_rows_apart(counts: I8, norm: I8, rows: I8, volume: Volume) -> None:
 @njit(cache=True, nogil=True)
 def packed_sizes(numbers: I8, volume: Volume) -> I8:
     """Return how many words `pack` needs for each brick of these C-order numbers."""
-    sizes = np.full(numbers.shape[0], HEADER, np.int64)
+    sizes = np.empty(numbers.shape[0], np.int64)
     for i in range(numbers.shape[0]):
-        norm = volume.arena[volume.table.reshape(-1)[numbers[i]], 1]
-        for voxel in range(VOXELS):
-            if norm[voxel] != 0:
-                sizes[i] += 2
+        slot = volume.table.reshape(-1)[numbers[i]]
+        sizes[i] = HEADER + 2 * touched_voxels(volume.arena[slot, 1])
     return sizes
+
+
+@njit(cache=True, nogil=True)
+def touched_voxels(norm: I8) -> int:
+    """Return how many of 4096 int64 are not zero."""
+    n = 0
+    for voxel in range(VOXELS):
+        n += norm[voxel] != 0
+    return n
+
+
+@njit(cache=True, nogil=True)
+def bits_of(norm: I8) -> np.uint64:
+    """Return a bit for each of 64 int64, set where it is not zero."""
+    bits = np.uint64(0)
+    for bit in range(64):
+        bits |= np.uint64(norm[bit] != 0) << np.uint64(bit)
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def pack_brick(number: int, counts: I8, norm: I8, words: I8) -> int:
+    """Write the touched voxels of a brick, see `pack`; return the words that it takes.
+
+    By rows of 16 voxels, most of which are touched as a whole or not at all: loops of constant
+    length become vector instructions.
+    """
+    n = touched_voxels(norm)
+    words[0], words[1] = number, n
+    at, n_rows = HEADER, 64 // EDGE
+    for word in range(VOXELS // 64):
+        bits = bits_of(norm[word * 64 : (word + 1) * 64])
+        words[2 + word] = np.int64(bits)
+        for row in range(n_rows):
+            start = (word * n_rows + row) * EDGE
+            here = bits >> np.uint64(row * EDGE) & WHOLE_ROW
+            if here == WHOLE_ROW:
+                for i in range(EDGE):
+                    words[at + i] = counts[start + i]
+                for i in range(EDGE):
+                    words[at + n + i] = norm[start + i]
+                at += EDGE
+            elif here:
+                for i in range(start, start + EDGE):
+                    if norm[i] != 0:
+                        words[at], words[at + n] = counts[i], norm[i]
+                        at += 1
+    return at + n
 
 
 @njit(cache=True, nogil=True)
@@ -169,56 +219,57 @@ def pack(numbers: I8, volume: Volume, words: I8) -> None:
         C-order numbers of bricks in the table.
     words : (sum of `packed_sizes`,) int64
         Receives of each brick: its number, its touched voxels, their bitmap of 64 words, then
-        counts and norm of each.
+        the counts of each and the norm of each.
     """
     start = 0
     for number in numbers:
-        counts, norm = volume.arena[volume.table.reshape(-1)[number]]
-        end = start + HEADER
-        for word in range(VOXELS // 64):
-            bits = np.uint64(0)
-            for bit in range(64):
-                voxel = word * 64 + bit
-                if norm[voxel] != 0:
-                    bits |= np.uint64(1) << np.uint64(bit)
-                    words[end], words[end + 1] = counts[voxel], norm[voxel]
-                    end += 2
-            words[start + 2 + word] = np.int64(bits)
-        words[start] = number
-        words[start + 1] = (end - start - HEADER) // 2
-        start = end
+        slot = volume.table.reshape(-1)[number]
+        start += pack_brick(number, volume.arena[slot, 0], volume.arena[slot, 1], words[start:])
+
+
+@njit(cache=True, nogil=True)
+def pack_out(numbers: I8, volume: Volume, words: I8) -> None:
+    """Do what `pack` does, and leave the bricks empty and their slots free."""
+    table, start = volume.table.reshape(-1), 0
+    for number in numbers:
+        slot = table[number]
+        counts, norm = volume.arena[slot, 0], volume.arena[slot, 1]
+        start += pack_brick(number, counts, norm, words[start:])
+        counts[:] = 0  # while they are in the cache
+        norm[:] = 0
+        volume.free[volume.used[1]] = slot
+        volume.used[1] += 1
+        table[number] = -1
 
 
 @njit(cache=True, nogil=True)
 def add_packed(words: I8, volume: Volume) -> None:
     """Add packed bricks, as `pack` writes them, to the volume."""
     _, nk, nh = volume.table.shape
-    start = 0
+    start, n_rows = 0, 64 // EDGE
     while start < words.shape[0]:
-        number = words[start]
+        number, n = words[start], words[start + 1]
         slot = take_slot(volume, number // (nk * nh), number // nh % nk, number % nh)
-        counts, norm = volume.arena[slot]
-        value = start + HEADER
+        counts, norm = volume.arena[slot, 0], volume.arena[slot, 1]
+        at = start + HEADER
         for word in range(VOXELS // 64):
             bits = np.uint64(words[start + 2 + word])
-            for bit in range(64):
-                if bits >> np.uint64(bit) & np.uint64(1):
-                    counts[word * 64 + bit] += words[value]
-                    norm[word * 64 + bit] += words[value + 1]
-                    value += 2
-        start = value
-
-
-@njit(cache=True, nogil=True)
-def give_back(numbers: I8, volume: Volume) -> None:
-    """Empty the bricks of these numbers and free their slots."""
-    table = volume.table.reshape(-1)
-    for number in numbers:
-        slot = table[number]
-        volume.arena[slot] = 0
-        volume.free[volume.used[1]] = slot
-        volume.used[1] += 1
-        table[number] = -1
+            for row in range(n_rows):
+                first = (word * n_rows + row) * EDGE
+                here = bits >> np.uint64(row * EDGE) & WHOLE_ROW
+                if here == WHOLE_ROW:
+                    for i in range(EDGE):
+                        counts[first + i] += words[at + i]
+                    for i in range(EDGE):
+                        norm[first + i] += words[at + n + i]
+                    at += EDGE
+                elif here:
+                    for i in range(EDGE):
+                        if here >> np.uint64(i) & np.uint64(1):
+                            counts[first + i] += words[at]
+                            norm[first + i] += words[at + n]
+                            at += 1
+        start = at + n
 
 
 @njit(cache=True, nogil=True)

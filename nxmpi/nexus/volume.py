@@ -220,3 +220,11 @@ def has_chunk(dataset: h5py.Dataset, start: tuple[int, int, int]) -> bool:
     if dataset.chunks != tuple(min(CHUNK, n) for n in dataset.shape):
         return True
     return dataset.id.get_chunk_info_by_coord(start).byte_offset is not None
+
+
+def describe_map(
+    data: h5py.Group, grid: HKLGrid, lattice: Lattice | None, signal: str, title: str
+) -> None:  # fmt: skip
+    """Write the axes of a map into its group, and what makes it plottable. Not collective."""
+    _put_axes(data, grid, lattice)
+    _describe(data, signal, lattice, title)

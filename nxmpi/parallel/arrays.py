@@ -10,7 +10,7 @@ from mpi4py import MPI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nxmpi._typing import I8
+    from nxmpi._typing import F8, I8
 
 T = TypeVar("T", bound=np.generic)
 PIECE = 64 * 2**20
@@ -31,26 +31,27 @@ def bcast_array(comm: MPI.Intracomm, array: NDArray[T] | None) -> NDArray[T]:
     return result
 
 
-def exchange(comm: MPI.Intracomm, parts: list[I8]) -> I8:
-    """Send one array to each rank and return what all ranks sent here, in rank order.
+def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
+    """Send a part of an array to each rank and return what all ranks sent here, in rank order.
 
-    Collective on ``comm``: one ``Alltoallv``; the parts of a rank hold at most a few times
-    64 MiB in all, which the caller sees to.
+    Collective on ``comm``: one ``Alltoallv``; the array of a rank holds at most a few times
+    64 MiB, which the caller sees to.
 
     Parameters
     ----------
-    parts : list of (n_i,) int64
-        For each rank.
+    words : (n_sent,) int64
+        For all ranks, one after another.
+    sent : (comm.size,) int64
+        How many for each.
 
     Returns
     -------
     (n,) int64
     """
-    sent = np.array([part.size for part in parts])
     received = np.empty_like(sent)
     comm.Alltoall(sent, received)
     result = np.empty(int(received.sum()), np.int64)
-    comm.Alltoallv([np.concatenate(parts), sent], [result, received])
+    comm.Alltoallv([words, sent], [result, received])
     return result
 
 
@@ -80,3 +81,30 @@ def _reduce(comm: MPI.Intracomm, array: I8, op: MPI.Op) -> I8:
             MPI.IN_PLACE if comm.rank == 0 else piece, piece if comm.rank == 0 else None, op
         )
     return flat.reshape(array.shape)
+
+
+def gather_rows(comm: MPI.Intracomm, rows: F8) -> F8:
+    """Return the rows of all ranks in rank order on the root, none elsewhere.
+
+    Collective on ``comm``. Sent in pieces of 64 MiB, one rank after another.
+
+    Parameters
+    ----------
+    rows : (n, n_columns) float64
+        As many columns on all ranks.
+    """
+    numbers = comm.gather(len(rows))
+    flat = np.ascontiguousarray(rows).reshape(-1)
+    if numbers is None:
+        for start in range(0, flat.size, PIECE // 8):
+            comm.Send(flat[start : start + PIECE // 8], dest=0)
+        return rows[:0]
+    result = np.empty((sum(numbers), rows.shape[1]))
+    result[: len(rows)] = rows
+    everyone = result.reshape(-1)
+    end = flat.size
+    for source, n in enumerate(numbers[1:], 1):
+        start, end = end, end + n * rows.shape[1]
+        for first in range(start, end, PIECE // 8):
+            comm.Recv(everyone[first : min(first + PIECE // 8, end)], source=source)
+    return result

@@ -51,11 +51,18 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def all_or_none(comm: MPI.Intracomm) -> Iterator[None]:
+def all_or_none(
+    comm: MPI.Intracomm, meanwhile: Callable[[], object] | None = None
+) -> Iterator[None]:
     """Fail on every rank if the body fails on any.
 
     Collective on ``comm``: one allgather at the end, which is waited for by `wait_for_all`. The
     body itself must not communicate.
+
+    Parameters
+    ----------
+    meanwhile : callable, optional
+        Called again and again while this rank waits for the others; must not wait or fail.
 
     Raises
     ------
@@ -68,21 +75,28 @@ def all_or_none(comm: MPI.Intracomm) -> Iterator[None]:
     except Exception as caught:  # re-raised below, on every rank
         log.debug("failed on rank %d", comm.rank, exc_info=True)
         error = caught
-    wait_for_all(comm)
+    wait_for_all(comm, meanwhile)
     texts = comm.allgather(None if error is None else describe(error))
     failed = [rank for rank, text in enumerate(texts) if text is not None]
     if failed:
         raise CollectiveError(f"{texts[failed[0]]}{_some_of(failed, comm.size)}") from error
 
 
-def wait_for_all(comm: MPI.Intracomm) -> None:
+def wait_for_all(comm: MPI.Intracomm, meanwhile: Callable[[], object] | None = None) -> None:
     """Wait until every rank is here, and leave the processor to others meanwhile.
 
     Collective on ``comm``: a barrier. MPI's own waiting takes all of a core, from the threads
     that read ahead too.
+
+    Parameters
+    ----------
+    meanwhile : callable, optional
+        Called again and again; must not wait or fail.
     """
     request, pause = comm.Ibarrier(), 0.0
     while not request.Test():
+        if meanwhile is not None:
+            meanwhile()
         time.sleep(pause)
         pause = min(pause + SHORT_PAUSE, LONG_PAUSE)
 
@@ -92,6 +106,23 @@ def _some_of(failed: list[int], size: int) -> str:
         return ""
     numbers = ", ".join(str(rank) for rank in failed)
     return f" [rank {numbers}]" if len(failed) == 1 else f" [ranks {numbers}]"
+
+
+def answers_of_all(comm: MPI.Intracomm, function: Callable[[], T]) -> list[T] | None:
+    """Call a function on every rank and return what all of them returned; None if any failed.
+
+    Collective on ``comm``: one allgather of the pickled results, which should be small, waited
+    for by `wait_for_all`. The function must not communicate. What it raises goes on on its own
+    rank alone: for work that is part of an `all_or_none` of more ranks, which None leads out of.
+    """
+    answer: tuple[T] | None = None
+    try:
+        answer = (function(),)
+    finally:
+        wait_for_all(comm)
+        answers = comm.allgather(answer)
+    found = [each[0] for each in answers if each is not None]
+    return found if len(found) == comm.size else None
 
 
 def on_root(comm: MPI.Intracomm, function: Callable[[], T]) -> T:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.parallel.window import node_of
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -40,9 +42,7 @@ def lazy_zeros(shape: tuple[int, ...], scratch: Path | None = None) -> I8:
 
 def ranks_of_node(comm: MPI.Intracomm) -> int:
     """Return how many ranks this node has. Collective on ``comm``."""
-    from mpi4py import MPI
-
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    node = node_of(comm)
     size = int(node.size)
     node.Free()
     return size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,29 +12,31 @@ import nxmpi
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
+from nxmpi.nexus.agreement import link_agreement, write_agreement, write_numbers
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, read_inputs, write_process
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import (
     VolumeFile,
-    has_chunk,
-    open_volume,
     read_grid,
-    read_part,
     title_of,
     write_volume_group,
 )
 from nxmpi.parallel.collective import all_or_none, on_root
-from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.h5 import edited, filters
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.publish import temporary, unpublished_removed
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
+from nxmpi.pipeline.agreement import describe_agreement
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
+from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
-from nxmpi.stages.bricks import WIDTH, Pillar
+from nxmpi.stages.agreement import find_agreement, no_scales, refine_scales
 from nxmpi.stages.combine import combine
+from nxmpi.stages.overlaps import Overlaps, gather_overlaps, pillar_overlaps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +45,11 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import F8
-    from nxmpi.model import HKLGrid, Sample
-    from nxmpi.params import OutputParams
+    from nxmpi.model import Agreement, HKLGrid, Sample
+    from nxmpi.params import CombineParams, OutputParams
+    from nxmpi.pipeline.sources import Sources
+    from nxmpi.stages.bricks import Pillar
+    from nxmpi.stages.scales import Scales
 
 log = logging.getLogger(__name__)
 STEP = "combine"
@@ -62,8 +66,15 @@ class Plan:
     sample: Sample | None
     inputs: Inputs
 
+    @property
+    def target(self) -> Path:
+        """The file that is made."""
+        return self.files.combined(self.twin)
 
-def run_combine(comm: MPI.Intracomm, wrapper: Path, output: OutputParams) -> list[Path]:
+
+def run_combine(
+    comm: MPI.Intracomm, wrapper: Path, params: CombineParams, output: OutputParams
+) -> list[Path]:
     """Combine the transforms of all positions, and their masked twins where there are any.
 
     Collective on ``comm``.
@@ -76,14 +87,19 @@ def run_combine(comm: MPI.Intracomm, wrapper: Path, output: OutputParams) -> lis
     Raises
     ------
     CollectiveError
-        On every rank, if a transform is missing or has another grid.
+        On every rank, if a transform is missing or has another grid, or a scale is to be refined
+        of a position that does not overlap with others.
+    StoppedError
+        On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), output))
-        return [_combine_twin(comm, plan, output) for plan in plans]
+        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), params, output))
+        return [_combine_twin(comm, plan, params, output) for plan in plans]
 
 
-def _plans(files: schema.ScanFiles, output: OutputParams) -> list[Plan]:
+def _plans(
+    files: schema.ScanFiles, params: CombineParams, output: OutputParams
+) -> list[Plan]:  # fmt: skip
     plans = []
     with open_file(files.wrapper) as wrapper:
         names = entry_names(wrapper)
@@ -98,7 +114,10 @@ def _plans(files: schema.ScanFiles, output: OutputParams) -> list[Plan]:
                     f"none of {', '.join(lacking)} (nxmpi transform makes them)"
                 )
             grid = _common_grid(wrapper, names, twin)
-            inputs: Inputs = {"program": f"nxmpi {nxmpi.__version__}"}
+            inputs: Inputs = {
+                "program": f"nxmpi {nxmpi.__version__}",
+                "refine_scale": int(params.refine_scale),
+            }
             for name in names:
                 file = files.transform(name, twin)
                 inputs[name] = read_fingerprint(file) or _identity(file)
@@ -143,63 +162,98 @@ def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKL
     return first
 
 
-def _combine_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path:
+def _combine_twin(
+    comm: MPI.Intracomm, plan: Plan, params: CombineParams, output: OutputParams
+) -> Path:
+    stop_if_wished(comm)
     timer, start_time = Timer(), now()
-    target = plan.files.combined(plan.twin)
     with all_or_none(comm):
-        volumes = [open_volume(plan.files.transform(name, plan.twin)) for name in plan.names]
-        for name, (counts, _) in zip(plan.names, volumes, strict=True):
-            if counts.shape != plan.grid.array_shape:
-                raise InputError(
-                    f"{counts.file.filename}:{counts.name}: expected shape "
-                    f"{plan.grid.array_shape} as /{name}/{plan.twin.group} says, "
-                    f"found {counts.shape}"
-                )
-        everything = _pillars([counts for counts, _ in volumes])
-    mine = everything[slice(*block_range(len(everything), comm.size, comm.rank))]
-    with (
-        unpublished_removed(comm, [target]),
-        progress(comm, STEP, len(mine), "pillars") as bar,
-    ):
-
-        def fill(pillar: Pillar) -> dict[str, F8]:
-            l, k, start, stop = pillar
-            where = np.s_[l : l + WIDTH, k : k + WIDTH, start:stop]
-            with timer.part("read"):
-                counts = [read_part(c, where) for c, _ in volumes]
-                norm = [read_part(n, where) for _, n in volumes]
-            with timer.part("combine"):
-                intensity, weight, errors = combine(counts, norm)
-            bar.advance(1)
-            return {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
-
+        files = {name: plan.files.transform(name, plan.twin) for name in plan.names}
+        sources = open_sources(comm, files, plan.grid.array_shape)
+    scales = no_scales(len(plan.names))
+    if params.refine_scale:
+        with timer.part("scales"):
+            scales = _find_scales(comm, plan, sources)
+    with unpublished_removed(comm, [plan.target]):
         with timer.part("write and the rest"):
-            write_volume(comm, output, _file(plan, temporary(target)), mine, fill)
+            parts = _write(comm, plan, sources, scales, output, timer)
+        overlaps = gather_overlaps(comm, parts, len(plan.names))
         line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
 
-        def publish_all() -> None:
-            publish_results(
-                plan.files.wrapper,
-                [target],
-                lambda file: _write_records(file[schema.SHARED], plan, start_time, line),
-            )
+        def publish_all() -> str:
+            found = find_agreement(overlaps, plan.names, plan.grid, scales)
+            return _publish(plan, found, output, start_time, line)
 
-        on_root(comm, publish_all)
-    for counts, _ in volumes:
-        counts.file.close()
-    log.info("%s", line)
-    return target
+        note = on_root(comm, publish_all)
+    sources.close()
+    log.info("%s", note)
+    return plan.target
 
 
-def _pillars(volumes: list[h5py.Dataset]) -> list[Pillar]:
-    """Return the pillars in which any volume has something, the same on every rank."""
-    n_l, n_k, n_h = volumes[0].shape
-    pillars = []
-    for l, k in product(range(0, n_l, WIDTH), range(0, n_k, WIDTH)):
-        along = [h for h in range(0, n_h, WIDTH) if any(has_chunk(v, (l, k, h)) for v in volumes)]
-        if along:
-            pillars.append(Pillar(l, k, along[0], min(along[-1] + WIDTH, n_h)))
-    return pillars
+def _publish(
+    plan: Plan, agreement: Agreement, output: OutputParams, start_time: str, line: str
+) -> str:  # fmt: skip
+    """Put the maps of agreement into the volume's file, and publish it; return what to tell.
+
+    Not collective: the root calls it.
+    """
+    told = describe_agreement(agreement, refined=bool(plan.inputs["refine_scale"]))
+    note = f"{line}\n{told}"
+    with edited(temporary(plan.target)) as file:
+        write_agreement(file, _file(plan, plan.target), agreement, filters(output.compression))
+    publish_results(
+        plan.files.wrapper,
+        [plan.target],
+        lambda file: _write_records(file[schema.SHARED], plan, agreement, start_time, note),
+    )
+    return note
+
+
+def _find_scales(comm: MPI.Intracomm, plan: Plan, sources: Sources) -> Scales:
+    """Return the scales of all positions, from a pass over their overlaps.
+
+    Collective on ``comm``.
+    """
+    with all_or_none(comm):
+        parts = [
+            pillar_overlaps(*sources.read(pillar), pillar, plan.grid.array_shape)
+            for pillar in sources.mine
+        ]
+    overlaps = gather_overlaps(comm, parts, len(plan.names))
+
+    def refine() -> Scales:
+        try:
+            return refine_scales(overlaps, plan.names, plan.grid.array_shape)
+        except InputError as error:
+            raise InputError(f"{plan.files.wrapper}:/{plan.twin.group}: {error}") from error
+
+    return on_root(comm, refine)
+
+
+def _write(
+    comm: MPI.Intracomm, plan: Plan, sources: Sources, scales: Scales, output: OutputParams,
+    timer: Timer,
+) -> list[Overlaps]:  # fmt: skip
+    """Write the volume under its temporary name; return the sums of this rank's overlaps.
+
+    Collective on ``comm``.
+    """
+    parts = []
+
+    def fill(pillar: Pillar) -> dict[str, F8]:
+        with timer.part("read"):
+            counts, norm = sources.read(pillar)
+        norm *= scales.values[:, None, None, None]
+        with timer.part("combine"):
+            intensity, weight, errors = combine(list(counts), list(norm))
+        with timer.part("compare"):
+            parts.append(pillar_overlaps(counts, norm, pillar, plan.grid.array_shape))
+        bar.advance(1)
+        return {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
+
+    with progress(comm, STEP, len(sources.mine), "pillars") as bar:
+        write_volume(comm, output, _file(plan, temporary(plan.target)), sources.mine, fill)
+    return parts
 
 
 def _file(plan: Plan, path: Path) -> VolumeFile:
@@ -214,11 +268,15 @@ def _file(plan: Plan, path: Path) -> VolumeFile:
     )
 
 
-def _write_records(entry: h5py.Group, plan: Plan, start_time: str, line: str) -> None:
-    volume = _file(plan, plan.files.combined(plan.twin))
+def _write_records(
+    entry: h5py.Group, plan: Plan, agreement: Agreement, start_time: str, note: str
+) -> None:
+    volume = _file(plan, plan.target)
+    link_agreement(entry, plan.twin, volume, agreement)
     write_volume_group(entry, plan.twin, volume, f"nxmpi {STEP}")
     process = Process(
-        task=plan.twin.combine_task, start_time=start_time, end_time=now(), note=line,
+        task=plan.twin.combine_task, start_time=start_time, end_time=now(), note=note,
         inputs=plan.inputs,
     )  # fmt: skip
     write_process(entry, process)
+    write_numbers(entry[f"{schema.WORKFLOW}/{plan.twin.combine_task}"], agreement)

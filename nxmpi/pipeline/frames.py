@@ -18,6 +18,7 @@ from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.saved import Saved
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.found import Gathered, conclude, write_found
 from nxmpi.pipeline.inputs import Inputs, fingerprint
@@ -55,6 +56,8 @@ def run_frames(
     ------
     CollectiveError
         On every rank, if the input is unusable, or a file cannot be read or written.
+    StoppedError
+        On every rank, if any heard a wish to stop and something is left to do.
     """
     scan = kept_on_root(comm, lambda: read_searched(wrapper, scan_params, norm, params))
     names = comm.bcast([position.name for position in scan] if scan else None)
@@ -63,6 +66,7 @@ def run_frames(
             position = scan[index] if scan else None
             due = on_root(comm, partial(_due, position, params, output))
             if due:
+                stop_if_wished(comm)
                 _search_position(comm, position, due, params, output)
 
 

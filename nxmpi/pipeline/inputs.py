@@ -36,7 +36,7 @@ def transform_inputs(
 
     Not collective. Arrays stand as hashes, files as size and time of change.
     """
-    position, flat_field = measured.position, measured.norm.pixels.flat_field
+    position, pixels = measured.position, measured.norm.pixels
     geometry = asdict(position.geometry)
     geometry["goniometer"]["phi"] = hash_input(np.array(position.geometry.goniometer.phi))
     return {
@@ -46,7 +46,9 @@ def transform_inputs(
         "pixel_mask": hash_input(position.bad),
         "weight": hash_input(position.weight),
         "geometry": json_input(geometry),
-        "flat_field": "off" if flat_field is None else hash_input(flat_field),
+        "polarization": "off" if pixels.polarization is None else pixels.polarization,
+        "solid_angle": "off" if pixels.solid_angle_unit is None else pixels.solid_angle_unit,
+        "flat_field": "off" if pixels.flat_field is None else hash_input(pixels.flat_field),
         "first_frame": position.first_frame,
         "last_frame": position.last_frame,
         "grid": json_input(asdict(grid)),

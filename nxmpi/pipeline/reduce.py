@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams, TransformParams
+    from nxmpi.params import (
+        CombineParams,
+        FramesParams,
+        NormParams,
+        OutputParams,
+        ScanParams,
+        TransformParams,
+    )
 
 STEPS = ("frames", "transform", "combine")
 
@@ -29,6 +36,7 @@ class Choices:
     norm: NormParams
     frames: FramesParams
     transform: TransformParams
+    combine: CombineParams
     output: OutputParams
 
 
@@ -62,4 +70,4 @@ def run_reduce(
     if "transform" in steps:
         run_transform(comm, wrapper, scan, norm, choices.transform, output)
     if "combine" in steps:
-        run_combine(comm, wrapper, output)
+        run_combine(comm, wrapper, choices.combine, output)

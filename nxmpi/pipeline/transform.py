@@ -13,7 +13,7 @@ import numpy as np
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError
-from nxmpi.kernels.bricks import EDGE
+from nxmpi.kernels.bricks import EDGE, PACKED
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.nexus.process import Process, write_process
@@ -24,6 +24,7 @@ from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory
 from nxmpi.parallel.publish import temporary, unpublished_removed
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
@@ -79,6 +80,8 @@ def run_transform(
     ------
     CollectiveError
         On every rank, if the input is unusable, or a file cannot be read or written.
+    StoppedError
+        On every rank, if any heard a wish to stop and something is left to do.
     """
     scan = kept_on_root(comm, lambda: read_scan(wrapper, scan_params, norm))
     names = comm.bcast([m.position.name for m in scan.measured] if scan else None)
@@ -100,7 +103,10 @@ def _transform_if_due(
         return _plan(scan, scan.measured[index], params, output)
 
     plan = on_root(comm, plan_on_root)
-    return _transform_position(comm, plan, measured, params, output) if plan.twins else []
+    if not plan.twins:
+        return []
+    stop_if_wished(comm)
+    return _transform_position(comm, plan, measured, params, output)
 
 
 def _plan(scan: Scan, measured: Measured, params: TransformParams, output: OutputParams) -> Plan:
@@ -140,7 +146,7 @@ def _transform_position(
     with all_or_none(comm):
         reader = StackReader(plan.raw, plan.mask, skip_bad_frames=params.skip_bad_frames)
     folder = _checkpoint_folder(plan.files, plan.name)
-    store = Checkpoint(folder, fingerprint(_together(plan)))
+    store = Checkpoint(folder, f"{fingerprint(_together(plan))} {PACKED}")
     workspace = Workspace(store=store, timer=timer, scratch=scratch)
     volume = transform(comm, tables, reader, params, workspace)
     reader.close()
@@ -182,7 +188,7 @@ def _write_volumes(
         factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
     fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
     for twin, target in _targets(plan).items():
-        some = 1 if twin is schema.MASKED else 2
+        some = 1 if twin == schema.MASKED else 2
         bricks, hits = (volume.kept, volume.excluded)[:some], volume.hits[:some]
 
         def fill(pillar: Pillar) -> dict[str, F8]:

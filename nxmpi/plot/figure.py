@@ -1,4 +1,4 @@
-"""The figure: planes of the volume, below them frames and coverage, then what the frames say."""
+"""The figure: planes of the volume, frames, what they say, and how positions agree."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from nxmpi.model import Lattice
+from nxmpi.plot.agreement import Maps, draw_maps, draw_table
 from nxmpi.plot.findings import Findings
 from nxmpi.plot.frames import Picture
 from nxmpi.plot.graphs import draw_masked_parts, draw_radial, draw_transmission
@@ -18,14 +19,16 @@ from nxmpi.plot.scales import COVERAGE, INTENSITY, between_peaks, colors, logari
 from nxmpi.plot.slices import Plane
 
 NAMES = {"l": "$hk0$", "k": "$h0l$", "h": "$0kl$"}
-WIDTH, HEIGHT = 15.0, 15.0
+WIDTH, HEIGHT = 15.0, 21.0
 """[inches]"""
 PANEL = 3.62
 """Height of a panel [inches]."""
 BETWEEN = 0.85
 """Two panels that share the place of one [inches]."""
-ROWS = (10.26, 5.46, 0.66)
+ROWS = (16.26, 11.46, 6.66, 1.86)
 """Lower ends of the panels, from the lower edge [inches]."""
+TABLE = (0.15, 1.05)
+"""Lower end and height of the table of positions [inches]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +42,7 @@ class Contents:
     planes: list[Plane | str]
     """hk0, h0l, 0kl."""
     coverage: Plane | str
+    agreement: Maps | str
     frame: Picture | str
     summed: Picture | str
     findings: Findings
@@ -65,6 +69,7 @@ def draw(contents: Contents, vmax: float | None) -> Figure:
     if isinstance(contents.summed, Picture):
         mark_peaks(summed, contents.findings.marks)
     _draw_findings(figure, contents.findings)
+    _draw_agreement(figure, contents)
     return figure
 
 
@@ -83,6 +88,15 @@ def _draw_findings(figure: Figure, findings: Findings) -> None:
     draw_transmission(upper, findings.transmission, findings.name)
     draw_masked_parts(_add_panel(figure, 0.39, 0.25, ROWS[2], height), findings.masked_parts)
     draw_radial(_add_panel(figure, 0.71, 0.25, ROWS[2]), findings.radial)
+
+
+def _draw_agreement(figure: Figure, contents: Contents) -> None:
+    maps = contents.agreement
+    panels = [_add_panel(figure, left, 0.235, ROWS[3]) for left in (0.055, 0.378, 0.7)]
+    where = _plane_title(maps.chi2) if isinstance(maps, Maps) else NAMES["l"]
+    draw_maps(figure, panels, maps, contents.lattice, where)
+    if isinstance(maps, Maps):
+        draw_table(figure, maps.table, TABLE[0] / HEIGHT, TABLE[1] / HEIGHT)
 
 
 def _draw_volume(figure: Figure, contents: Contents, vmax: float | None) -> None:

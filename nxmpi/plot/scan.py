@@ -10,6 +10,7 @@ from nxmpi.model import Sample
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.values import entry_names, find, open_file
+from nxmpi.plot.agreement import Maps, read_maps
 from nxmpi.plot.figure import Contents, draw
 from nxmpi.plot.findings import LOST, read_findings
 from nxmpi.plot.frames import middle_frame, raw_frames, summed_frame
@@ -99,10 +100,17 @@ def _read(file: h5py.File, path: Path, wanted: str | None, twin: schema.Twin) ->
         lattice=None if sample is None else sample.lattice,
         planes=planes,
         coverage=coverage,
+        agreement=_agreement(file, path, names, twin),
         frame=LOST if raw is None else middle_frame(entry, raw, masked=twin is schema.MASKED),
         summed=summed_frame(entry, raw) or LOST,
         findings=read_findings(entry, names, raw, f"not there yet\nnxmpi frames {path.name}"),
     )
+
+
+def _agreement(file: h5py.File, path: Path, names: list[str], twin: schema.Twin) -> Maps | str:
+    if len(names) == 1:
+        return "one position: nothing to compare"
+    return read_maps(file, names, twin) or f"not there yet\nnxmpi combine {path.name}"
 
 
 def _find_volume(

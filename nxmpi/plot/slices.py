@@ -86,6 +86,16 @@ def combined_volume(file: h5py.File, names: list[str], twin: schema.Twin) -> Vol
     )  # fmt: skip
 
 
+def map_volume(group: h5py.Group, name: str) -> Volume | None:
+    """Return one of the maps in a group, None where it cannot be found. Not collective."""
+    data = find(group, name)
+    if not isinstance(data, h5py.Dataset) or data.ndim != 3:
+        return None
+    return Volume(
+        data=data, is_counts=False, norms=(), axes=_axes(group, data.shape), source=name
+    )  # fmt: skip
+
+
 def read_plane(volume: Volume, normal: str) -> Plane:
     """Return the intensity on the plane nearest to 0 along an index. Not collective.
 

@@ -21,8 +21,8 @@ from nxmpi.kernels.bricks import (
     Volume,
     add_packed,
     add_to_slab,
-    give_back,
     pack,
+    pack_out,
     packed_sizes,
 )
 from nxmpi.parallel.arrays import PIECE, exchange, largest
@@ -132,16 +132,17 @@ def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
     sizes = bricks.packed_sizes(numbers)
     rounds = np.cumsum(sizes) * 8 // PIECE
     n_rounds = largest(comm, int(rounds[-1]) + 1 if rounds.size else 0)
+    room = np.empty(int(np.bincount(rounds, sizes).max(initial=0)), np.int64)
     for n in range(n_rounds):
-        parts = []
-        for rank in range(comm.size):
-            mine = (rounds == n) & (owners == rank)
-            parts.append(bricks.pack(numbers[mine], sizes[mine]))
-            bricks.sent.bytes += parts[-1].nbytes
-        bricks.sent.bricks += int((rounds == n).sum())
-        bricks.sent.voxels += int((sizes[rounds == n] - HEADER).sum()) // 2
-        give_back(numbers[rounds == n], bricks.volume)
-        bricks.add(exchange(comm, parts))
+        now = np.flatnonzero(rounds == n)
+        now = now[np.argsort(owners[now], kind="stable")]
+        for_rank = np.bincount(owners[now], sizes[now], comm.size).astype(np.int64)
+        words = room[: for_rank.sum()]
+        pack_out(numbers[now], bricks.volume, words)
+        bricks.sent.bytes += words.nbytes
+        bricks.sent.bricks += now.size
+        bricks.sent.voxels += int((sizes[now] - HEADER).sum()) // 2
+        bricks.add(exchange(comm, words, for_rank))
 
 
 def packed_pieces(bricks: Bricks) -> Iterator[I8]:

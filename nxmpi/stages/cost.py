@@ -12,7 +12,7 @@ def bytes_sent(n_bricks: int, n_voxels: int) -> int:
     Parameters
     ----------
     n_bricks : int
-        Bricks that a rank touched in a wedge of frames and does not own.
+        Bricks that a rank touched in its wedge and does not own.
     n_voxels : int
         Voxels touched in them: 16 bytes each, besides 528 bytes for each brick.
     """
@@ -35,7 +35,9 @@ def memory(
     n_pixels : int
         Good pixels, with 36 bytes each in the tables.
     batch_bytes : int
-        Of a batch of frames, in 32 bits at least, and its mask, of which a rank holds one.
+        Of a batch of frames, in 32 bits at least, and its mask, of which a rank holds one. Ranks
+        that share a wedge hold one together, while each reads its part of the next; of 32-bit
+        unsigned counts that one takes 64 bits.
     """
     n_l, n_k, n_h = (-(-n // 16) for n in array_shape)
     pillar = 4 * 8 * WIDTH * WIDTH * array_shape[2]

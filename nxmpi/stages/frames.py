@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.errors import StoppedError
+from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, split
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.progress import progress
 from nxmpi.parallel.readahead import read_ahead
+from nxmpi.parallel.signals import wishes
+from nxmpi.stages.batches import batches
 from nxmpi.stages.own_frames import FrameTables, OwnFrames, PassResult
 from nxmpi.stages.saved import restore, to_arrays
 from nxmpi.stages.seams import fetch_boxes, to_neighbours, to_previous
 from nxmpi.stages.search import LEVELS, NOTHING, UNIT
-from nxmpi.stages.transform import batches
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from nxmpi.parallel.saved import Saved
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import FramesParams
-    from nxmpi.stages.transform import FrameReader
+    from nxmpi.stages.batches import FrameReader
 
 log = logging.getLogger(__name__)
 SHARE = 0.1
@@ -57,6 +60,9 @@ def frames_pass(
     ------
     CollectiveError
         On every rank, if any rank fails to read its frames.
+    StoppedError
+        On every rank, after each has saved what it knows, if any rank heard a wish to stop and
+        frames are left.
     """
     units = -(-tables.n_frames // UNIT)
     edges = [block_range(units, comm.size, rank) for rank in range(comm.size)]
@@ -72,28 +78,38 @@ def frames_pass(
     seen = comm.reduce(worker.seen - start)
     if seen:
         log.info("going on behind %d frames, as saved", seen)
-    own = np.arange(worker.seen, min(stop + 1, tables.n_frames)) + first
-    waiting = batches(own if stop > start else own[:0], params.batch_frames, chunk)
+    end = min(stop + 1, tables.n_frames) if stop > start else start
+    own = np.arange(worker.seen, end) + first
+    waiting = batches(own, params.batch_frames, chunk)
     started = last_saved = time.monotonic()
-    with (
-        progress(comm, "frames", stop - start, "frames") as bar,
-        all_or_none(comm),
-        closing(read_ahead(reader.read, waiting)) as ahead,
-    ):
-        bar.advance(worker.seen - start)
-        for batch, (data, _, unread) in ahead:
-            with timer.part("search"):
-                worker.add_batch(batch, data, unread)
-            bar.advance(batch.size)
-            del data
-            spent, now = timer.parts["checkpoint"], time.monotonic()
-            if saved is not None and (
-                now - last_saved > params.checkpoint if params.checkpoint is not None
-                else spent <= SHARE * (now - started)
-            ):  # fmt: skip
-                with timer.part("checkpoint"):
-                    saved = saved if saved.save(to_arrays(worker)) else None
-                last_saved = time.monotonic()
+    with wishes(comm) as wish:
+        with (
+            progress(comm, "frames", stop - start, "frames") as bar,
+            all_or_none(comm, wish.heard),
+            closing(read_ahead(reader.read, waiting)) as ahead,
+        ):
+            bar.advance(worker.seen - start)
+            for batch, (data, _, unread) in ahead:
+                with timer.part("search"):
+                    worker.add_batch(batch, data, unread)
+                bar.advance(batch.size)
+                del data
+                if wish.heard():
+                    break
+                spent, now = timer.parts["checkpoint"], time.monotonic()
+                if saved is not None and (
+                    now - last_saved > params.checkpoint if params.checkpoint is not None
+                    else spent <= SHARE * (now - started)
+                ):  # fmt: skip
+                    with timer.part("checkpoint"):
+                        saved = saved if saved.save(to_arrays(worker)) else None
+                    last_saved = time.monotonic()
+        signal = wish.agreed()
+    if signal is not None and largest(comm, end - worker.seen):
+        with timer.part("checkpoint"), all_or_none(comm):
+            if saved is not None and worker.seen > start:
+                saved.save(to_arrays(worker))
+        raise StoppedError(signal)
     # what fails there fails on all ranks with frames; the others have to hear of it
     with timer.part("seams"), all_or_none(comm), split(comm, int(stop > start)) as active:
         if stop > start:

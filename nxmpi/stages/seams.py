@@ -111,7 +111,9 @@ def fetch_boxes(
             if low < high:
                 part = cut(own, (slice(low, high), rows, columns))
                 parts[listed[i][0]].append(_packed(part))
-        received = exchange(comm, [_words(some) for some in parts]).view(np.uint8)
+        words = [_words(some) for some in parts]
+        sizes = np.array([some.size for some in words])
+        received = exchange(comm, np.concatenate(words), sizes).view(np.uint8)
         mine = [i for i in members if listed[i][0] == comm.rank]
         at = 0
         rooms: dict[int, Frames] = {

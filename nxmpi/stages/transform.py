@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nxmpi.errors import StoppedError
 from nxmpi.kernels.bricks import EDGE
 from nxmpi.kernels.transform import Batch, Room, bin_batch
 from nxmpi.parallel.arrays import largest
-from nxmpi.parallel.collective import all_or_none
-from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.collective import all_or_none, answers_of_all
 from nxmpi.parallel.progress import progress
+from nxmpi.parallel.signals import wishes
+from nxmpi.parallel.window import node_of
+from nxmpi.stages.batches import batches_of, shared_bytes, shared_length, signed
 from nxmpi.stages.bricks import BRICK_BYTES, Bricks, packed_pieces, send_to_owners
+from nxmpi.stages.wedges import wedge_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,23 +32,12 @@ if TYPE_CHECKING:
     from nxmpi.kernels.tiles import Tables
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import TransformParams
+    from nxmpi.stages.batches import FrameReader, Read
+    from nxmpi.stages.wedges import NodeOf
 
 log = logging.getLogger(__name__)
 LARGEST_BOX = 2**18
 """Voxels that a tile may span before it is binned in fewer frames, or pixel by pixel."""
-
-
-class FrameReader(Protocol):
-    """Where frames come from."""
-
-    dtype: np.dtype[Any]
-    chunk_frames: int
-    """Frames that are stored together."""
-    masked: bool
-    """There is a 3-D mask."""
-
-    def read(self, frames: I8) -> tuple[Frames, Frames, I8]:
-        """Return consecutive frames, (n, n_pixels), their mask or (0, 0), and the bad ones."""
 
 
 class Store(Protocol):
@@ -66,6 +60,8 @@ class Workspace:
     timer: Timer
     scratch: Path | None = None
     """Folder for volumes larger than the memory."""
+    node_of: NodeOf = node_of
+    """Which ranks have memory in common."""
 
 
 @dataclass(kw_only=True)
@@ -94,17 +90,6 @@ class Transformed:
     bad_frames: list[int] = field(default_factory=list)
 
 
-def batches(frames: I8, size: int, chunk: int) -> list[I8]:
-    """Return frames in runs of consecutive numbers, at most ``size`` long.
-
-    Runs end at multiples of the frames stored together where size allows, so that no stored
-    chunk is read twice.
-    """
-    length = size // chunk * chunk or size
-    cuts = (np.diff(frames) != 1) | (frames[1:] % length == 0)
-    return [run for run in np.split(frames, np.flatnonzero(cuts) + 1) if run.size]
-
-
 def transform(
     comm: MPI.Intracomm,
     tables: Tables,
@@ -114,8 +99,9 @@ def transform(
 ) -> Transformed:
     """Bin all frames of a position that have a weight.
 
-    Collective on ``comm``. Frames are dealt out in contiguous blocks. A rank bins into
-    bricks of its own until their memory is spent; then all bring their bricks to the owners.
+    Collective on ``comm``. Frames are dealt out in contiguous blocks, to ranks or, where they are
+    few, to nodes, whose ranks have a part of the detector each. A rank bins into bricks of its own
+    until their memory is spent; then all bring their bricks to the owners.
     Result: this rank holds the bricks it owns. Sums are of integers, so that they depend on
     neither the ranks, the batches nor a restart.
 
@@ -123,6 +109,8 @@ def transform(
     ------
     CollectiveError
         On every rank, if any rank fails to read its frames.
+    StoppedError
+        On every rank, after a checkpoint, if any rank heard a wish to stop and frames are left.
     """
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     with all_or_none(comm):
@@ -141,37 +129,53 @@ def transform(
         done = _resume(comm, parts, workspace.store)
         result.bad_frames = done.bad_frames
     frames = np.setdiff1d(np.flatnonzero(tables.scales > 0), done.frames)
-    mine = frames[slice(*block_range(frames.size, comm.size, comm.rank))]
-    waiting = batches(mine, params.batch_frames, reader.chunk_frames)[::-1]
     binned: list[int] = []
     bad: list[int] = []
-    with all_or_none(comm):
-        binner = _Binner(tables)
     last_saved = time.monotonic()
-    with progress(comm, "transform", mine.size, "frames") as bar:
+
+    def room(n_ranks: int) -> int:
+        return shared_bytes(reader, tables, shared_length(params.batch_frames, n_ranks))
+
+    def bin_and_look(read: Read) -> bool:
+        """Bin a batch, and return whether a round is due."""
+        binner.bin(read.numbers, read.data, read.excluded, parts)
+        return wish.heard() or _round_is_due(comm, parts, params, last_saved)
+
+    with (
+        wedge_of(comm, frames, tables, room, workspace.node_of) as wedge,
+        batches_of(wedge, reader, tables, params.batch_frames) as waiting,
+        progress(comm, "transform", wedge.frames.size, "frames") as bar,
+        wishes(comm) as wish,
+    ):
+        with all_or_none(comm):
+            binner = _Binner(wedge.tables)
         while largest(comm, len(waiting)):
-            with all_or_none(comm):
+            with all_or_none(comm, wish.heard):
                 while waiting:
-                    batch = waiting.pop()
                     with workspace.timer.part("read"):
-                        data, excluded, unread = reader.read(batch)
+                        read = waiting.read_next()
+                    if read is None:  # on another rank of the node, which tells why
+                        break
                     with workspace.timer.part("bin"):
-                        readable = batch[~np.isin(batch, unread)]
-                        binner.bin(readable, data, excluded, parts)
-                    bad.extend(int(n) for n in unread)
-                    binned.extend(int(n) for n in batch)
-                    bar.advance(batch.size)
-                    del data, excluded  # before the next batch is read
-                    if _round_is_due(comm, parts, params, last_saved):
+                        due = answers_of_all(wedge.node, partial(bin_and_look, read))
+                    frames_read = np.union1d(read.numbers, read.bad).tolist()
+                    bad.extend(read.bad.tolist())
+                    binned.extend(frames_read)
+                    bar.advance(len(frames_read))
+                    del read  # before the next batch is read
+                    if due is None or any(due):
                         break
             with workspace.timer.part("exchange"):
                 for part in parts:
                     send_to_owners(comm, part)
-            now = time.monotonic()
-            if largest(comm, int(now - last_saved > params.checkpoint and len(waiting) > 0)):
+            now, signal = time.monotonic(), wish.agreed()
+            save = signal is not None or now - last_saved > params.checkpoint
+            if largest(comm, int(save and len(waiting) > 0)):
                 with workspace.timer.part("checkpoint"):
                     _checkpoint(comm, parts, workspace.store, _together(comm, done, binned, bad))
                 last_saved = now
+                if signal is not None:
+                    raise StoppedError(signal)
     result.bad_frames = _together(comm, done, binned, bad).bad_frames
     return result
 
@@ -226,7 +230,7 @@ class _Binner:
     """The tables and the room that the kernel works in."""
 
     def __init__(self, tables: Tables) -> None:
-        m = int(np.diff(tables.tiles).max())
+        m = int(np.diff(tables.tiles).max(initial=0))
         self.tables = tables
         self.ones = tables._replace(
             weight=np.ones_like(tables.weight), scales=np.sign(tables.scales), blocked=0.0
@@ -248,22 +252,3 @@ class _Binner:
             bin_batch(batch, self.tables, self.room, *volumes[:2])
             if volumes[2:]:
                 bin_batch(batch, self.ones, self.room, *volumes[2:])
-
-
-def signed(counts: Frames) -> Frames:
-    """Return counts as int32, or as int64 where these do not hold them; negative is no count.
-
-    Negative values, and all ones of an unsigned type, are none. Nothing is copied of int32, int64,
-    uint64 and, as a rule, uint32. One compiled kernel does for all types.
-    """
-    dtype = counts.dtype
-    if dtype.kind == "u" and dtype.itemsize == np.dtype(np.int32).itemsize:
-        seen = counts.view(np.int32)
-        if not (seen < -1).any():
-            return seen
-    if dtype.itemsize < np.dtype(np.int64).itemsize and dtype != np.int32:
-        wide = counts.astype(np.int64 if dtype.itemsize > 2 else np.int32)
-        if dtype.kind == "u":
-            wide[counts == np.iinfo(dtype).max] = -1
-        return wide
-    return counts.view(np.int64) if dtype == np.uint64 else counts

@@ -11,7 +11,7 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.errors import CollectiveError
 from nxmpi.nexus import schema
-from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.params import CombineParams, NormParams, OutputParams, ScanParams, TransformParams
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.transform import run_transform
 from nxmpi.simulate.presets import preset
@@ -52,9 +52,11 @@ def transform(comm, wrapper, grid="small", **output):
 
 
 def datasets(path):
+    found = {}
     with h5py.File(path, "r") as file:
-        group = file[schema.VOLUME]
-        return {name: (group[name].dtype, group[name][()].tobytes()) for name in group}
+        for group in file[schema.SHARED].values():
+            found |= {data.name: (data.dtype, data[()].tobytes()) for data in group.values()}
+    return found
 
 
 def copy_on_root(comm, wrapper, name):
@@ -72,10 +74,15 @@ def copy_on_root(comm, wrapper, name):
 def test_files_hold_what_one_rank_writes(comm, scan, grid, root_writes):
     other = copy_on_root(comm, scan, "alone")
     transform(comm, scan, grid, root_writes=root_writes)
-    run_combine(comm, scan, OutputParams(root_writes=root_writes))
+    run_combine(comm, scan, CombineParams(), OutputParams(root_writes=root_writes))
     if comm.rank == 0:
         transform(MPI.COMM_SELF, other, grid, root_writes=True, compression="gzip")
-        run_combine(MPI.COMM_SELF, other, OutputParams(root_writes=True, compression="none"))
+        run_combine(
+            MPI.COMM_SELF,
+            other,
+            CombineParams(),
+            OutputParams(root_writes=True, compression="none"),
+        )
         files, wanted = schema.ScanFiles(scan), schema.ScanFiles(other)
         pairs = [
             pair
@@ -97,7 +104,7 @@ def test_files_hold_what_one_rank_writes(comm, scan, grid, root_writes):
 @pytest.mark.parallel([1, 3])
 def test_combined_volume_is_the_ratio_of_sums_in_plain_numpy(comm, scan):
     transform(comm, scan)
-    run_combine(comm, scan, OutputParams())
+    run_combine(comm, scan, CombineParams(), OutputParams())
     files = schema.ScanFiles(scan)
     for twin in (schema.REGULAR, schema.MASKED):
         counts, norm = 0.0, 0.0
@@ -117,20 +124,97 @@ def test_combined_volume_is_the_ratio_of_sums_in_plain_numpy(comm, scan):
 
 
 @pytest.mark.parallel(RANKS)
+def test_refined_scales_and_all_that_follows_are_those_of_one_rank(comm, scan):
+    other = copy_on_root(comm, scan, "alone")
+    params = CombineParams(refine_scale=True)
+    transform(comm, scan)
+    run_combine(comm, scan, params, OutputParams())
+    files, wanted = schema.ScanFiles(scan), schema.ScanFiles(other)
+    if comm.rank == 0:
+        transform(MPI.COMM_SELF, other)
+        run_combine(MPI.COMM_SELF, other, params, OutputParams())
+    comm.barrier()  # the others are to see the files
+    for twin in (schema.REGULAR, schema.MASKED):
+        found = datasets(files.combined(twin))
+        parallel_assert(found == datasets(wanted.combined(twin)))
+        parallel_assert(f"/{schema.SHARED}/{schema.AGREEMENT}/{schema.CHI2}" in found)
+
+
+@pytest.mark.parallel([1, 3])
+def test_norms_are_multiplied_by_the_refined_scales_that_are_recorded(comm, scan):
+    transform(comm, scan)
+    files = schema.ScanFiles(scan)
+    if comm.rank == 0:
+        with h5py.File(files.transform("f2", schema.REGULAR), "r+") as file:
+            file[schema.VOLUME][schema.NORM][...] *= 4.0  # as if the beam had been weaker
+    comm.barrier()  # the others are to see that
+    run_combine(comm, scan, CombineParams(refine_scale=True), OutputParams())
+    with h5py.File(scan, "r") as file:
+        task = f"{schema.SHARED}/{schema.WORKFLOW}/{schema.REGULAR.combine_task}"
+        record, note = file[f"{task}/{schema.OVERLAPS}"], file[f"{task}/note/data"].asstr()[()]
+        scales, errors = record["scale"][()], record["scale_errors"][()]
+        ratio = record["ratio"][0, 1]
+    parallel_assert(scales[0] == 1)
+    parallel_assert(errors[0] == 0)
+    parallel_assert(abs(scales[1] - 0.25) < 0.05)
+    parallel_assert(0 < errors[1] < 0.05)
+    parallel_assert(abs(ratio - 1) < 0.1)  # of what the scales leave
+    parallel_assert(f"f1 1, f2 {scales[1]:.5f} ± {errors[1]:.5f}" in note)
+    counts, norm = 0.0, 0.0
+    for name, scale in zip(("f1", "f2"), scales, strict=True):
+        with h5py.File(files.transform(name, schema.REGULAR), "r") as file:
+            counts = counts + file[schema.VOLUME][schema.COUNTS][()]
+            norm = norm + file[schema.VOLUME][schema.NORM][()] * scale
+    with h5py.File(files.combined(schema.REGULAR), "r") as file:
+        found = {name: part[()] for name, part in file[schema.VOLUME].items()}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        intensity = (counts / norm).astype("f4")
+    parallel_assert(np.array_equal(found[schema.COUNTS], intensity, equal_nan=True))
+    parallel_assert(np.array_equal(found[schema.NORM], norm.astype("f4")))
+
+
+@pytest.mark.parallel([1, 3])
+def test_another_choice_of_scales_makes_the_volume_again(comm, scan):
+    transform(comm, scan)
+    plain, refined = CombineParams(), CombineParams(refine_scale=True)
+    for params, is_due in ((plain, True), (plain, False), (refined, True), (refined, False),
+                           (plain, True)):  # fmt: skip
+        written = run_combine(comm, scan, params, OutputParams())
+        parallel_assert(bool(written) == is_due)
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_scale_without_overlap_is_a_failure_that_names_the_position(comm, scan):
+    transform(comm, scan)
+    files = schema.ScanFiles(scan)
+    if comm.rank == 0:
+        with h5py.File(files.transform("f2", schema.REGULAR), "r+") as file:
+            for name in (schema.COUNTS, schema.NORM):
+                file[schema.VOLUME][name][...] = 0
+    comm.barrier()  # the others are to see that
+    wanted = r"300K.nxs:/transform: .* no overlap that connects f2 with f1"
+    with pytest.raises(CollectiveError, match=wanted):
+        run_combine(comm, scan, CombineParams(refine_scale=True), OutputParams())
+    parallel_assert(not files.combined(schema.REGULAR).exists())
+    run_combine(comm, scan, CombineParams(), OutputParams())
+    parallel_assert(files.combined(schema.REGULAR).exists())
+
+
+@pytest.mark.parallel(RANKS)
 def test_volume_that_one_rank_cannot_open_is_a_failure_on_all(comm, scan, monkeypatch):
     transform(comm, scan)
     before = sorted(scan.parent.rglob("*")) if comm.rank == 0 else []
     if comm.rank == comm.size - 1:
-        monkeypatch.setattr("nxmpi.pipeline.combine.open_volume", lambda path: 1 / 0)
+        monkeypatch.setattr("nxmpi.pipeline.sources.open_volume", lambda path: 1 / 0)
     with pytest.raises(CollectiveError, match="ZeroDivisionError"):
-        run_combine(comm, scan, OutputParams())
+        run_combine(comm, scan, CombineParams(), OutputParams())
     parallel_assert(comm.rank > 0 or sorted(scan.parent.rglob("*")) == before)
 
 
 @pytest.mark.parallel([1, 3])
 def test_position_that_was_not_transformed_is_named(comm, scan):
     with pytest.raises(CollectiveError, match=r"expected nxtransform of all .* none of f1, f2"):
-        run_combine(comm, scan, OutputParams())
+        run_combine(comm, scan, CombineParams(), OutputParams())
 
 
 @pytest.mark.parallel([1, 3])
@@ -139,7 +223,7 @@ def test_positions_on_other_grids_are_not_combined(comm, scan):
     params = ScanParams(entries=("f2",), grid=GRIDS["of one chunk"])
     run_transform(comm, scan, params, NormParams(), TransformParams(), OutputParams())
     with pytest.raises(CollectiveError, match=r"/f2/transform: expected the grid of f1, "):
-        run_combine(comm, scan, OutputParams())
+        run_combine(comm, scan, CombineParams(), OutputParams())
 
 
 @pytest.mark.parallel(1)

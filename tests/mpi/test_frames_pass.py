@@ -1,5 +1,6 @@
 """The pass over the frames on any number of ranks: the same sums, peaks and mask."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from mpi4py import MPI
 from pytest_mpi import parallel_assert
 from scipy.special import ndtr
 
-from nxmpi.errors import CollectiveError, InputError
+from nxmpi.errors import CollectiveError, InputError, StoppedError
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.saved import Saved
 from nxmpi.parallel.timing import Timer
@@ -24,7 +25,7 @@ SHAPE = (83, 91)
 class Frames:
     """Frames in memory; some can be unreadable."""
 
-    def __init__(self, data, chunk_frames=1, unreadable=(), fails=False, stop=()):
+    def __init__(self, data, chunk_frames=1, unreadable=(), fails=False, stop=(), signal_at=()):
         self.data, self.dtype, self.chunk_frames, self.masked = (
             data,
             data.dtype,
@@ -32,11 +33,13 @@ class Frames:
             False,
         )
         self.unreadable, self.fails, self.stop = unreadable, fails, stop
-        self.asked = []
+        self.asked, self.signal_at = [], signal_at
 
     def read(self, frames):
         if self.fails or np.isin(frames, self.stop).any():
             raise InputError("the frames are gone")
+        if np.isin(frames, self.signal_at).any():
+            signal.raise_signal(signal.SIGTERM)
         self.asked.extend(frames.tolist())
         bad = np.array([n for n in frames if n in self.unreadable], np.int64)
         good = frames[~np.isin(frames, bad)]
@@ -199,6 +202,28 @@ def test_at_most_a_batch_is_repeated(comm, shared_tmp_path):
     _, seen, asked = killed_and_continued(comm, shared_tmp_path, data, given, stop, batch)
     parallel_assert(seen > stop[comm.rank] - batch)
     parallel_assert(len(set(asked)) == len(asked))  # none is read twice to go on
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("place", [0, -1])
+def test_wish_of_one_rank_makes_all_save_and_stop(comm, shared_tmp_path, place, heeding):
+    n = 18 * 23
+    data, given = counts(n), tables(n)
+    alone = run(MPI.COMM_SELF, Frames(data), given)
+    starts = [18 * block_range(23, comm.size, rank)[0] for rank in range(comm.size)]
+    saved = Saved(path=shared_tmp_path / str(comm.rank), key="this")
+    options = {"batch_frames": 7, "checkpoint": 1e9}  # none but when it stops
+    frames = Frames(data, signal_at=(starts[place] + 10,))
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        run(comm, frames, given, saved, **options)
+    heeding()
+    seen = int(replace(saved, number=0).load()["seen"])
+    # all that was worked on is saved: all that was read but, at most, one batch ahead
+    parallel_assert(starts[comm.rank] < seen <= max(frames.asked) + 1 <= seen + 7)
+    again = Frames(data)
+    found = run(comm, again, given, replace(saved, number=0), **options)
+    parallel_assert(same(found, alone))
+    parallel_assert(len(set(again.asked)) == len(again.asked))
 
 
 @pytest.mark.parallel(1)

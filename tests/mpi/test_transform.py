@@ -1,5 +1,6 @@
 """The transform on any number of ranks: exact sums, whatever the way to them."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,11 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.crystal.factors import PixelFactors, pixel_factors
 from nxmpi.crystal.reciprocal import pixel_to_hkl
-from nxmpi.errors import CollectiveError, InputError
+from nxmpi.errors import CollectiveError, InputError, StoppedError
 from nxmpi.kernels.bricks import HEADER
 from nxmpi.model import HKLGrid, Position
 from nxmpi.parallel.timing import Timer
+from nxmpi.parallel.window import alone as own_frames
 from nxmpi.params import TransformParams
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
@@ -29,12 +31,14 @@ DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint6
 class Frames:
     """Frames in memory; can fail like files."""
 
-    def __init__(self, data, excluded=None, unreadable=(), skip=False):
-        self.data, self.excluded = data, excluded
+    def __init__(self, data, excluded=None, unreadable=(), skip=False, signal_at=()):
+        self.data, self.excluded, self.signal_at = data, excluded, signal_at
         self.dtype, self.chunk_frames, self.masked = data.dtype, 1, excluded is not None
         self.unreadable, self.skip = unreadable, skip
 
     def read(self, frames):
+        if np.isin(frames, self.signal_at).any():
+            signal.raise_signal(signal.SIGUSR1)
         bad = np.array([n for n in frames if n in self.unreadable], np.int64)
         if bad.size and not self.skip:
             raise InputError(f"frame {bad[0]} is unreadable")
@@ -108,12 +112,18 @@ def excluded_of(data):
     return (np.random.default_rng(2).random(data.shape) < 0.3).astype(np.int8)
 
 
-def run(comm, position, reader, grid=GRID, store=None, scratch=None, blocked=0.0, **params):
+def run(
+    comm, position, reader, grid=GRID, store=None, scratch=None, node_of=own_frames, blocked=0.0,
+    **params,
+):  # fmt: skip
+    """Transform; ranks have frames of their own, see test_wedges.py."""
     tables = None
     if comm.rank == 0:
         tables = tables_of(position, grid, blocked, **params)
     tables = bcast_tables(comm, tables)
-    workspace = stage.Workspace(store=store or NoStore(), timer=Timer(), scratch=scratch)
+    workspace = stage.Workspace(
+        store=store or NoStore(), timer=Timer(), scratch=scratch, node_of=node_of
+    )
     return stage.transform(comm, tables, reader, TransformParams(**params), workspace)
 
 
@@ -373,6 +383,36 @@ def test_work_goes_on_from_a_checkpoint_to_the_same_bits(comm):
     for name in ("kept", "excluded"):
         wanted = dense((getattr(alone, name),), alone.unit)
         parallel_assert(same(together(comm, (getattr(result, name),), result.unit), wanted))
+
+
+@pytest.mark.parallel(RANKS)
+def test_wish_of_one_rank_stops_all_with_a_checkpoint_to_the_same_bits(comm, heeding):
+    n = 40
+    position, data = position_of(n), random_frames(n)
+    excluded, store = excluded_of(data), KeptStore()
+    alone = run(MPI.COMM_SELF, position, Frames(data, excluded))
+    options = {"store": store, "batch_frames": 1}
+    with pytest.raises(StoppedError, match="stopped by SIGUSR1"):  # 30: not the last of any rank
+        run(comm, position, Frames(data, excluded, signal_at=(30,)), **options)
+    heeding()
+    frames = store.saved[0]["frames"]
+    parallel_assert(30 in frames and len(frames) < n)
+    parallel_assert(len({str(each) for each in comm.allgather(frames)}) == 1)
+    excluded[frames], data[frames] = 0, -1  # not read again
+    result = run(comm, position, Frames(data, excluded), **options)
+    for name in ("kept", "excluded"):
+        wanted = dense((getattr(alone, name),), alone.unit)
+        parallel_assert(same(together(comm, (getattr(result, name),), result.unit), wanted))
+
+
+@pytest.mark.parallel(RANKS)
+def test_wish_that_comes_with_the_last_frames_stops_nothing(comm, heeding):
+    position, data = position_of(7), random_frames(7)
+    alone = run(MPI.COMM_SELF, position, Frames(data))
+    heeding()
+    result = run(comm, position, Frames(data, signal_at=range(7)))  # in one batch a rank
+    wanted = dense((alone.kept,), alone.unit)
+    parallel_assert(same(together(comm, (result.kept,), result.unit), wanted))
 
 
 @pytest.mark.parallel([2, 3, 4, 7])

@@ -453,7 +453,7 @@ def test_full_disk_for_the_scan_file_leaves_old_results(reduced, tmp_path):
 
 def test_checkpoints_that_find_no_room_do_not_stop_the_run(reduced, tmp_path):
     scan = reduced.copy(tmp_path / "e")
-    often = ["--checkpoint", "0.0001", "--batch-frames", "2", "--root-writes"]
+    often = ["--checkpoint", "1e-6", "--batch-frames", "2", "--root-writes"]
     result = run_mpi(3, "-c", LIMITED, "files", 5_000, "2", "reduce", *AGAIN, *often, scan.wrapper)
     assert result.returncode == 0, result.stderr
     warnings = [line for line in result.stderr.splitlines() if "no checkpoint was written" in line]

@@ -17,7 +17,13 @@ from nxmpi.crystal.detector import parse_orientation, pixel_positions
 from nxmpi.errors import CollectiveError
 from nxmpi.model import Detector
 from nxmpi.nexus import schema
-from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+from nxmpi.params import (
+    CombineParams,
+    NormParams,
+    OutputParams,
+    ScanParams,
+    TransformParams,
+)
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.transform import run_transform
 
@@ -139,7 +145,7 @@ def intensity(path, norm, **params):
     scan = ScanParams(grid=GRID, norm=NORM, polarization=FRACTION)
     output = OutputParams(root_writes=True, compression="none")
     run_transform(MPI.COMM_SELF, path, scan, norm, TransformParams(**params), output)
-    run_combine(MPI.COMM_SELF, path, output)
+    run_combine(MPI.COMM_SELF, path, CombineParams(), output)
     with h5py.File(schema.ScanFiles(path).combined(schema.REGULAR), "r") as file:
         values = file["entry/data/v"][()]
     return values[np.isfinite(values)]
@@ -221,7 +227,7 @@ def test_axes_of_the_grid_are_kept_with_the_volume(path):
     scan = ScanParams(grid=GRID, norm=NORM, axes=axes)
     output = OutputParams(root_writes=True)
     run_transform(MPI.COMM_SELF, path, scan, EVERYTHING, TransformParams(), output)
-    run_combine(MPI.COMM_SELF, path, output)
+    run_combine(MPI.COMM_SELF, path, CombineParams(), output)
     with h5py.File(schema.ScanFiles(path).combined(schema.REGULAR), "r") as file:
         data = file["entry/data"]
         np.testing.assert_array_equal(data.attrs["grid_axes"], axes)

@@ -1,0 +1,121 @@
+"""A wish to stop: a signal that any rank hears, known to all soon, agreed on by all together."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mpi4py import MPI
+
+from nxmpi.errors import StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+HEEDED = (signal.SIGUSR1, signal.SIGTERM)
+_NOTICE = 1
+_received: list[str] = []
+"""Names of the signals that this process received, as they came."""
+
+
+def heed_signals() -> None:
+    """Take SIGUSR1 and SIGTERM as a wish to stop, for the rest of the process.
+
+    Not collective: every rank calls it, in its main thread.
+    """
+    _received.clear()
+    for number in HEEDED:
+        signal.signal(number, _note)
+        # a read or write under way is gone on with, also where file systems let it be interrupted
+        signal.siginterrupt(number, False)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    _received.append(signal.Signals(number).name)
+
+
+def _first_received() -> str | None:
+    return _received[0] if _received else None
+
+
+def stop_if_wished(comm: MPI.Intracomm) -> None:
+    """Stop here, before something that is left to do, if any rank heard a wish to.
+
+    Collective on ``comm``: one allgather.
+
+    Raises
+    ------
+    StoppedError
+        On every rank.
+    """
+    for name in comm.allgather(_first_received()):
+        if name is not None:
+            raise StoppedError(name)
+
+
+class Wishes:
+    """What a rank in a loop without communication hears of a wish to stop; see `wishes`."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
+        self._sent: list[MPI.Request] = []
+        self._told = False
+        self._agreed = False
+
+    def heard(self) -> bool:
+        """Return whether this rank knows of a wish, and pass it on the first time.
+
+        Not collective, and without waiting: to be called after each piece of work, and again and
+        again while waiting for the others.
+        """
+        comm = self._comm
+        if self._agreed or self._told:
+            return True
+        source = MPI.ANY_SOURCE if comm.rank == 0 else 0
+        noticed = comm.Iprobe(source, _NOTICE)
+        if comm.rank == 0 and (noticed or _received):
+            self._tell(range(1, comm.size))
+        elif _received and not noticed:
+            self._tell((0,))
+        return bool(noticed or _received)
+
+    def _tell(self, ranks: range | tuple[int, ...]) -> None:
+        self._sent = [self._comm.Isend(b"", rank, _NOTICE) for rank in ranks]
+        self._told = True
+
+    def agreed(self) -> str | None:
+        """Return the signal that the lowest rank received of those that did, None if none did.
+
+        Collective on the communicator: one allgather; the same on every rank. No notice is under
+        way afterwards.
+        """
+        comm = self._comm
+        everyone = comm.allgather((self._told, _first_received()))
+        for rank in range(1, comm.size) if comm.rank == 0 else (0,):
+            if everyone[rank][0]:
+                comm.Recv(bytearray(), rank, _NOTICE)
+        MPI.Request.Waitall(self._sent)
+        self._sent, self._told = [], False
+        name = next((name for _, name in everyone if name is not None), None)
+        self._agreed = name is not None
+        return name
+
+
+@contextmanager
+def wishes(comm: MPI.Intracomm) -> Iterator[Wishes]:
+    """Let ranks that work by themselves hear of a wish to stop that any of them has.
+
+    Collective on ``comm``, which is duplicated, and again when the body ends well.
+
+    Notes
+    -----
+    A rank that received a signal sends an empty message to the root, and the root one to each
+    rank. So all know after two looks, whoever it was; a look without a wish costs a microsecond;
+    and of any number of ranks none but the root sends, or is sent, more than one message. What
+    waits for others in a loop of its own (see `nxmpi.parallel.collective.all_or_none`) looks too.
+    """
+    own = comm.Dup()
+    yield Wishes(own)
+    own.Free()

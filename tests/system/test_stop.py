@@ -1,0 +1,72 @@
+"""A signal stops a run on all ranks with status 75; the same command again goes on."""
+
+import json
+import os
+import signal
+
+import pytest
+from system.mpi import error_lines, run_nxmpi
+from system.observed import Observed
+from system.scans import add_masks, differences, simulated, volumes
+
+N_FRAMES = 120
+SLOWLY = 0.1
+"""Seconds that a read takes longer."""
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """Return a simulated scan with 3-D masks."""
+    scan = simulated(tmp_path_factory.mktemp("fresh") / "e", "--frames", N_FRAMES, frames=False)
+    add_masks(scan)
+    return scan
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fresh, tmp_path_factory):
+    """Return the same scan, transformed by one rank."""
+    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
+    result = run_nxmpi(0, "transform", "--entry", "f1", scan.wrapper)
+    assert result.returncode == 0, result.stderr
+    return scan
+
+
+@pytest.mark.parametrize(
+    ("who", "name", "n", "next_n"),
+    [
+        ("all", "SIGUSR1", 3, 2),
+        (1, "SIGUSR1", 3, 1),
+        (2, "SIGTERM", 3, 4),
+        ("all", "SIGTERM", 2, 3),
+    ],
+)
+def test_stopped_transform_goes_on_to_the_same_bits_and_repeats_nothing(
+    fresh, undisturbed, tmp_path, who, name, n, next_n
+):
+    scan = fresh.copy(tmp_path / "e")
+    args = ("transform", "--entry", "f1", "--batch-frames", "2", scan.wrapper)
+    run = Observed(n, tmp_path / "first", SLOWLY, *args)
+    run.wait(2 * n)
+    for pid in run.pids() if who == "all" else [run.pids()[who]]:
+        os.kill(pid, getattr(signal, name))
+    stopped = run.finish()
+    assert (stopped.returncode, run.statuses()) == (75, [75] * n), stopped.stderr
+    assert stopped.stderr.count(f"stopped by {name}: run the same command again to go on") == 1
+    assert not error_lines(stopped)
+    assert scan.hidden() == [".f1_transform.checkpoint"]
+    read = {frame for some in run.frames() for _, frame in some}
+    manifest = json.loads((scan.data / ".f1_transform.checkpoint" / "manifest.json").read_text())
+    assert set(manifest["state"]["frames"]) == read
+    assert len(read) < N_FRAMES
+
+    again = Observed(next_n, tmp_path / "second", 0, *args)
+    ended = again.finish()
+    assert ended.returncode == 0, ended.stderr
+    rest = {frame for some in again.frames() for _, frame in some}
+    assert not rest & read
+    assert rest | read == set(range(N_FRAMES))
+    found, wanted = volumes(scan), volumes(undisturbed)
+    assert set(found) == set(wanted)
+    for each in wanted:
+        assert not differences(found[each], wanted[each]), each
+    assert scan.hidden() == []
