@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(
-    grids=(1001, 501), frames=256, few_frames=64,
+    grids=(1001, 501), frames=256, few_frames=32,
     cost_frames=(32, 64, 128), cost_parts=(0.25, 0.5), cost_grids=(251,),
     compressions=("bitshuffle-lz4", "gzip", "none"), repeats=3, bars=True,
 )  # fmt: skip
@@ -180,19 +180,25 @@ def show_main(console, cases, results, sizes):
         m = results[case]
         bar = bar_of(name, m) if sizes.bars and grid == sizes.grids[0] else ""
         table.add_row(
-            f"{grid}³" if grid else "", name, f"{m['time_s']:.2f}", f"{m['cpu_s']:.2f}",
-            f"{m['Mpixel_per_cpu_s']:.3g}", f"{m['Mpixel_per_s_and_core']:.3g}", bar,
+            f"{grid}³" if grid else "", name, *figures(m), bar,
             ", ".join(f"{100 * share:.0f}" for share in m.get("parts", {}).values()),
             written(m), f"{m['peak_MiB']:.0f}", pair(m, "beyond_MiB", "formula_MiB"),
             f"{m['read_MiB']:.0f}", pair(m, "sent_MiB", "sent_formula_MiB"),
             f"{m['written_MiB']:.0f}" if m.get("written_MiB") else "",
         )  # fmt: skip
+        if "again" in m:
+            table.add_row(f"{grid}³", f"{PLAIN} again, memory touched before", *figures(m["again"]))
     console.print(table)
     console.print(
         f"Time, CPU time and speed of the transform are without the write, whose share is of "
         f"both; {CCTW}'s are of all it does. Peaks are without frames held in memory; that of a "
         "rank is what comes on top of imports and tables."
     )
+
+
+def figures(m):
+    speeds = (f"{m[key]:.3g}" for key in ("Mpixel_per_cpu_s", "Mpixel_per_s_and_core"))
+    return f"{m['time_s']:.2f}", f"{m['cpu_s']:.2f}", *speeds
 
 
 def written(m):
