@@ -33,6 +33,15 @@ def test_transform_and_plain_loop_have_the_same_sums(folder):
     assert stage["written_MiB"] > 0
 
 
+@pytest.mark.parametrize("memory", ["0", "50M"])
+def test_memory_and_traffic_are_within_their_formulas(folder, memory):
+    stage = run_ranks(
+        2, "stage.py", folder, "--frames", 40, "--grid", 301, "--batch", 8, "--memory", memory
+    )
+    assert 0 < stage["beyond_MiB"] <= 1.25 * stage["formula_MiB"]
+    assert 0 < stage["sent_MiB"] <= 1.1 * stage["sent_formula_MiB"]
+
+
 @pytest.mark.parametrize("kind", ["index", "copy", "read"])
 def test_limits_are_measured(folder, kind):
     assert run_limit(kind, folder)["Mpixel_per_cpu_s"] > 0
