@@ -8,6 +8,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 from case import (  # before all that brings numba
     LATTICE,
     N_PIXELS,
@@ -22,6 +23,7 @@ from mpi4py import MPI
 from sums import WORD, key_of_bricks
 
 from nxmpi.cli.options import Size
+from nxmpi.kernels.bricks import EDGE
 from nxmpi.nexus import schema
 from nxmpi.nexus.volume import VolumeFile
 from nxmpi.parallel.checkpoint import Checkpoint
@@ -58,7 +60,7 @@ def main():
     options, comm = read_options(), MPI.COMM_WORLD
     tables = kept_on_root(comm, lambda: make_tables(options.frames, options.grid, options.part))
     limit = Size().convert(options.memory, None, None) // ranks_of_node(comm)
-    scratch = on_root(comm, lambda: find_scratch(options, tables, limit // BRICK_BYTES * comm.size))
+    scratch = on_root(comm, lambda: find_scratch(options, tables, limit, comm.size))
     tables = bcast_tables(comm, tables)
     if options.from_file:
         reader = FromFile(options.folder, masked=options.masked)
@@ -90,9 +92,16 @@ def main():
         print(json.dumps(report(options, everyone, frame_bytes, scratch is not None)))
 
 
-def find_scratch(options, tables, n_bricks):
-    """Return the folder of a scratch file where more bricks are needed, as the program does."""
-    return options.folder if n_bricks and covered_bricks(tables) > n_bricks else None
+def find_scratch(options, tables, limit, size):
+    """Return the folder of a scratch file where memory does not hold the volume.
+
+    As the program decides, which takes what is free where no limit is given.
+    """
+    if not limit:
+        return None
+    table = int(np.prod(-(-tables.shape // EDGE))) * 16
+    needed = covered_bricks(tables) * BRICK_BYTES // size + table
+    return options.folder if needed > limit else None
 
 
 def warm_up(result):
