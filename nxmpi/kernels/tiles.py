@@ -133,8 +133,8 @@ def reaches(tables: Tables) -> Mask:
 
 @njit(cache=True, nogil=True)
 def cells_of_tile(
-    vectors: F8, weight: F8, matrix: F8, offset: F8, scale: float, lower: I8, extent: I8,
-    cell: I4, norm: I4,
+    vectors: tuple[F8, F8, F8], weight: F8, matrix: F8, offset: F8, scale: float,
+    lower: I8, extent: I8, cell: I4, norm: I4,
 ) -> None:  # fmt: skip
     """Write the cell of a box and the integer norm of each pixel of a tile in one frame.
 
@@ -143,7 +143,7 @@ def cells_of_tile(
     Parameters
     ----------
     vectors, weight, matrix, offset, scale
-        See `Tables`; (3, n) and (n,) of the pixels of the tile.
+        See `Tables`; three times (n,) and (n,) of the pixels of the tile.
     lower, extent : (3,) int64
         First voxel and number of voxels of the box along l, k, h.
     cell : (n,) int32
@@ -151,7 +151,7 @@ def cells_of_tile(
     norm : (n,) int32
         Receives the weight in units of 2^-30.
     """
-    x, y, z = vectors[0], vectors[1], vectors[2]
+    x, y, z = vectors
     hx, hy, hz = matrix[0]
     kx, ky, kz = matrix[1]
     lx, ly, lz = matrix[2]
@@ -170,10 +170,10 @@ def cells_of_tile(
 
 @njit(cache=True, nogil=True)
 def leave_out(
-    vectors: F8, matrix: F8, offset: F8, shape: I8, cell: I4, norm: I4
+    vectors: tuple[F8, F8, F8], matrix: F8, offset: F8, shape: I8, cell: I4, norm: I4
 ) -> None:  # fmt: skip
     """Make the norm zero, and the cell the first, of pixels that are outside of the grid."""
-    x, y, z = vectors[0], vectors[1], vectors[2]
+    x, y, z = vectors
     hx, hy, hz = matrix[0]
     kx, ky, kz = matrix[1]
     lx, ly, lz = matrix[2]
