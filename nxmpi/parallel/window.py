@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +34,14 @@ def alone(comm: MPI.Intracomm) -> MPI.Intracomm:
 
 
 def has_room(n_bytes: int) -> bool:
-    """Return whether this node has so much shared memory left, as far as is known.
+    """Return whether this rank may take so much shared memory of its node, as far as is known.
 
     Not collective. Asked beforehand: where there is too little, `window` fails on one rank, and
-    the others wait in vain.
+    the others wait in vain. Shared memory is a file, and limits on the size of files hold for it.
     """
+    largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if largest != resource.RLIM_INFINITY and largest < n_bytes:
+        return False
     return SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free >= n_bytes
 
 
