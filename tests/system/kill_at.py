@@ -8,6 +8,8 @@ A point is ``before-fsync:NAME``, ``before-replace:NAME`` or ``after-replace:NAM
 the final name NAME is written but perhaps not on disk, is complete under its temporary name, has
 its name. ``after-copy:NAME``: the temporary copy of NAME is made and not yet changed. NAME may be a
 pattern (``*.bin``). ``before-batch:frames``: frames are read, and about to be gone through.
+``before-exchange:bricks``, ``after-exchange:bricks``: bricks go to their owners, while the other
+ranks may be in the same call. ``before-round:NAME``, ``after-round:NAME``: all ranks write NAME.
 With ``#2`` at the end, the second time; else the first. Only what the rank RANK itself does
 counts, and publishing is done by rank 0.
 """
@@ -69,6 +71,25 @@ def patch(reached):
         add_batch(self, *batch)
 
     OwnFrames.add_batch = told_add_batch
+
+    from nxmpi.parallel.h5 import Output
+    from nxmpi.stages import bricks
+
+    exchange, write_round = bricks.exchange, Output.write_round
+
+    def told_exchange(*words):
+        reached("before-exchange", "bricks")
+        received = exchange(*words)
+        reached("after-exchange", "bricks")
+        return received
+
+    def told_write_round(self, pieces):
+        name = self.file.filename if self.file else "of another rank"
+        reached("before-round", name)
+        write_round(self, pieces)
+        reached("after-round", name)
+
+    bricks.exchange, Output.write_round = told_exchange, told_write_round
 
 
 def main():

@@ -95,6 +95,10 @@ def test_run_killed_while_it_writes_is_finished_to_the_same_bits(
     [
         ("after-fsync:0-2.bin", 2),
         pytest.param("before-fsync:1-1.bin", 1, marks=pytest.mark.full),
+        ("before-exchange:bricks#2", 1),
+        pytest.param("after-exchange:bricks#3", 2, marks=pytest.mark.full),
+        ("before-round:f1_masked_transform.nxs", 2),
+        pytest.param("after-round:f1_transform.nxs", 1, marks=pytest.mark.full),
     ],
 )
 def test_death_of_one_rank_ends_the_run_and_the_next_goes_on(

@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 from system.mpi import error_lines, run_nxmpi
 from system.observed import Observed
-from system.scans import add_masks, differences, simulated, volumes
+from system.scans import add_masks, contents, differences, simulated, volumes
 
 N_FRAMES = 120
 SLOWLY = 0.1
@@ -69,4 +70,55 @@ def test_stopped_transform_goes_on_to_the_same_bits_and_repeats_nothing(
     assert set(found) == set(wanted)
     for each in wanted:
         assert not differences(found[each], wanted[each]), each
+    assert scan.hidden() == []
+
+
+@pytest.fixture(scope="module")
+def gone_through(fresh, tmp_path_factory):
+    """Return the same scan, whose frames one rank has gone through."""
+    scan = fresh.copy(tmp_path_factory.mktemp("gone_through") / "e")
+    result = run_nxmpi(0, "frames", "--entry", "f1", scan.wrapper)
+    assert result.returncode == 0, result.stderr
+    return scan
+
+
+def test_stopped_frames_go_on_to_the_same_bits(fresh, gone_through, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    args = ("frames", "--entry", "f1", "--batch-frames", "3", scan.wrapper)
+    run = Observed(3, tmp_path / "first", SLOWLY, *args)
+    run.wait(12)
+    os.kill(run.pids()[1], signal.SIGUSR1)
+    stopped = run.finish()
+    assert (stopped.returncode, run.statuses()) == (75, [75] * 3), stopped.stderr
+    assert stopped.stderr.count("stopped by SIGUSR1: run the same command again to go on") == 1
+    assert not error_lines(stopped)
+    assert contents(scan.wrapper) == contents(fresh.wrapper)
+    assert run.n_frames() < N_FRAMES
+
+    again = Observed(2, tmp_path / "second", 0, *args)
+    ended = again.finish()
+    assert ended.returncode == 0, ended.stderr
+    assert "going on from a checkpoint of " in ended.stderr
+    assert not differences(contents(scan.wrapper), contents(gone_through.wrapper))
+    assert scan.hidden() == []
+
+
+def test_signal_between_positions_leaves_the_first_complete(fresh, undisturbed, tmp_path):
+    """The last batch of the first position is under way: it is written, and the next not begun."""
+    scan = fresh.copy(tmp_path / "e")
+    args = ("transform", "--batch-frames", str(N_FRAMES), scan.wrapper)
+    run = Observed(1, tmp_path / "first", 1.0, *args)
+    while not (run.folder / "0.pid").exists():
+        time.sleep(0.01)
+    os.kill(run.pids()[0], signal.SIGTERM)
+    stopped = run.finish()
+    assert (stopped.returncode, run.statuses()) == (75, [75]), stopped.stderr
+    found = volumes(scan)
+    assert not [name for name in found if "f2" in name]
+    for name, wanted in volumes(undisturbed).items():
+        if name in found:
+            assert not differences(found[name], wanted), name
+    ended = run_nxmpi(2, "transform", scan.wrapper)
+    assert ended.returncode == 0, ended.stderr
+    assert [name for name in volumes(scan) if "f2" in name]
     assert scan.hidden() == []
