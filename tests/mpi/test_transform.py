@@ -229,6 +229,24 @@ def test_little_memory_makes_more_rounds(comm, monkeypatch):
     parallel_assert(len(set(comm.allgather(tuple(counts)))) == 1)
 
 
+@pytest.mark.parallel([2, 3])
+def test_limit_of_foreign_bricks_makes_more_rounds_of_the_same_sums(comm, monkeypatch):
+    position, data = position_of(11), random_frames(11)
+    reader = Frames(data, excluded_of(data))
+    rounds, send = [], stage.send_to_owners
+    monkeypatch.setattr(stage, "send_to_owners", lambda *args: (rounds.append(args), send(*args)))
+    counts, found = [], []
+    for limit in (stage.LARGEST_WEDGE, 0):
+        monkeypatch.setattr(stage, "LARGEST_WEDGE", limit)
+        rounds.clear()
+        result = run(comm, position, reader, batch_frames=1)
+        counts.append(len(rounds))
+        found.append(together(comm, (result.kept, result.excluded), result.unit))
+    parallel_assert(same(*found))
+    parallel_assert(counts[1] > counts[0] + 2, msg=f"{counts}")
+    parallel_assert(len(set(comm.allgather(tuple(counts)))) == 1)
+
+
 @pytest.mark.parallel([1, 3])
 @pytest.mark.parametrize("moving", [False, True])
 @pytest.mark.parametrize("voxels", [1, 3000, 20_000])
