@@ -84,7 +84,7 @@ def gone_through(fresh, tmp_path_factory):
 
 def test_stopped_frames_go_on_to_the_same_bits(fresh, gone_through, tmp_path):
     scan = fresh.copy(tmp_path / "e")
-    args = ("frames", "--entry", "f1", "--batch-frames", "3", scan.wrapper)
+    args = ("frames", "--entry", "f1", scan.wrapper)
     run = Observed(3, tmp_path / "first", SLOWLY, *args)
     run.wait(12)
     os.kill(run.pids()[1], signal.SIGUSR1)
@@ -95,10 +95,10 @@ def test_stopped_frames_go_on_to_the_same_bits(fresh, gone_through, tmp_path):
     assert contents(scan.wrapper) == contents(fresh.wrapper)
     assert run.n_frames() < N_FRAMES
 
-    again = Observed(2, tmp_path / "second", 0, *args)
+    again = Observed(3, tmp_path / "second", 0, *args)  # as many ranks as before
     ended = again.finish()
     assert ended.returncode == 0, ended.stderr
-    assert "going on from a checkpoint of " in ended.stderr
+    assert "going on behind " in ended.stderr
     assert not differences(contents(scan.wrapper), contents(gone_through.wrapper))
     assert scan.hidden() == []
 
