@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 from system.mpi import error_lines, run_nxmpi
@@ -108,16 +107,14 @@ def test_signal_between_positions_leaves_the_first_complete(fresh, undisturbed, 
     scan = fresh.copy(tmp_path / "e")
     args = ("transform", "--batch-frames", str(N_FRAMES), scan.wrapper)
     run = Observed(1, tmp_path / "first", 1.0, *args)
-    while not (run.folder / "0.pid").exists():
-        time.sleep(0.01)
+    run.wait(N_FRAMES)
     os.kill(run.pids()[0], signal.SIGTERM)
     stopped = run.finish()
     assert (stopped.returncode, run.statuses()) == (75, [75]), stopped.stderr
-    found = volumes(scan)
-    assert not [name for name in found if "f2" in name]
-    for name, wanted in volumes(undisturbed).items():
-        if name in found:
-            assert not differences(found[name], wanted), name
+    found, wanted = volumes(scan), volumes(undisturbed)
+    assert set(found) == set(wanted)
+    for each in wanted:
+        assert not differences(found[each], wanted[each]), each
     ended = run_nxmpi(2, "transform", scan.wrapper)
     assert ended.returncode == 0, ended.stderr
     assert [name for name in volumes(scan) if "f2" in name]
