@@ -8,7 +8,6 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 from case import (  # before all that brings numba
     LATTICE,
     N_PIXELS,
@@ -23,7 +22,6 @@ from mpi4py import MPI
 from sums import WORD, key_of_bricks
 
 from nxmpi.cli.options import Size
-from nxmpi.kernels.bricks import EDGE
 from nxmpi.nexus import schema
 from nxmpi.nexus.volume import VolumeFile
 from nxmpi.parallel.checkpoint import Checkpoint
@@ -33,8 +31,8 @@ from nxmpi.parallel.timing import Timer
 from nxmpi.params import OutputParams, TransformParams
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.stages import cost
-from nxmpi.stages.bricks import BRICK_BYTES, fill_pillar, pillars_held
-from nxmpi.stages.tables import bcast_tables, covered_bricks
+from nxmpi.stages.bricks import fill_pillar, pillars_held
+from nxmpi.stages.tables import bcast_tables, covered_bytes, tables_of_volumes
 from nxmpi.stages.transform import Workspace, transform
 
 NEVER = 1e9
@@ -99,8 +97,7 @@ def find_scratch(options, tables, limit, size):
     """
     if not limit:
         return None
-    table = int(np.prod(-(-tables.shape // EDGE))) * 16
-    needed = covered_bricks(tables) * BRICK_BYTES // size + table
+    needed = covered_bytes(tables) // size + tables_of_volumes(tables)
     return options.folder if needed > limit else None
 
 
@@ -145,7 +142,7 @@ def traffic(result):
     parts = [part.sent for part in (result.kept, result.excluded)]
     return {
         "sent": sum(sent.bytes for sent in parts),
-        "sent_formula": sum(cost.bytes_sent(sent.bricks, sent.voxels) for sent in parts),
+        "sent_formula": sum(cost.bytes_sent(sent.bricks, sent.integers) for sent in parts),
     }
 
 
@@ -158,8 +155,9 @@ def memory_taken(options, tables, result, measured, reader):
     batch = 0
     if options.from_file:
         batch = min(options.batch, options.frames) * N_PIXELS * (4 + options.masked)
-    n_bricks = sum(int(part.volume.used[0]) for part in (result.kept, result.excluded))
-    formula = cost.memory(n_bricks, result.kept.array_shape, n_pixels, batch)
+    parts = (result.kept.sums, result.excluded.sums)
+    n_narrow, n_wide = (sum(int(sums[i].used[0]) for sums in parts) for i in (0, 1))
+    formula = cost.memory(n_narrow, n_wide, result.kept.array_shape, n_pixels, batch)
     return {
         "peak": peak - reader.nbytes, "beyond": peak - measured.resident,
         "formula": formula - 36 * n_pixels,  # the tables were there before

@@ -55,7 +55,7 @@ def key_of_bricks(bricks):
         lower = np.array([l, k, start])
         shape = (min(WIDTH, n_l - l), min(WIDTH, n_k - k), stop - start)
         counts, norm = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        add_to_slab(bricks.volume, lower, counts, norm)
+        add_to_slab(bricks.sums, lower, counts, norm)
         own, own_counts = key_of_slab(counts, norm, lower, np.array(bricks.array_shape))
         key, total = (key + int(own)) % WORD, total + int(own_counts)
     return key, total

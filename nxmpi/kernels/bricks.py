@@ -10,34 +10,43 @@ from nxmpi.kernels.prefetch import prefetch
 
 EDGE = 16
 VOXELS = EDGE**3
-HEADER = 2 + VOXELS // 64
-"""Words before the values of a packed brick: its number, its touched voxels, their bitmap."""
-PACKED = 2
-"""Number of the form that `pack` writes, which checkpoints are kept in."""
 LINE = 8
 """int64 of a cache line."""
-WHOLE_ROW = np.uint64(2**EDGE - 1)
-"""Bits of a row of voxels that are all touched."""
+COUNTS_AT = np.uint64(40)
+"""The bit at which counts begin behind the norm in a voxel's one integer."""
+NORM = np.uint64(2**40 - 1)
+"""The bits of the norm."""
+FULL = np.uint64(2**63 + 2**39)
+"""The highest bit of counts and of norm: what has neither can be added to what has neither."""
 
 
 class Volume(NamedTuple):
-    """Counts and norm of the voxels that were touched."""
+    """Bricks of some integers a voxel."""
 
     table: I4
     """(bricks along l, k, h) int32: the slot of a brick in the arena, or -1."""
     arena: I8
-    """(n_slots, 2, 4096) int64: counts and norm of each voxel of a brick."""
+    """(n_slots, n, 4096) int64: n integers of each voxel of a brick."""
     free: I4
     """(n_slots,) int32: stack of the slots given back."""
     used: I8
     """(2,) int64: slots ever taken, and slots in ``free``."""
 
 
+class Sums(NamedTuple):
+    """Counts and norm of the voxels that were touched, as the sum of two volumes."""
+
+    narrow: Volume
+    """With one integer a voxel: counts, less than 2^23, behind the norm, less than 2^39."""
+    wide: Volume
+    """With two, counts and norm: what did not fit there. Most voxels have nothing here."""
+
+
 @njit(cache=True, nogil=True)
-def take_slot(volume: Volume, bl: int, bk: int, bh: int) -> int:
-    """Return the slot of a brick, taking one (filled with zeros) if it has none."""
-    used = volume.used
-    slot = np.int64(volume.table[bl, bk, bh])
+def take_slot(volume: Volume, number: int) -> int:
+    """Return the slot of a brick, by its C-order number, taking one (of zeros) if it has none."""
+    used, table = volume.used, volume.table.reshape(-1)
+    slot = np.int64(table[number])
     if slot < 0:
         if used[1] > 0:
             used[1] -= 1
@@ -45,22 +54,59 @@ def take_slot(volume: Volume, bl: int, bk: int, bh: int) -> int:
         else:
             slot = used[0]
             used[0] += 1
-        volume.table[bl, bk, bh] = slot
+        table[number] = slot
     return int(slot)
 
 
 @njit(cache=True, nogil=True)
-def add_voxel(volume: Volume, l: int, k: int, h: int, count: int, norm: int) -> None:
+def number_of(volume: Volume, bl: int, bk: int, bh: int) -> int:
+    """Return the C-order number of a brick."""
+    _, nk, nh = volume.table.shape
+    return int((bl * nk + bk) * nh + bh)
+
+
+@njit(cache=True, nogil=True)
+def add_wide(wide: Volume, number: int, cell: int, count: np.uint64, norm: np.uint64) -> None:
+    """Add to a voxel of a brick where two integers have room for any sum."""
+    slot = take_slot(wide, number)
+    wide.arena[slot, 0, cell] += np.int64(count)
+    wide.arena[slot, 1, cell] += np.int64(norm)
+
+
+@njit(cache=True, nogil=True)
+def spill(sums: Sums, number: int, place: int) -> None:
+    """Bring a row of 16 voxels, by its place in the narrow arena, from there to the wide volume."""
+    row = sums.narrow.arena.reshape(-1)[place : place + EDGE]
+    for i in range(EDGE):
+        word = np.uint64(row[i])
+        add_wide(sums.wide, number, place % VOXELS + i, word >> COUNTS_AT, word & NORM)
+        row[i] = 0
+
+
+@njit(cache=True, nogil=True)
+def fits(counts: np.uint64, norm: np.uint64) -> bool:
+    """Return whether a voxel's integer has room for both; of several ORed, for all of them."""
+    return bool(counts >> np.uint64(23) | norm >> np.uint64(39) == np.uint64(0))
+
+
+@njit(cache=True, nogil=True)
+def add_voxel(sums: Sums, l: int, k: int, h: int, count: int, norm: int) -> None:
     """Add to a voxel."""
-    slot = take_slot(volume, l // EDGE, k // EDGE, h // EDGE)
+    number = number_of(sums.narrow, l // EDGE, k // EDGE, h // EDGE)
     cell = ((l % EDGE) * EDGE + k % EDGE) * EDGE + h % EDGE
-    volume.arena[slot, 0, cell] += count
-    volume.arena[slot, 1, cell] += norm
+    if not fits(np.uint64(count), np.uint64(norm)):
+        add_wide(sums.wide, number, cell, np.uint64(count), np.uint64(norm))
+        return
+    place = take_slot(sums.narrow, number) * VOXELS + cell
+    arena = sums.narrow.arena.reshape(-1).view(np.uint64)
+    arena[place] += np.uint64(count) << COUNTS_AT | np.uint64(norm)
+    if arena[place] & FULL:
+        spill(sums, number, place - cell % EDGE)
 
 
 @njit(cache=True, nogil=True)
 def find_rows(
-    box: I8, shift: int, lower: I8, extent: I8, volume: Volume, rows: I8
+    box: I8, shift: int, lower: I8, extent: I8, sums: Sums, rows: I8
 ) -> tuple[int, int]:  # fmt: skip
     """Find what was touched of a box of voxels, and ask for the memory it is to be added to.
 
@@ -72,10 +118,11 @@ def find_rows(
         The bit at which counts begin behind the norm.
     lower, extent : (3,) int64
         First voxel and number of voxels along l, k, h; multiples of 16 along h.
-    volume : Volume
-        Bricks that were touched get their slots.
-    rows : (n // 16, 2) int64
-        Receives where each row of 16 voxels is, in the box and in the flattened arena.
+    sums : Sums
+        Bricks that were touched get their narrow slots.
+    rows : (n // 16, 3) int64
+        Receives where each row of 16 voxels is, in the box and in the flattened narrow arena, and
+        the number of its brick.
 
     Returns
     -------
@@ -84,7 +131,7 @@ def find_rows(
     """
     l0, k0, h0 = lower
     nl, nk, nh = extent
-    arena, bits = volume.arena.reshape(-1), box.view(np.uint64)
+    arena, bits = sums.narrow.arena.reshape(-1), box.view(np.uint64)
     n, total = 0, np.uint64(0)
     for block in range(nh // EDGE):
         for l in range(l0, l0 + nl):
@@ -94,12 +141,12 @@ def find_rows(
                 if not some:
                     continue
                 total += counts
-                slot = take_slot(volume, l // EDGE, k // EDGE, h0 // EDGE + block)
-                place = slot * 2 * VOXELS + ((l % EDGE) * EDGE + k % EDGE) * EDGE
+                number = number_of(sums.narrow, l // EDGE, k // EDGE, h0 // EDGE + block)
+                slot = take_slot(sums.narrow, number)
+                place = slot * VOXELS + ((l % EDGE) * EDGE + k % EDGE) * EDGE
                 for line in range(0, EDGE, LINE):
                     prefetch(arena, place + line)
-                    prefetch(arena, place + VOXELS + line)
-                rows[n, 0], rows[n, 1] = start, place
+                rows[n, 0], rows[n, 1], rows[n, 2] = start, place, number
                 n += 1
     return n, int(total)
 
@@ -115,166 +162,56 @@ def sum_of_row(row: U8, shift: np.uint64) -> tuple[np.uint64, bool]:
 
 
 @njit(cache=True, nogil=True)
-def add_rows(box: I8, shift: int, rows: I8, volume: Volume) -> None:
-    """Add rows of a box of counts behind norm to the volume, and leave zeros in the box.
+def add_rows(box: I8, shift: int, rows: I8, sums: Sums) -> None:
+    """Add rows of a box of counts behind norm to the sums, and leave zeros in the box.
 
     Parameters
     ----------
-    box, shift, volume
+    box, shift, sums
         See `find_rows`.
-    rows : (n, 2) int64
+    rows : (n, 3) int64
     """
-    arena, bits = volume.arena.reshape(-1), box.view(np.uint64)
-    low = (np.int64(1) << shift) - np.int64(1)
-    for start, place in rows:
-        row, high = box[start : start + EDGE], bits[start : start + EDGE]
-        counts = arena[place : place + EDGE]
-        norm = arena[place + VOXELS : place + VOXELS + EDGE]
+    arena, bits = sums.narrow.arena.reshape(-1).view(np.uint64), box.view(np.uint64)
+    up, low = np.uint64(shift), (np.uint64(1) << np.uint64(shift)) - np.uint64(1)
+    for start, place, number in rows:
+        row, there = bits[start : start + EDGE], arena[place : place + EDGE]
+        some, full = np.uint64(0), np.uint64(0)
         for i in range(EDGE):
-            counts[i] += np.int64(high[i] >> np.uint64(shift))
-        for i in range(EDGE):
-            norm[i] += row[i] & low
+            some |= row[i]
+        if fits(some >> up, some & low):
+            for i in range(EDGE):
+                there[i] += row[i] >> up << COUNTS_AT | row[i] & low
+                full |= there[i]
+            if full & FULL:
+                spill(sums, number, place)
+        else:
+            for i in range(EDGE):
+                add_wide(sums.wide, number, place % VOXELS + i, row[i] >> up, row[i] & low)
         for i in range(EDGE):
             row[i] = 0
 
 
 @njit(cache=True, nogil=True)
-def add_rows_apart(counts: I8, norm: I8, rows: I8, volume: Volume) -> None:
+def add_rows_apart(counts: I8, norm: I8, rows: I8, sums: Sums) -> None:
     """Do what `add_rows` does where counts and norm have a box each."""
-    arena = volume.arena.reshape(-1)
-    for start, place in rows:
-        for box, at in ((counts, place), (norm, place + VOXELS)):
-            row, there = box[start : start + EDGE], arena[at : at + EDGE]
-            for i in range(EDGE):
-                there[i] += row[i]
-            for i in range(EDGE):
-                row[i] = 0
+    arena = sums.narrow.arena.reshape(-1).view(np.uint64)
+    for start, place, number in rows:
+        full = np.uint64(0)
+        for i in range(EDGE):
+            count, own = np.uint64(counts[start + i]), np.uint64(norm[start + i])
+            if fits(count, own):
+                arena[place + i] += count << COUNTS_AT | own
+                full |= arena[place + i]
+            else:
+                add_wide(sums.wide, number, place % VOXELS + i, count, own)
+            counts[start + i] = norm[start + i] = 0
+        if full & FULL:
+            spill(sums, number, place)
 
 
 @njit(cache=True, nogil=True)
-def packed_sizes(numbers: I8, volume: Volume) -> I8:
-    """Return how many words `pack` needs for each brick of these C-order numbers."""
-    sizes = np.empty(numbers.shape[0], np.int64)
-    for i in range(numbers.shape[0]):
-        slot = volume.table.reshape(-1)[numbers[i]]
-        sizes[i] = HEADER + 2 * touched_voxels(volume.arena[slot, 1])
-    return sizes
-
-
-@njit(cache=True, nogil=True)
-def touched_voxels(norm: I8) -> int:
-    """Return how many of 4096 int64 are not zero."""
-    n = 0
-    for voxel in range(VOXELS):
-        n += norm[voxel] != 0
-    return n
-
-
-@njit(cache=True, nogil=True)
-def bits_of(norm: I8) -> np.uint64:
-    """Return a bit for each of 64 int64, set where it is not zero."""
-    bits = np.uint64(0)
-    for bit in range(64):
-        bits |= np.uint64(norm[bit] != 0) << np.uint64(bit)
-    return bits
-
-
-@njit(cache=True, nogil=True)
-def pack_brick(number: int, counts: I8, norm: I8, words: I8) -> int:
-    """Write the touched voxels of a brick, see `pack`; return the words that it takes.
-
-    By rows of 16 voxels, most of which are touched as a whole or not at all: loops of constant
-    length become vector instructions.
-    """
-    n = touched_voxels(norm)
-    words[0], words[1] = number, n
-    at, n_rows = HEADER, 64 // EDGE
-    for word in range(VOXELS // 64):
-        bits = bits_of(norm[word * 64 : (word + 1) * 64])
-        words[2 + word] = np.int64(bits)
-        for row in range(n_rows):
-            start = (word * n_rows + row) * EDGE
-            here = bits >> np.uint64(row * EDGE) & WHOLE_ROW
-            if here == WHOLE_ROW:
-                for i in range(EDGE):
-                    words[at + i] = counts[start + i]
-                for i in range(EDGE):
-                    words[at + n + i] = norm[start + i]
-                at += EDGE
-            elif here:
-                for i in range(start, start + EDGE):
-                    if norm[i] != 0:
-                        words[at], words[at + n] = counts[i], norm[i]
-                        at += 1
-    return at + n
-
-
-@njit(cache=True, nogil=True)
-def pack(numbers: I8, volume: Volume, words: I8) -> None:
-    """Write the touched voxels of bricks, one brick after another.
-
-    Parameters
-    ----------
-    numbers : (n,) int64
-        C-order numbers of bricks in the table.
-    words : (sum of `packed_sizes`,) int64
-        Receives of each brick: its number, its touched voxels, their bitmap of 64 words, then
-        the counts of each and the norm of each.
-    """
-    start = 0
-    for number in numbers:
-        slot = volume.table.reshape(-1)[number]
-        start += pack_brick(number, volume.arena[slot, 0], volume.arena[slot, 1], words[start:])
-
-
-@njit(cache=True, nogil=True)
-def pack_out(numbers: I8, volume: Volume, words: I8) -> None:
-    """Do what `pack` does, and leave the bricks empty and their slots free."""
-    table, start = volume.table.reshape(-1), 0
-    for number in numbers:
-        slot = table[number]
-        counts, norm = volume.arena[slot, 0], volume.arena[slot, 1]
-        start += pack_brick(number, counts, norm, words[start:])
-        counts[:] = 0  # while they are in the cache
-        norm[:] = 0
-        volume.free[volume.used[1]] = slot
-        volume.used[1] += 1
-        table[number] = -1
-
-
-@njit(cache=True, nogil=True)
-def add_packed(words: I8, volume: Volume) -> None:
-    """Add packed bricks, as `pack` writes them, to the volume."""
-    _, nk, nh = volume.table.shape
-    start, n_rows = 0, 64 // EDGE
-    while start < words.shape[0]:
-        number, n = words[start], words[start + 1]
-        slot = take_slot(volume, number // (nk * nh), number // nh % nk, number % nh)
-        counts, norm = volume.arena[slot, 0], volume.arena[slot, 1]
-        at = start + HEADER
-        for word in range(VOXELS // 64):
-            bits = np.uint64(words[start + 2 + word])
-            for row in range(n_rows):
-                first = (word * n_rows + row) * EDGE
-                here = bits >> np.uint64(row * EDGE) & WHOLE_ROW
-                if here == WHOLE_ROW:
-                    for i in range(EDGE):
-                        counts[first + i] += words[at + i]
-                    for i in range(EDGE):
-                        norm[first + i] += words[at + n + i]
-                    at += EDGE
-                elif here:
-                    for i in range(EDGE):
-                        if here >> np.uint64(i) & np.uint64(1):
-                            counts[first + i] += words[at]
-                            norm[first + i] += words[at + n]
-                            at += 1
-        start = at + n
-
-
-@njit(cache=True, nogil=True)
-def add_to_slab(volume: Volume, lower: I8, counts: I8, norm: I8) -> None:
-    """Add the part of the volume that a dense slab covers.
+def add_to_slab(sums: Sums, lower: I8, counts: I8, norm: I8) -> None:
+    """Add the part of the sums that a dense slab covers.
 
     Parameters
     ----------
@@ -285,11 +222,17 @@ def add_to_slab(volume: Volume, lower: I8, counts: I8, norm: I8) -> None:
     """
     nl, nk, nh = counts.shape
     l0, k0, h0 = lower
+    narrow, wide = sums.narrow, sums.wide
     for l in range(l0, l0 + nl):
         for k in range(k0, k0 + nk):
-            cell = ((l % EDGE) * EDGE + k % EDGE) * EDGE
+            row = ((l % EDGE) * EDGE + k % EDGE) * EDGE
             for h in range(h0, h0 + nh):
-                slot = volume.table[l // EDGE, k // EDGE, h // EDGE]
+                slot, cell = narrow.table[l // EDGE, k // EDGE, h // EDGE], row + h % EDGE
                 if slot >= 0:
-                    counts[l - l0, k - k0, h - h0] += volume.arena[slot, 0, cell + h % EDGE]
-                    norm[l - l0, k - k0, h - h0] += volume.arena[slot, 1, cell + h % EDGE]
+                    word = np.uint64(narrow.arena[slot, 0, cell])
+                    counts[l - l0, k - k0, h - h0] += np.int64(word >> COUNTS_AT)
+                    norm[l - l0, k - k0, h - h0] += np.int64(word & NORM)
+                slot = wide.table[l // EDGE, k // EDGE, h // EDGE]
+                if slot >= 0:
+                    counts[l - l0, k - k0, h - h0] += wide.arena[slot, 0, cell]
+                    norm[l - l0, k - k0, h - h0] += wide.arena[slot, 1, cell]

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from nxmpi._typing import F8, I4, I8, Frames
-from nxmpi.kernels.bricks import EDGE, Volume, add_rows, add_rows_apart, add_voxel, find_rows
+from nxmpi.kernels.bricks import EDGE, Sums, add_rows, add_rows_apart, add_voxel, find_rows
 from nxmpi.kernels.tiles import (
     OUTSIDE,
     PARTLY,
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     frames: Frames
     """(n_batch, n_pixels) int32 or int64: counts, negative where there is none."""
     excluded: Frames
-    """(n_batch, n_pixels) int8, or (0, 0): where not zero, a pixel goes to the second volume."""
+    """(n_batch, n_pixels) int8, or (0, 0): where not zero, a pixel goes to the second sums."""
     numbers: I8
     """(n_batch,) int64: which frame of the tables each is."""
 
@@ -49,7 +49,7 @@ class Room(NamedTuple):
     boxes: I8
     """(2, n) int64, holding zeros."""
     rows: I8
-    """(n // 16, 2) int64"""
+    """(n // 16, 3) int64"""
 
 
 @njit(cache=True, nogil=True)
@@ -159,9 +159,9 @@ def add_tile(
 @njit(cache=True, nogil=True)
 def add_box(
     batch: Batch, tables: Tables, tile: int, views: tuple[int, int], where: I8,
-    lower: I8, extent: I8, part: int, room: Room, volume: Volume,
+    lower: I8, extent: I8, part: int, room: Room, sums: Sums,
 ) -> None:  # fmt: skip
-    """Add the pixels of a tile in a range of views to a volume, by way of a box.
+    """Add the pixels of a tile in a range of views to sums, by way of a box.
 
     A voxel of the box is one integer, counts behind norm. Where its counts need more bits than
     there are, the sum over the box is less than that over the pixels; all is done again then with
@@ -172,11 +172,11 @@ def add_box(
         bits += 1
     for box, shift in ((0, bits), (1, 0)):
         total = add_tile(batch, tables, tile, views, where, lower, extent, part, shift, room)
-        n_rows, counts = find_rows(room.boxes[box], shift, lower, extent, volume, room.rows)
+        n_rows, counts = find_rows(room.boxes[box], shift, lower, extent, sums, room.rows)
         if not shift:
-            add_rows_apart(room.boxes[0], room.boxes[1], room.rows[:n_rows], volume)
+            add_rows_apart(room.boxes[0], room.boxes[1], room.rows[:n_rows], sums)
         elif counts == total:
-            add_rows(room.boxes[0], shift, room.rows[:n_rows], volume)
+            add_rows(room.boxes[0], shift, room.rows[:n_rows], sums)
             return
         else:
             room.boxes[0, : extent[0] * extent[1] * extent[2]] = 0
@@ -184,9 +184,9 @@ def add_box(
 
 @njit(cache=True, nogil=True)
 def add_pixels(
-    batch: Batch, tables: Tables, tile: int, v: int, room: Room, kept: Volume, out: Volume
+    batch: Batch, tables: Tables, tile: int, v: int, room: Room, kept: Sums, out: Sums
 ) -> None:  # fmt: skip
-    """Add the pixels of a tile in one view to the volumes one by one, where no box fits."""
+    """Add the pixels of a tile in one view to the sums one by one, where no box fits."""
     start, stop = tables.tiles[tile], tables.tiles[tile + 1]
     f, row = v // tables.views, row_of(batch, tables, v)
     matrix, offset, shape = tables.matrices[row], tables.offset, tables.shape
@@ -233,10 +233,10 @@ def bounds(
 
 
 @njit(cache=True, nogil=True)
-def bin_batch(batch: Batch, tables: Tables, room: Room, kept: Volume, out: Volume) -> None:
-    """Add a batch of frames to the volume, tile by tile.
+def bin_batch(batch: Batch, tables: Tables, room: Room, kept: Sums, out: Sums) -> None:
+    """Add a batch of frames to sums, tile by tile.
 
-    Pixels that the mask excludes go to the volume ``out``, all others to ``kept``. Where the
+    Pixels that the mask excludes go to ``out``, all others to ``kept``. Where the
     voxels of a tile are too many for a box, half as many views are taken.
     """
     n_views = batch.frames.shape[0] * tables.views

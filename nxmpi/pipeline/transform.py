@@ -13,7 +13,7 @@ import numpy as np
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError
-from nxmpi.kernels.bricks import EDGE, PACKED
+from nxmpi.kernels.packing import PACKED
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.nexus.process import Process, write_process
@@ -30,8 +30,8 @@ from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_in
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
-from nxmpi.stages.bricks import BRICK_BYTES, Pillar, fill_pillar, pillars_held
-from nxmpi.stages.tables import bcast_tables, build_tables, covered_bricks
+from nxmpi.stages.bricks import Pillar, fill_pillar, pillars_held
+from nxmpi.stages.tables import bcast_tables, build_tables, covered_bytes, tables_of_volumes
 from nxmpi.stages.transform import Transformed, Workspace, transform
 
 if TYPE_CHECKING:
@@ -224,8 +224,8 @@ def _scratch(
 ) -> Path | None:
     """Return where the volume is to lie if memory does not hold it, None if it does."""
     assert tables is not None  # on the root
-    n = int(np.prod(-(-tables.shape // EDGE)))
-    table = n * 16
+    volumes, gib = 2 if params.hits else 1, 2.0**30
+    table = tables_of_volumes(tables) * volumes
     grid = f"a grid of {' x '.join(str(s) for s in plan.grid.shape)} voxels"
     advice = "give more --memory, use more nodes, or take larger steps (--qh, --qk, --ql)"
     if table > params.memory:
@@ -234,7 +234,7 @@ def _scratch(
             f"{grid} whose tables alone take {table / 2**30:.1f} GiB of the "
             f"{params.memory / 2**30:.1f} GiB of a rank; {advice}"
         )
-    needed, gib = covered_bricks(tables) * BRICK_BYTES * (2 if params.hits else 1), 2.0**30
+    needed = covered_bytes(tables) * volumes
     if needed // size + table <= params.memory:
         return None
     folder = output.scratch or plan.files.folder

@@ -1,9 +1,9 @@
 """A volume in sparse bricks, one copy of it over all ranks.
 
-Bricks of 16^3 voxels come into being where a pixel falls. A rank adds to any brick; at the
-end of a round the bricks it does not own go to their owners, packed. Owners hold pillars:
-all voxels along h of 32 x 32 in l and k, dealt out in turn, the unit in which files are
-written.
+Bricks of 16^3 voxels come into being where a pixel falls, with one integer a voxel; another brick
+has two, for what does not fit. A rank adds to any brick; at the end of a round the bricks it does
+not own go to their owners, packed. Owners hold pillars: all voxels along h of 32 x 32 in l and k,
+dealt out in turn, the unit in which files are written.
 """
 
 from __future__ import annotations
@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nxmpi.kernels.bricks import (
-    EDGE,
-    HEADER,
-    VOXELS,
-    Volume,
-    add_packed,
-    add_to_slab,
-    pack,
-    pack_out,
-    packed_sizes,
-)
+from nxmpi.kernels.bricks import EDGE, VOXELS, Sums, Volume, add_to_slab
+from nxmpi.kernels.packing import HEADER, add_packed, pack, pack_out, packed_sizes
 from nxmpi.parallel.arrays import PIECE, exchange, largest
 from nxmpi.parallel.memory import lazy_zeros
 
@@ -38,7 +29,8 @@ if TYPE_CHECKING:
 
 WIDTH = 2 * EDGE
 """Voxels of a pillar along l and k, and of a file's chunk along every axis."""
-BRICK_BYTES = VOXELS * 16
+BRICK_BYTES = VOXELS * 8
+"""Of each integer of the voxels of a brick."""
 
 
 class Pillar(NamedTuple):
@@ -59,7 +51,7 @@ class Sent:
     """What left a rank for the owners."""
 
     bricks: int = 0
-    voxels: int = 0
+    integers: int = 0
     bytes: int = 0
 
 
@@ -77,47 +69,53 @@ class Bricks:
             Folder of a scratch file to hold it instead of memory.
         """
         self.array_shape = array_shape
-        n_l, n_k, n_h = (ceil(n / EDGE) for n in array_shape)
-        n = n_l * n_k * n_h
-        self.volume = Volume(
-            table=np.full((n_l, n_k, n_h), -1, np.int32),
-            arena=lazy_zeros((n, 2, VOXELS), scratch),
-            free=np.empty(n, np.int32),
-            used=np.zeros(2, np.int64),
-        )
+        self.sums = Sums(*(_empty(array_shape, n, scratch) for n in (1, 2)))
         self.sent = Sent()
 
     @property
-    def n_bricks(self) -> int:
-        """Bricks held now."""
-        taken, free = self.volume.used
-        return int(taken - free)
+    def n_bytes(self) -> int:
+        """Of the bricks held now."""
+        return sum(int(v.used[0] - v.used[1]) * bytes_of_brick(v) for v in self.sums)
 
-    def touched(self) -> I8:
-        """Return the numbers of the bricks held, in C order of the table."""
-        return np.flatnonzero(self.volume.table.ravel() >= 0)
+    def foreign_bytes(self, comm: MPI.Intracomm) -> int:
+        """Return the bytes of the bricks held that other ranks own. Not collective."""
+        return sum(
+            int((owners(v, touched(v), comm.size) != comm.rank).sum()) * bytes_of_brick(v)
+            for v in self.sums
+        )
 
-    def owners(self, numbers: I8, size: int) -> I8:
-        """Return the rank that owns each brick."""
-        _, n_k, n_h = self.volume.table.shape
-        row = numbers // n_h
-        owners: I8 = (row // n_k // 2 * ceil(n_k / 2) + row % n_k // 2) % size
-        return owners
+    def add(self, words: I8, to: int) -> None:
+        """Add packed bricks of the narrow volume (0) or the wide one (1)."""
+        add_packed(words, self.sums, bool(to))
 
-    def packed_sizes(self, numbers: I8) -> I8:
-        """Return the words that each brick takes when packed."""
-        sizes: I8 = packed_sizes(numbers, self.volume)
-        return sizes
 
-    def pack(self, numbers: I8, sizes: I8) -> I8:
-        """Return bricks in packed form, one after another."""
-        words = np.empty(int(sizes.sum()), np.int64)
-        pack(numbers, self.volume, words)
-        return words
+def _empty(array_shape: tuple[int, int, int], n_integers: int, scratch: Path | None) -> Volume:
+    n_l, n_k, n_h = (ceil(n / EDGE) for n in array_shape)
+    n = n_l * n_k * n_h
+    return Volume(
+        table=np.full((n_l, n_k, n_h), -1, np.int32),
+        arena=lazy_zeros((n, n_integers, VOXELS), scratch),
+        free=np.empty(n, np.int32),
+        used=np.zeros(2, np.int64),
+    )
 
-    def add(self, words: I8) -> None:
-        """Add packed bricks."""
-        add_packed(words, self.volume)
+
+def bytes_of_brick(volume: Volume) -> int:
+    """Return the memory of a brick."""
+    return BRICK_BYTES * int(volume.arena.shape[1])
+
+
+def touched(volume: Volume) -> I8:
+    """Return the numbers of the bricks held, in C order of the table."""
+    return np.flatnonzero(volume.table.ravel() >= 0)
+
+
+def owners(volume: Volume, numbers: I8, size: int) -> I8:
+    """Return the rank that owns each brick."""
+    _, n_k, n_h = volume.table.shape
+    row = numbers // n_h
+    ranks: I8 = (row // n_k // 2 * ceil(n_k / 2) + row % n_k // 2) % size
+    return ranks
 
 
 def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
@@ -126,40 +124,49 @@ def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
     Collective on ``comm``. Each rank sends at most 64 MiB in a round and empties what it has
     sent; the number of rounds is agreed on before the first.
     """
-    numbers = bricks.touched()
-    owners = bricks.owners(numbers, comm.size)
-    numbers, owners = numbers[owners != comm.rank], owners[owners != comm.rank]
-    sizes = bricks.packed_sizes(numbers)
+    for number in range(len(bricks.sums)):
+        _send(comm, bricks, number)
+
+
+def _send(comm: MPI.Intracomm, bricks: Bricks, which: int) -> None:
+    volume = bricks.sums[which]
+    numbers = touched(volume)
+    to = owners(volume, numbers, comm.size)
+    numbers, to = numbers[to != comm.rank], to[to != comm.rank]
+    sizes = packed_sizes(numbers, volume)
     rounds = np.cumsum(sizes) * 8 // PIECE
     n_rounds = largest(comm, int(rounds[-1]) + 1 if rounds.size else 0)
     room = np.empty(int(np.bincount(rounds, sizes).max(initial=0)), np.int64)
     for n in range(n_rounds):
         now = np.flatnonzero(rounds == n)
-        now = now[np.argsort(owners[now], kind="stable")]
-        for_rank = np.bincount(owners[now], sizes[now], comm.size).astype(np.int64)
+        now = now[np.argsort(to[now], kind="stable")]
+        for_rank = np.bincount(to[now], sizes[now], comm.size).astype(np.int64)
         words = room[: for_rank.sum()]
-        pack_out(numbers[now], bricks.volume, words)
+        pack_out(numbers[now], volume, words)
         bricks.sent.bytes += words.nbytes
         bricks.sent.bricks += now.size
-        bricks.sent.voxels += int((sizes[now] - HEADER).sum()) // 2
-        bricks.add(exchange(comm, words, for_rank))
+        bricks.sent.integers += int((sizes[now] - HEADER).sum())
+        bricks.add(exchange(comm, words, for_rank), which)
 
 
-def packed_pieces(bricks: Bricks) -> Iterator[I8]:
-    """Yield all bricks held, packed, in pieces of about 64 MiB."""
-    numbers = bricks.touched()
-    sizes = bricks.packed_sizes(numbers)
-    rounds = np.cumsum(sizes) * 8 // PIECE
-    for n in np.unique(rounds):
-        yield bricks.pack(numbers[rounds == n], sizes[rounds == n])
+def packed_pieces(bricks: Bricks) -> Iterator[tuple[int, I8]]:
+    """Yield all bricks held, packed, in pieces of about 64 MiB, and where to `Bricks.add` each."""
+    for which, volume in enumerate(bricks.sums):
+        numbers = touched(volume)
+        sizes = packed_sizes(numbers, volume)
+        rounds = np.cumsum(sizes) * 8 // PIECE
+        for n in np.unique(rounds):
+            words = np.empty(int(sizes[rounds == n].sum()), np.int64)
+            pack(numbers[rounds == n], volume, words)
+            yield which, words
 
 
 def pillars_held(bricks: tuple[Bricks, ...]) -> list[Pillar]:
     """Return the pillars held here in which anything was touched, in order. Not collective."""
     ends: dict[tuple[int, int], list[int]] = {}
-    for part in bricks:
-        _, n_k, n_h = part.volume.table.shape
-        numbers = part.touched()
+    for volume in (volume for part in bricks for volume in part.sums):
+        _, n_k, n_h = volume.table.shape
+        numbers = touched(volume)
         rows, along = numbers // n_h, numbers % n_h // 2
         for l, k, h in zip(rows // n_k // 2, rows % n_k // 2, along, strict=True):
             ends.setdefault((int(l), int(k)), []).append(int(h))
@@ -192,5 +199,5 @@ def fill_pillar(
     shape = (min(WIDTH, n_l - l), min(WIDTH, n_k - k), stop - start)
     counts, norm = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for part in parts:
-        add_to_slab(part.volume, np.array([l, k, start]), counts, norm)
+        add_to_slab(part.sums, np.array([l, k, start]), counts, norm)
     return counts.astype(np.float64) / views, norm.astype(np.float64) * unit

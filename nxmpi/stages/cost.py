@@ -1,36 +1,39 @@
 """What the transform takes: memory of a rank and traffic between ranks, as formulas."""
 
-from nxmpi.kernels.bricks import HEADER
+from nxmpi.kernels.packing import HEADER
 from nxmpi.parallel.arrays import PIECE
 from nxmpi.stages.bricks import BRICK_BYTES, WIDTH
 from nxmpi.stages.transform import LARGEST_BOX
 
 
-def bytes_sent(n_bricks: int, n_voxels: int) -> int:
+def bytes_sent(n_bricks: int, n_integers: int) -> int:
     """Return the bytes that bricks take on their way to the ranks that own them.
 
     Parameters
     ----------
     n_bricks : int
-        Bricks that a rank touched in its wedge and does not own.
-    n_voxels : int
-        Voxels touched in them: 16 bytes each, besides 528 bytes for each brick.
+        Bricks that a rank touched in its wedge and does not own: 528 bytes each.
+    n_integers : int
+        Of 8 bytes: one for each voxel touched in narrow bricks, two in wide ones.
     """
-    return 8 * (HEADER * n_bricks + 2 * n_voxels)
+    return 8 * (HEADER * n_bricks + n_integers)
 
 
 def memory(
-    n_bricks: int, array_shape: tuple[int, int, int], n_pixels: int, batch_bytes: int
+    n_narrow: int, n_wide: int, array_shape: tuple[int, int, int], n_pixels: int, batch_bytes: int
 ) -> int:
     """Return the memory of a rank in the transform, beyond the interpreter's own [bytes].
 
     Parameters
     ----------
-    n_bricks : int
+    n_narrow : int
         Bricks held at once, owned and not: at most those of the position divided by the ranks,
-        plus those of a wedge.
+        plus those of a wedge. 32 KiB each.
+    n_wide : int
+        Bricks in which any voxel got more than its one integer holds, 2^23 counts or 512 times
+        the largest norm of a pixel: 64 KiB more each.
     array_shape : tuple of int
-        Of the grid: each of its bricks has 8 bytes in the tables of the volume and as many in
+        Of the grid: each of its bricks has 16 bytes in the tables of the volume and as many in
         those of the excluded pixels.
     n_pixels : int
         Good pixels, with 36 bytes each in the tables.
@@ -42,10 +45,10 @@ def memory(
     n_l, n_k, n_h = (-(-n // 16) for n in array_shape)
     pillar = 4 * 8 * WIDTH * WIDTH * array_shape[2]
     return (
-        n_bricks * BRICK_BYTES
-        + 16 * n_l * n_k * n_h
+        (n_narrow + 2 * n_wide) * BRICK_BYTES
+        + 32 * n_l * n_k * n_h
         + 36 * n_pixels
         + batch_bytes
-        + 17 * LARGEST_BOX
+        + 18 * LARGEST_BOX
         + max(3 * PIECE, pillar)
     )

@@ -9,10 +9,11 @@ import numpy as np
 from nxmpi.crystal.detector import pixel_centres
 from nxmpi.crystal.reciprocal import frame_transforms
 from nxmpi.errors import InputError
-from nxmpi.kernels.bricks import EDGE
+from nxmpi.kernels.bricks import EDGE, VOXELS
 from nxmpi.kernels.tiles import Tables, reaches, unit_vectors
 from nxmpi.kernels.transform import NORM_BITS
 from nxmpi.parallel.arrays import bcast_array
+from nxmpi.stages.bricks import BRICK_BYTES
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from nxmpi.model import HKLGrid, Position
     from nxmpi.params import TransformParams
 
+MANY_HITS = 64
+"""Pixels in a voxel, on average, from which on in many a brick some voxel gets 512."""
 TILE = (16, 64)
 """Pixels of a tile along slow and fast: few voxels, hit many times."""
 APART = 4
@@ -108,6 +111,22 @@ def bcast_tables(comm: MPI.Intracomm, tables: Tables | None) -> Tables:
         is_array = comm.bcast(isinstance(value, np.ndarray))
         values[name] = bcast_array(comm, value) if is_array else comm.bcast(value)
     return Tables(**values)
+
+
+def tables_of_volumes(tables: Tables) -> int:
+    """Return the bytes that the tables of the volumes take on every rank. Not collective."""
+    return 32 * int(np.prod(-(-tables.shape // EDGE)))
+
+
+def covered_bytes(tables: Tables) -> int:
+    """Return about how many bytes the bricks of a position take, over all ranks. Not collective.
+
+    Wide ones as well as narrow ones where voxels are hit so often that most will need them.
+    """
+    n_bricks = covered_bricks(tables)
+    n_frames = int((tables.scales > 0).sum())
+    hits = tables.pixels.size * n_frames * tables.views / max(n_bricks * VOXELS, 1)
+    return n_bricks * BRICK_BYTES * (3 if hits > MANY_HITS else 1)
 
 
 def covered_bricks(tables: Tables) -> int:

@@ -19,7 +19,7 @@ from nxmpi.parallel.progress import progress
 from nxmpi.parallel.signals import wishes
 from nxmpi.parallel.window import node_of
 from nxmpi.stages.batches import batches_of, shared_bytes, shared_length, signed
-from nxmpi.stages.bricks import BRICK_BYTES, Bricks, packed_pieces, send_to_owners
+from nxmpi.stages.bricks import Bricks, packed_pieces, send_to_owners
 from nxmpi.stages.wedges import wedge_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ LARGEST_WEDGE = 2**30
 
 
 class Store(Protocol):
-    """Where checkpoints are kept: a state, and this rank's packed bricks by part."""
+    """Where checkpoints are kept: a state, and this rank's packed bricks by volume."""
 
     def load(self, comm: MPI.Intracomm) -> tuple[object | None, Iterator[tuple[int, I8]]]:
         """Return what was saved last, and this rank's share of the bricks."""
@@ -188,8 +188,9 @@ def transform(
 def _resume(comm: MPI.Intracomm, parts: tuple[Bricks, ...], store: Store) -> Done:
     state, pieces = store.load(comm)
     with all_or_none(comm):
-        for part, words in pieces:
-            parts[part].add(words)
+        for number, words in pieces:
+            part, which = divmod(number, 2)
+            parts[part].add(words, which)
     for brick_part in parts:
         send_to_owners(comm, brick_part)
     if not isinstance(state, dict):
@@ -203,16 +204,10 @@ def _round_is_due(
 ) -> bool:
     if time.monotonic() - last_saved > params.checkpoint:
         return True
-    held = sum(part.n_bricks for part in parts) * BRICK_BYTES
+    held = sum(part.n_bytes for part in parts)
     is_short = params.memory and held > params.memory
     limit = min(LARGEST_WEDGE, params.memory // 4) if is_short else LARGEST_WEDGE
-    if held <= limit:
-        return False
-    foreign = 0
-    for part in parts:
-        numbers = part.touched()
-        foreign += int((part.owners(numbers, comm.size) != comm.rank).sum())
-    return foreign * BRICK_BYTES > limit
+    return held > limit and sum(part.foreign_bytes(comm) for part in parts) > limit
 
 
 def _together(comm: MPI.Intracomm, done: Done, binned: list[int], bad: list[int]) -> Done:
@@ -227,7 +222,11 @@ def _checkpoint(comm: MPI.Intracomm, parts: tuple[Bricks, ...], store: Store, do
     store.save(
         comm,
         asdict(done),
-        ((i, words) for i, part in enumerate(parts) for words in packed_pieces(part)),
+        (
+            (2 * i + which, words)
+            for i, part in enumerate(parts)
+            for which, words in packed_pieces(part)
+        ),
     )
 
 
@@ -246,14 +245,14 @@ class _Binner:
             norm=np.empty(m, np.int32),
             vectors=np.empty((3, m)),
             boxes=np.zeros((2, LARGEST_BOX), np.int64),
-            rows=np.empty((LARGEST_BOX // EDGE, 2), np.int64),
+            rows=np.empty((LARGEST_BOX // EDGE, 3), np.int64),
         )
 
     def bin(self, frames: I8, data: Frames, excluded: Frames, parts: tuple[Bricks, ...]) -> None:
         """Add frames to the bricks."""
         if frames.size:
             batch = Batch(frames=signed(data), excluded=excluded, numbers=frames)
-            volumes = [part.volume for part in parts]
-            bin_batch(batch, self.tables, self.room, *volumes[:2])
-            if volumes[2:]:
-                bin_batch(batch, self.ones, self.room, *volumes[2:])
+            sums = [part.sums for part in parts]
+            bin_batch(batch, self.tables, self.room, *sums[:2])
+            if sums[2:]:
+                bin_batch(batch, self.ones, self.room, *sums[2:])

@@ -11,7 +11,7 @@ from pytest_mpi import parallel_assert
 from nxmpi.crystal.factors import PixelFactors, pixel_factors
 from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.errors import CollectiveError, InputError, StoppedError
-from nxmpi.kernels.bricks import HEADER
+from nxmpi.kernels.packing import HEADER
 from nxmpi.model import HKLGrid, Position
 from nxmpi.parallel.timing import Timer
 from nxmpi.parallel.window import alone as own_frames
@@ -19,7 +19,7 @@ from nxmpi.params import TransformParams
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
 from nxmpi.stages import transform as stage
-from nxmpi.stages.bricks import fill_pillar, pillars_held
+from nxmpi.stages.bricks import fill_pillar, owners, pillars_held
 from nxmpi.stages.tables import bcast_tables, build_tables
 
 RANKS = [1, 2, 3, 4, 7]
@@ -449,7 +449,7 @@ def test_only_touched_voxels_travel(comm):
     n_l, n_k, n_h = (n // 16 for n in padded.shape)
     voxels = padded.reshape(n_l, 16, n_k, 16, n_h, 16).sum(axis=(1, 3, 5)).ravel()
     numbers = np.flatnonzero(voxels)
-    foreign = numbers[result.kept.owners(numbers, comm.size) != comm.rank]
-    wanted = 8 * (HEADER * foreign.size + 2 * voxels[foreign].sum())
+    foreign = numbers[owners(result.kept.sums.narrow, numbers, comm.size) != comm.rank]
+    wanted = 8 * (HEADER * foreign.size + voxels[foreign].sum())
     parallel_assert(HEADER == 66)
     parallel_assert(result.kept.sent.bytes == wanted, msg=f"{result.kept.sent} {wanted}")
