@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from case import N_PIXELS, make_tables
 
-from nxmpi.kernels.packing import HEADER, pack, packed_sizes
+from nxmpi.kernels.bricks import VOXELS
+from nxmpi.kernels.packing import HEADER, pack
 from nxmpi.stages.bricks import Bricks, touched
 from nxmpi.stages.transform import _Binner
 
@@ -32,8 +33,7 @@ def test_packing(benchmark, case):
     binner.bin(numbers, frames, np.empty((0, 0), np.int8), (kept, excluded))
     volume = kept.sums.narrow
     some = touched(volume)
-    sizes = packed_sizes(some, volume)
-    words = np.empty(int(sizes.sum()), np.int64)
-    benchmark(pack, some, volume, words)
+    words = np.empty(some.size * (HEADER + VOXELS), np.int64)
+    sizes = benchmark(pack, some, volume, False, words)
     benchmark.extra_info["Mvoxel"] = float((sizes.sum() - HEADER * some.size) / 1e6)
     assert words[0] == some[0]

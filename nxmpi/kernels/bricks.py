@@ -12,6 +12,8 @@ EDGE = 16
 VOXELS = EDGE**3
 LINE = 8
 """int64 of a cache line."""
+PAGE = 512
+"""int64 of a page of memory."""
 COUNTS_AT = np.uint64(40)
 """The bit at which counts begin behind the norm in a voxel's one integer."""
 NORM = np.uint64(2**40 - 1)
@@ -23,8 +25,10 @@ FULL = np.uint64(2**63 + 2**39)
 class Volume(NamedTuple):
     """Bricks of some integers a voxel."""
 
+    n_bricks: tuple[int, int, int]
+    """Of the grid along l, k, h."""
     table: I4
-    """(bricks along l, k, h) int32: the slot of a brick in the arena, or -1."""
+    """(n,) int32: the slot of a brick of the grid in the arena, or -1."""
     arena: I8
     """(n_slots, n, 4096) int64: n integers of each voxel of a brick."""
     free: I4
@@ -44,9 +48,12 @@ class Sums(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def take_slot(volume: Volume, number: int) -> int:
-    """Return the slot of a brick, by its C-order number, taking one (of zeros) if it has none."""
-    used, table = volume.used, volume.table.reshape(-1)
-    slot = np.int64(table[number])
+    """Return the slot of a brick, by its C-order number, taking one (of zeros) if it has none.
+
+    Pages of a new one are written to: reading first would have the system map each twice.
+    """
+    used = volume.used
+    slot = np.int64(volume.table[number])
     if slot < 0:
         if used[1] > 0:
             used[1] -= 1
@@ -54,14 +61,17 @@ def take_slot(volume: Volume, number: int) -> int:
         else:
             slot = used[0]
             used[0] += 1
-        table[number] = slot
+            for value in range(volume.arena.shape[1]):
+                for page in range(0, VOXELS, PAGE):
+                    volume.arena[slot, value, page] = 0
+        volume.table[number] = slot
     return int(slot)
 
 
 @njit(cache=True, nogil=True)
 def number_of(volume: Volume, bl: int, bk: int, bh: int) -> int:
     """Return the C-order number of a brick."""
-    _, nk, nh = volume.table.shape
+    _, nk, nh = volume.n_bricks
     return int((bl * nk + bk) * nh + bh)
 
 
@@ -227,12 +237,13 @@ def add_to_slab(sums: Sums, lower: I8, counts: I8, norm: I8) -> None:
         for k in range(k0, k0 + nk):
             row = ((l % EDGE) * EDGE + k % EDGE) * EDGE
             for h in range(h0, h0 + nh):
-                slot, cell = narrow.table[l // EDGE, k // EDGE, h // EDGE], row + h % EDGE
+                number = number_of(narrow, l // EDGE, k // EDGE, h // EDGE)
+                slot, cell = narrow.table[number], row + h % EDGE
                 if slot >= 0:
                     word = np.uint64(narrow.arena[slot, 0, cell])
                     counts[l - l0, k - k0, h - h0] += np.int64(word >> COUNTS_AT)
                     norm[l - l0, k - k0, h - h0] += np.int64(word & NORM)
-                slot = wide.table[l // EDGE, k // EDGE, h // EDGE]
+                slot = wide.table[number]
                 if slot >= 0:
                     counts[l - l0, k - k0, h - h0] += wide.arena[slot, 0, cell]
                     norm[l - l0, k - k0, h - h0] += wide.arena[slot, 1, cell]

@@ -17,25 +17,6 @@ WHOLE_ROW = np.uint64(2**EDGE - 1)
 
 
 @njit(cache=True, nogil=True)
-def packed_sizes(numbers: I8, volume: Volume) -> I8:
-    """Return how many words `pack` needs for each brick of these C-order numbers."""
-    sizes, n_values = np.empty(numbers.shape[0], np.int64), volume.arena.shape[1]
-    for i in range(numbers.shape[0]):
-        slot = volume.table.reshape(-1)[numbers[i]]
-        sizes[i] = HEADER + n_values * touched_voxels(volume.arena[slot, n_values - 1])
-    return sizes
-
-
-@njit(cache=True, nogil=True)
-def touched_voxels(values: I8) -> int:
-    """Return how many of 4096 int64 are not zero."""
-    n = 0
-    for voxel in range(VOXELS):
-        n += values[voxel] != 0
-    return n
-
-
-@njit(cache=True, nogil=True)
 def bits_of(values: I8) -> np.uint64:
     """Return a bit for each of 64 int64, set where it is not zero."""
     bits = np.uint64(0)
@@ -93,7 +74,7 @@ def add_gathered(bitmap: I8, words: I8, values: I8) -> int:
 @njit(cache=True, nogil=True)
 def pack_brick(number: int, volume: Volume, words: I8) -> int:
     """Write the touched voxels of a brick, see `pack`; return the words that it takes."""
-    slot, n_values = volume.table.reshape(-1)[number], volume.arena.shape[1]
+    slot, n_values = volume.table[number], volume.arena.shape[1]
     last = volume.arena[slot, n_values - 1]  # not zero where anything is not
     for word in range(VOXELS // 64):
         words[2 + word] = np.int64(bits_of(last[word * 64 : (word + 1) * 64]))
@@ -105,41 +86,49 @@ def pack_brick(number: int, volume: Volume, words: I8) -> int:
 
 
 @njit(cache=True, nogil=True)
-def pack(numbers: I8, volume: Volume, words: I8) -> None:
+def pack(numbers: I8, volume: Volume, empty: bool, words: I8) -> I8:
     """Write the touched voxels of bricks, one brick after another.
 
     Parameters
     ----------
     numbers : (n,) int64
         C-order numbers of bricks in the table.
-    words : (sum of `packed_sizes`,) int64
+    empty : bool
+        Leave the bricks empty and their slots free.
+    words : (n,) int64
         Receives of each brick: its number, its touched voxels, their bitmap of 64 words, then
         the first integer of each, and the second where there are two.
+
+    Returns
+    -------
+    (n,) int64
+        How many words each brick takes.
     """
-    start = 0
-    for number in numbers:
-        start += pack_brick(number, volume, words[start:])
+    start, sizes = 0, np.empty(numbers.shape[0], np.int64)
+    for i in range(numbers.shape[0]):
+        sizes[i] = pack_brick(numbers[i], volume, words[start:])
+        start += sizes[i]
+        if empty:
+            give_back(numbers[i], volume)
+    return sizes
 
 
 @njit(cache=True, nogil=True)
-def pack_out(numbers: I8, volume: Volume, words: I8) -> None:
-    """Do what `pack` does, and leave the bricks empty and their slots free."""
-    table, start = volume.table.reshape(-1), 0
-    for number in numbers:
-        slot = table[number]
-        start += pack_brick(number, volume, words[start:])
-        for value in range(volume.arena.shape[1]):
-            volume.arena[slot, value][:] = 0  # while it is in the cache
-        volume.free[volume.used[1]] = slot
-        volume.used[1] += 1
-        table[number] = -1
+def give_back(number: int, volume: Volume) -> None:
+    """Empty a brick, best while it is in the cache, and leave its slot free."""
+    slot = volume.table[number]
+    for value in range(volume.arena.shape[1]):
+        volume.arena[slot, value][:] = 0
+    volume.free[volume.used[1]] = slot
+    volume.used[1] += 1
+    volume.table[number] = -1
 
 
 @njit(cache=True, nogil=True)
 def spill_full(number: int, sums: Sums) -> None:
     """Bring the rows of a narrow brick that are full to the wide volume."""
     arena = sums.narrow.arena.reshape(-1).view(np.uint64)
-    start = np.int64(sums.narrow.table.reshape(-1)[number]) * VOXELS
+    start = np.int64(sums.narrow.table[number]) * VOXELS
     for place in range(start, start + VOXELS, EDGE):
         full = np.uint64(0)
         for i in range(EDGE):

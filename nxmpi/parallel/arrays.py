@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8, I8
 
 T = TypeVar("T", bound=np.generic)
-PIECE = 64 * 2**20
-"""Bytes moved at a time."""
+PIECE = 4 * 2**20
+"""Bytes moved at a time: few enough for a cache."""
 
 
 def bcast_array(comm: MPI.Intracomm, array: NDArray[T] | None) -> NDArray[T]:
     """Return the root's array on every rank.
 
-    Collective on ``comm``. Sent in pieces of 64 MiB.
+    Collective on ``comm``. Sent in pieces of 4 MiB.
     """
     header = comm.bcast(None if array is None else (array.shape, array.dtype.str))
     shape, dtype = header
@@ -35,7 +35,7 @@ def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
     """Send a part of an array to each rank and return what all ranks sent here, in rank order.
 
     Collective on ``comm``: one ``Alltoallv``; the array of a rank holds at most a few times
-    64 MiB, which the caller sees to.
+    4 MiB, which the caller sees to.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def largest(comm: MPI.Intracomm, value: int) -> int:
 def sum_arrays(comm: MPI.Intracomm, array: I8) -> I8:
     """Return the sum over ranks of arrays of one shape, on the root; elsewhere what was given.
 
-    Collective on ``comm``: reduced in pieces of 64 MiB, in place on the root.
+    Collective on ``comm``: reduced in pieces of 4 MiB, in place on the root.
     """
     return _reduce(comm, array, MPI.SUM)
 
@@ -86,7 +86,7 @@ def _reduce(comm: MPI.Intracomm, array: I8, op: MPI.Op) -> I8:
 def gather_rows(comm: MPI.Intracomm, rows: F8) -> F8:
     """Return the rows of all ranks in rank order on the root, none elsewhere.
 
-    Collective on ``comm``. Sent in pieces of 64 MiB, one rank after another.
+    Collective on ``comm``. Sent in pieces of 4 MiB, one rank after another.
 
     Parameters
     ----------

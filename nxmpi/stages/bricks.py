@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nxmpi.kernels.bricks import EDGE, VOXELS, Sums, Volume, add_to_slab
-from nxmpi.kernels.packing import HEADER, add_packed, pack, pack_out, packed_sizes
+from nxmpi.kernels.packing import HEADER, add_packed, pack
 from nxmpi.parallel.arrays import PIECE, exchange, largest
 from nxmpi.parallel.memory import lazy_zeros
 
@@ -93,7 +93,8 @@ def _empty(array_shape: tuple[int, int, int], n_integers: int, scratch: Path | N
     n_l, n_k, n_h = (ceil(n / EDGE) for n in array_shape)
     n = n_l * n_k * n_h
     return Volume(
-        table=np.full((n_l, n_k, n_h), -1, np.int32),
+        n_bricks=(n_l, n_k, n_h),
+        table=np.full(n, -1, np.int32),
         arena=lazy_zeros((n, n_integers, VOXELS), scratch),
         free=np.empty(n, np.int32),
         used=np.zeros(2, np.int64),
@@ -107,12 +108,12 @@ def bytes_of_brick(volume: Volume) -> int:
 
 def touched(volume: Volume) -> I8:
     """Return the numbers of the bricks held, in C order of the table."""
-    return np.flatnonzero(volume.table.ravel() >= 0)
+    return np.flatnonzero(volume.table >= 0)
 
 
 def owners(volume: Volume, numbers: I8, size: int) -> I8:
     """Return the rank that owns each brick."""
-    _, n_k, n_h = volume.table.shape
+    _, n_k, n_h = volume.n_bricks
     row = numbers // n_h
     ranks: I8 = (row // n_k // 2 * ceil(n_k / 2) + row % n_k // 2) % size
     return ranks
@@ -121,8 +122,8 @@ def owners(volume: Volume, numbers: I8, size: int) -> I8:
 def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
     """Bring every brick to the rank that owns it.
 
-    Collective on ``comm``. Each rank sends at most 64 MiB in a round and empties what it has
-    sent; the number of rounds is agreed on before the first.
+    Collective on ``comm``. Each rank sends at most 4 MiB in a round, which stay in a cache,
+    and empties what it has sent; the number of rounds is agreed on before the first.
     """
     for number in range(len(bricks.sums)):
         _send(comm, bricks, number)
@@ -131,41 +132,45 @@ def send_to_owners(comm: MPI.Intracomm, bricks: Bricks) -> None:
 def _send(comm: MPI.Intracomm, bricks: Bricks, which: int) -> None:
     volume = bricks.sums[which]
     numbers = touched(volume)
-    to = owners(volume, numbers, comm.size)
-    numbers, to = numbers[to != comm.rank], to[to != comm.rank]
-    sizes = packed_sizes(numbers, volume)
-    rounds = np.cumsum(sizes) * 8 // PIECE
-    n_rounds = largest(comm, int(rounds[-1]) + 1 if rounds.size else 0)
-    room = np.empty(int(np.bincount(rounds, sizes).max(initial=0)), np.int64)
-    for n in range(n_rounds):
-        now = np.flatnonzero(rounds == n)
-        now = now[np.argsort(to[now], kind="stable")]
-        for_rank = np.bincount(to[now], sizes[now], comm.size).astype(np.int64)
-        words = room[: for_rank.sum()]
-        pack_out(numbers[now], volume, words)
-        bricks.sent.bytes += words.nbytes
+    numbers = numbers[owners(volume, numbers, comm.size) != comm.rank]
+    words, n = _room(volume)
+    for i in range(largest(comm, -(-numbers.size // n))):
+        now = numbers[i * n : (i + 1) * n]
+        to = owners(volume, now, comm.size)
+        order = np.argsort(to, kind="stable")
+        sizes = pack(now[order], volume, True, words)
+        for_rank = np.bincount(to[order], sizes, comm.size).astype(np.int64)
+        bricks.sent.bytes += int(sizes.sum()) * 8
         bricks.sent.bricks += now.size
-        bricks.sent.integers += int((sizes[now] - HEADER).sum())
-        bricks.add(exchange(comm, words, for_rank), which)
+        bricks.sent.integers += int((sizes - HEADER).sum())
+        bricks.add(exchange(comm, words[: sizes.sum()], for_rank), which)
+
+
+def _room(volume: Volume) -> tuple[I8, int]:
+    """Return room for some packed bricks, and how many they are."""
+    largest_brick = HEADER + volume.arena.shape[1] * VOXELS
+    n = PIECE // (8 * largest_brick)
+    return np.empty(n * largest_brick, np.int64), n
 
 
 def packed_pieces(bricks: Bricks) -> Iterator[tuple[int, I8]]:
-    """Yield all bricks held, packed, in pieces of about 64 MiB, and where to `Bricks.add` each."""
+    """Yield all bricks held, packed, in pieces, and where to `Bricks.add` each.
+
+    A piece is to be used before the next is asked for, which takes its room.
+    """
     for which, volume in enumerate(bricks.sums):
         numbers = touched(volume)
-        sizes = packed_sizes(numbers, volume)
-        rounds = np.cumsum(sizes) * 8 // PIECE
-        for n in np.unique(rounds):
-            words = np.empty(int(sizes[rounds == n].sum()), np.int64)
-            pack(numbers[rounds == n], volume, words)
-            yield which, words
+        words, n = _room(volume)
+        for start in range(0, numbers.size, n):
+            sizes = pack(numbers[start : start + n], volume, False, words)
+            yield which, words[: sizes.sum()]
 
 
 def pillars_held(bricks: tuple[Bricks, ...]) -> list[Pillar]:
     """Return the pillars held here in which anything was touched, in order. Not collective."""
     ends: dict[tuple[int, int], list[int]] = {}
     for volume in (volume for part in bricks for volume in part.sums):
-        _, n_k, n_h = volume.table.shape
+        _, n_k, n_h = volume.n_bricks
         numbers = touched(volume)
         rows, along = numbers // n_h, numbers % n_h // 2
         for l, k, h in zip(rows // n_k // 2, rows % n_k // 2, along, strict=True):
