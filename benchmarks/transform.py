@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ class Case(NamedTuple):
     frames: int
     ranks: int = 1
     arguments: tuple = ()
+    at_once: int = 1
+    """Programs that run at the same time and have nothing to do with each other."""
 
 
 class Sizes(NamedTuple):
@@ -63,6 +66,7 @@ QUICK = Sizes(
     compressions=("bitshuffle-lz4",), repeats=1, bars=False,
 )  # fmt: skip
 ONE, TWO = "in memory, 1 rank", "in memory, 2 ranks"
+APART = "in memory, twice 1 rank at once"
 BATCHES, BOTH = "in memory, batches of 11", "in memory, 3-D mask, both"
 FROM_FILE, TO_FILE = "from file, 1 rank", "file to file, 2 ranks"
 PLAIN, CCTW = "plain loop", "cctw"
@@ -91,7 +95,11 @@ def main_cases(sizes, cctw_threads):
 def cases_of(grid, sizes, cctw_threads):
     """Return the cases of a grid by name."""
     n, few, first = sizes.frames, sizes.few_frames, grid == sizes.grids[0]
-    cases = {ONE: Case("stage", grid, n), TWO: Case("stage", grid, n, 2)}
+    cases = {
+        ONE: Case("stage", grid, n),
+        TWO: Case("stage", grid, n, 2),
+        APART: Case("stage", grid, n // 2, at_once=2),
+    }
     if first:
         cases |= {
             BATCHES: Case("stage", grid, n, 1, ("--batch", 11)),
@@ -126,6 +134,11 @@ def cost_cases(sizes):
 
 
 def run_case(case, folder, timeout=900):
+    """Return what a run printed; of several at once, their medians."""
+    if case.at_once > 1:
+        with ThreadPoolExecutor(case.at_once) as pool:
+            alone = [case._replace(at_once=1)] * case.at_once
+            return median(list(pool.map(lambda each: run_case(each, folder, timeout), alone)))
     arguments = (folder, "--frames", case.frames, "--grid", case.grid, *case.arguments)
     if case.what == "stage":
         return run_ranks(case.ranks, "stage.py", *arguments, timeout=timeout)
@@ -233,17 +246,18 @@ def show_cost(console, costs, results):
 
 def show_efficiency(console, cases, results, sizes):
     for grid in sizes.grids:
-        one, two = (results[cases[grid, name]] for name in (ONE, TWO))
-        cpu, clock = (
-            100 * two[key] / one[key] for key in ("Mpixel_per_cpu_s", "Mpixel_per_s_and_core")
-        )
-        bar = ""
-        if sizes.bars and grid == sizes.grids[0]:
-            bar = f" (bar {EFFICIENCY} %: {'reached' if cpu >= EFFICIENCY else 'missed'})"
-        console.print(
-            f"efficiency from 1 to 2 ranks, {grid}³ voxels: by CPU time {cpu:.0f} %{bar}, "
-            f"by the clock {clock:.0f} %"
-        )
+        one, two, apart = (results[cases[grid, name]] for name in (ONE, TWO, APART))
+        for name, base in (("1 rank alone", one), ("a rank beside another program's", apart)):
+            cpu, clock = (
+                100 * two[key] / base[key] for key in ("Mpixel_per_cpu_s", "Mpixel_per_s_and_core")
+            )
+            bar = ""
+            if sizes.bars and grid == sizes.grids[0]:
+                bar = f" (bar {EFFICIENCY} %: {'reached' if cpu >= EFFICIENCY else 'missed'})"
+            console.print(
+                f"efficiency of 2 ranks, {grid}³ voxels, to {name}: by CPU time {cpu:.0f} %{bar}, "
+                f"by the clock {clock:.0f} %"
+            )
 
 
 def show_bits(console, results, sizes):

@@ -307,6 +307,31 @@ def test_largest_counts_of_each_type_are_summed(comm, dtype):
     parallel_assert(int(counts.sum()) == int(data[good].astype(np.int64).sum()))
 
 
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("batch_frames", [1, 3, 1000])
+@pytest.mark.parametrize("times", [1, 500_000], ids=["norm", "counts"])
+def test_sums_that_one_integer_does_not_hold(comm, times, batch_frames):
+    """Voxels get more than 2^23 counts, or more than 512 pixels, in one batch or in many."""
+    coarse = HKLGrid(origin=(-12.0, -12.0, -12.0), step=(8.0, 6.0, 6.0), shape=(4, 5, 5))
+    grid = GRID if times > 1 else coarse
+    position, data = position_of(11), random_frames(11)
+    data[data > 0] *= times
+    excluded = excluded_of(data)
+    store = KeptStore()
+    params = {"batch_frames": batch_frames, "checkpoint": 1e-9, "memory": 1}
+    result = run(comm, position, Frames(data, excluded), grid, store=store, **params)
+    again = run(comm, position, Frames(data, excluded), grid, store=store, **params)
+    wide = [part.sums.wide for part in (result.kept, result.excluded)]
+    parallel_assert(comm.allreduce(int(wide[0].used[0])) > 0)
+    for wanted, name in enumerate(("kept", "excluded")):
+        counts, norm, hits = twin(position, data, grid, excluded, wanted)
+        found = together(comm, (getattr(result, name),), result.unit, grid)
+        parallel_assert(np.array_equal(found[0], counts))
+        parallel_assert((np.abs(found[1] - norm) <= hits * result.unit * 0.501 + 1e-12).all())
+        restarted = together(comm, (getattr(again, name),), again.unit, grid)
+        parallel_assert(same(restarted, found))
+
+
 @pytest.mark.parallel([1, 3])
 @pytest.mark.parametrize("moving", [False, True])
 def test_volume_is_that_of_plain_numpy(comm, moving):
