@@ -34,6 +34,7 @@ from nxmpi.stages import cost
 from nxmpi.stages.bricks import fill_pillar, pillars_held
 from nxmpi.stages.tables import bcast_tables, covered_bytes, tables_of_volumes
 from nxmpi.stages.transform import Workspace, transform
+from nxmpi.stages.wedges import FEWEST_FRAMES
 
 NEVER = 1e9
 
@@ -149,11 +150,11 @@ def traffic(result):
 def memory_taken(options, tables, result, measured, reader):
     """Return the peak of this process, of the transform and write in it, and its formula.
 
-    Without frames that are in memory, of which a real run holds a batch.
+    Without frames that are in memory, unless they are copied to where ranks share them.
     """
     peak, n_pixels = memory("VmHWM"), tables.pixels.size
-    batch = 0
-    if options.from_file:
+    batch, size = 0, MPI.COMM_WORLD.size
+    if options.from_file or (size > 1 and options.frames < FEWEST_FRAMES * size):
         batch = min(options.batch, options.frames) * N_PIXELS * (4 + options.masked)
     parts = (result.kept.sums, result.excluded.sums)
     n_narrow, n_wide = (sum(int(sums[i].used[0]) for sums in parts) for i in (0, 1))
