@@ -12,11 +12,11 @@ MPI_OWN = ("OMPI_COMM", "PMIX_", "PRTE_")
 """Variables of an MPI job, which another one must not see."""
 
 
-def run(command, timeout=900):
+def run(command, timeout=900, settings=None):
     """Run a program in this folder; return the JSON of its last line, or end with its errors."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(MPI_OWN)
-    }
+    } | (settings or {})
     done = subprocess.run(
         [str(word) for word in command], cwd=HERE,
         env=environment, capture_output=True, text=True, check=False, timeout=timeout,
@@ -26,10 +26,10 @@ def run(command, timeout=900):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_ranks(ranks, script, *arguments, timeout=900):
-    """Run a script of this folder under mpiexec."""
+def run_ranks(ranks, script, *arguments, timeout=900, free=False):
+    """Run a script of this folder under mpiexec, on any core if ``free``, not the first ones."""
     command = ["mpiexec", "-n", ranks, sys.executable, HERE / script, *arguments]
-    return run(command, timeout)
+    return run(command, timeout, {"OMPI_MCA_hwloc_base_binding_policy": "none"} if free else None)
 
 
 def median(rows):

@@ -76,6 +76,7 @@ BARS = {ONE: 150, TWO: 150, BATCHES: 130, BOTH: 130, FROM_FILE: 100, TO_FILE: 10
 MEMORY_RUNS = {
     "3650 frames": (3650, (), 18.0),
     "3650 frames, --memory 6G": (3650, ("--memory", "6G"), None),
+    "3650 frames, --memory 4G": (3650, ("--memory", "4G"), None),
     "200 frames": (200, (), 6.0),
 }
 """Frames, arguments, and the bar of the memory of all ranks [GB]."""
@@ -133,15 +134,15 @@ def cost_cases(sizes):
     }
 
 
-def run_case(case, folder, timeout=900):
+def run_case(case, folder, timeout=900, free=False):
     """Return what a run printed; of several at once, their medians."""
     if case.at_once > 1:
         with ThreadPoolExecutor(case.at_once) as pool:
             alone = [case._replace(at_once=1)] * case.at_once
-            return median(list(pool.map(lambda each: run_case(each, folder, timeout), alone)))
+            return median(list(pool.map(lambda each: run_case(each, folder, timeout, True), alone)))
     arguments = (folder, "--frames", case.frames, "--grid", case.grid, *case.arguments)
     if case.what == "stage":
-        return run_ranks(case.ranks, "stage.py", *arguments, timeout=timeout)
+        return run_ranks(case.ranks, "stage.py", *arguments, timeout=timeout, free=free)
     if case.what == CCTW:
         return run([sys.executable, "-m", "peers.cctw", *arguments], timeout)
     return run([sys.executable, HERE / "limits.py", case.what, *arguments], timeout)
