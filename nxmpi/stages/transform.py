@@ -42,7 +42,7 @@ LARGEST_BOX = 2**18
 
 LARGEST_WEDGE = 2**30
 """Of the bricks that a rank holds for others, however much memory there is [bytes]. Without a limit
-2 ranks had held most of the volume each, more than 23 GB for 3650 frames and 1001^3 voxels."""
+2 ranks had held most of the volume each, for 3650 frames and 1001^3 voxels."""
 
 
 class Store(Protocol):
