@@ -41,6 +41,33 @@ def reciprocal_matrix(lattice: Lattice) -> F8:
     return np.array(unit_cell(lattice).fractionalization_matrix()).reshape(3, 3).T
 
 
+def reciprocal_matrix_changes(lattice: Lattice) -> F8:
+    """Return how B changes with a, b, c [1/Å^2] and alpha, beta, gamma [1/Å/degree].
+
+    From dB = -B dA.T B.
+
+    Returns
+    -------
+    (6, 3, 3) float64
+    """
+    (ca, cb, cg), (sa, sb, sg) = (
+        f(np.radians([lattice.alpha, lattice.beta, lattice.gamma])) for f in (np.cos, np.sin)
+    )
+    p = (ca - cb * cg) / sg
+    w = np.sqrt(1 - cb**2 - p**2)
+    dA = np.zeros((6, 3, 3))
+    dA[0, 0, 0] = 1.0
+    dA[1, :, 1] = cg, sg, 0.0
+    dA[2, :, 2] = cb, p, w
+    dp = np.array([-sa / sg, sb * cg / sg, cb - p * cg / sg])
+    db = np.array([0.0, -sb, 0.0])
+    dA[3:, :, 2] = lattice.c * np.stack([db, dp, -(cb * db + p * dp) / w], axis=1)
+    dA[5, :, 1] = -lattice.b * sg, lattice.b * cg, 0.0
+    dA[3:] *= np.pi / 180
+    B = reciprocal_matrix(lattice)
+    return np.asarray(-B @ dA.transpose(0, 2, 1) @ B)
+
+
 def lattice_along(lattice: Lattice, axes: Matrix) -> Lattice:
     """Return the lattice whose reciprocal axes are these.
 

@@ -1,0 +1,206 @@
+"""The orientation of a crystal of known cell from the scattering vectors of peaks."""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from nxmpi._typing import F8, Mask
+
+NEAR = 0.15
+"""How far each index of a peak that is explained may be from an integer [r.l.u.]."""
+LENGTH = 0.02
+"""How much the length of a reflection's vector may differ from a peak's [1]."""
+ANGLE = 1.5
+"""How much the angle of two reflections may differ from that of two peaks [degrees]."""
+FLAT = 15.0
+"""Angle to a line within which a pair of peaks tells too little [degrees]."""
+SEEDS, JUDGES = 40, 150
+"""Peaks of the smallest vectors of which pairs are made, and by which candidates are scored."""
+BEST = 30
+"""Candidates that are fitted."""
+AT_ONCE = 1000
+"""Candidates that are scored together."""
+ACCURACY, STRAIN = 2e-3, 1e-2
+"""Errors that a fit assumes: of scattering vectors [1/Å], and of the cell [1]."""
+
+
+class Indexed(NamedTuple):
+    """An orientation and what it explains."""
+
+    UB: F8
+    """(3, 3) float64, with the cell as it fits best [1/Å]."""
+    hkl: F8
+    """(n, 3) float64, of every peak, not rounded [r.l.u.]."""
+    explained: Mask
+    """(n,) bool: all indices are near integers."""
+    score: float
+    """Weight of the peaks that are explained, less where they are not quite."""
+
+
+def index(q: F8, weight: F8, B: F8, reflections: F8) -> Indexed | None:
+    """Return the orientation that explains most of the peaks, None if no pair fits the cell.
+
+    Parameters
+    ----------
+    q : (n, 3) float64
+        Scattering vectors, turned back to phi = 0 and all angles 0 [1/Å].
+    weight : (n,) float64
+        Of each peak in the score [1].
+    B : (3, 3) float64
+        See `nxmpi.crystal.lattice.reciprocal_matrix` [1/Å].
+    reflections : (m, 3) float64
+        Those allowed, at least as far out as the `SEEDS` smallest vectors.
+
+    Notes
+    -----
+    Two peaks are given the indices of any two reflections of such lengths and such an angle, and
+    each choice makes an orientation (Busing & Levy, Acta Cryst. 22, 457 (1967)). Candidates are
+    scored by the peaks of small vectors, where errors of cell and orientation matter least; the
+    best are fitted, from small vectors to large ones, and scored by all peaks.
+    """
+    order = np.argsort(np.linalg.norm(q, axis=1), kind="stable")
+    seeds, judges = order[:SEEDS], order[:JUDGES]
+    found = orientations_of_pairs(q[seeds], B, reflections)
+    if not len(found):
+        return None
+    parts = np.array_split(found, -(-len(found) // AT_ONCE))
+    scores = np.concatenate([scores_of(U @ B, q[judges], weight[judges]) for U in parts])
+    best = found[np.argsort(-scores, kind="stable")[:BEST]]
+    fitted = np.array([fit(U, B, q, weight) for U in best])
+    totals = scores_of(fitted, q, weight)
+    return explain(fitted[int(np.argmax(totals))], q, weight)
+
+
+def explain(UB: F8, q: F8, weight: F8) -> Indexed:
+    """Return the indices of peaks, and which of them are near integers; see `index`."""
+    hkl = np.asarray(np.linalg.solve(UB, q.T).T, np.float64)
+    near = np.asarray(np.abs(hkl - np.round(hkl)).max(axis=1) < NEAR)
+    return Indexed(UB, hkl, near, float(scores_of(UB[None], q, weight)[0]))
+
+
+def scores_of(UB: F8, q: F8, weight: F8) -> F8:
+    """Return the weight of the peaks that each of some (m, 3, 3) UB explains, (m,) float64.
+
+    A peak's falls from 1 at integer indices to 0 where the worst index is `NEAR` off.
+    """
+    hkl = np.linalg.solve(UB, q.T).transpose(0, 2, 1)
+    miss = np.abs(hkl - np.round(hkl)).max(axis=2) / NEAR
+    return np.asarray(np.maximum(1 - miss**2, 0) @ weight)
+
+
+def orientations_of_pairs(q: F8, B: F8, reflections: F8) -> F8:
+    """Return the rotations U that bring pairs of reflections to pairs of peaks, (m, 3, 3) float64.
+
+    Parameters
+    ----------
+    q, B, reflections
+        See `index`. Of reflections that rotations of the cell bring to each other, the first peak
+        of a pair is given one only: the others make the same crystal.
+    """
+    g = reflections @ B.T
+    g_length, q_length = np.linalg.norm(g, axis=1), np.linalg.norm(q, axis=1)
+    fits = np.abs(g_length - q_length[:, None]) < LENGTH * q_length[:, None]
+    g_unit, q_unit = g / g_length[:, None], q / q_length[:, None]
+    first = fits & first_of_equivalents(reflections, rotations_of_cell(B))
+    found = [np.empty((0, 3, 3))]
+    for i, j in product(range(len(q)), repeat=2):
+        cosine = float(q_unit[i] @ q_unit[j])
+        if i <= j or abs(cosine) > np.cos(np.radians(FLAT)):
+            continue
+        a, b = np.flatnonzero(first[i]), np.flatnonzero(fits[j])
+        angles = np.arccos(np.clip(g_unit[a] @ g_unit[b].T, -1, 1))
+        one, other = np.nonzero(np.abs(angles - np.arccos(cosine)) < np.radians(ANGLE))
+        if one.size:
+            to = triads(q_unit[i][None], q_unit[j][None])
+            found.append(to @ triads(g_unit[a[one]], g_unit[b[other]]).transpose(0, 2, 1))
+    return np.concatenate(found)
+
+
+def triads(first: F8, second: F8) -> F8:
+    """Return right-handed axes of pairs of directions, symmetric in the two.
+
+    Parameters
+    ----------
+    first, second : (n, 3) float64
+        Unit vectors.
+
+    Returns
+    -------
+    (n, 3, 3) float64
+        In columns: along their sum, along their difference, along their cross product.
+    """
+    columns = np.stack([first + second, first - second, np.cross(second, first)], axis=-1)
+    return np.asarray(columns / np.linalg.norm(columns, axis=1, keepdims=True))
+
+
+def fit(U: F8, B: F8, q: F8, weight: F8) -> F8:
+    """Return the UB that fits the peaks around an orientation, (3, 3) float64 [1/Å].
+
+    In three steps, from small vectors, whose indices are sure, to all. Each turns the crystal, and
+    strains its cell as little as the peaks allow.
+    """
+    length, UB = np.linalg.norm(q, axis=1), U @ B
+    for far in (0.4, 0.7, 1.0, 1.0):
+        hkl = np.linalg.solve(UB, q.T).T
+        near = np.abs(hkl - np.round(hkl)).max(axis=1) < NEAR
+        use = near & (length <= far * length.max())
+        g, w = np.round(hkl[use]) @ B.T, weight[use]
+        if np.linalg.matrix_rank(g, tol=1e-6) < 2:
+            continue
+        turned, _ = Rotation.align_vectors(q[use], g, w)
+        g = turned.apply(g)
+        keep = np.eye(3) * (ACCURACY / STRAIN) ** 2
+        strain = np.linalg.solve((g * w[:, None]).T @ g + keep, (g * w[:, None]).T @ (q[use] - g)).T
+        UB = (np.eye(3) + strain) @ turned.as_matrix() @ B
+    return np.asarray(UB)
+
+
+def rotations_of_cell(B: F8, tolerance: float = 0.02) -> F8:
+    """Return the rotations that bring the lattice to itself, as (n, 3, 3) integers on hkl.
+
+    Parameters
+    ----------
+    tolerance : float, optional
+        How much lengths may change [1].
+    """
+    matrices = np.array(list(product((-1, 0, 1), repeat=9)), dtype=float).reshape(-1, 3, 3)
+    matrices = matrices[np.linalg.det(matrices) > 0.5]
+    metric = B.T @ B
+    size = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+    change = matrices.transpose(0, 2, 1) @ metric @ matrices - metric
+    same = (np.abs(change) < 2 * tolerance * size).all(axis=(1, 2))
+    return np.asarray(matrices[same & (np.linalg.det(matrices) < 1.5)])
+
+
+def nearest_equivalent(UB: F8, to: F8, rotations: F8) -> F8:
+    """Return the UB of the same crystal that is nearest to another matrix, (3, 3) float64.
+
+    Parameters
+    ----------
+    to : (3, 3) float64
+        An earlier UB, or B for the least rotation [1/Å].
+    rotations : (m, 3, 3) float64
+        Of the lattice, on hkl as columns.
+    """
+    same = UB @ rotations
+    return np.asarray(same[np.argmin(((same - to) ** 2).sum(axis=(1, 2)))])
+
+
+def first_of_equivalents(hkl: F8, rotations: F8) -> Mask:
+    """Return whether each reflection is the first, by its indices, of those that rotations make.
+
+    Parameters
+    ----------
+    hkl : (n, 3) float64
+    rotations : (m, 3, 3) float64
+        On hkl as columns.
+
+    Returns
+    -------
+    (n,) bool
+    """
+    key = np.array([1e8, 1e4, 1.0])
+    images = np.einsum("mij,nj->mni", rotations, hkl) @ key
+    return np.asarray(hkl @ key >= images.max(axis=0) - 0.5)

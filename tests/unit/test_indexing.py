@@ -1,0 +1,94 @@
+"""Orientations of random crystals of known cell, among false peaks."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from nxmpi.crystal.indexing import index, nearest_equivalent, rotations_of_cell
+from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.symmetry import reflections
+from nxmpi.model import Lattice
+
+Q_MAX = 1.0
+ERROR = 1e-3
+"""Of scattering vectors [1/Å]."""
+CRYSTALS = {
+    "cubic": ((4.0, 4.0, 4.0, 90.0, 90.0, 90.0), "P m -3 m", 24),
+    "cubic F": ((5.6, 5.6, 5.6, 90.0, 90.0, 90.0), "F m -3 m", 24),
+    "tetragonal": ((4.6, 4.6, 3.0, 90.0, 90.0, 90.0), "P 42/m n m", 8),
+    "hexagonal": ((5.0, 5.0, 7.0, 90.0, 90.0, 120.0), "P 6/m m m", 12),
+    "rhombohedral": ((5.0, 5.0, 14.0, 90.0, 90.0, 120.0), "R -3 m", 12),
+    "orthorhombic": ((5.475, 8.211, 12.158, 90.0, 90.0, 90.0), "P 21 21 21", 4),
+    "monoclinic": ((7.0, 9.0, 6.0, 90.0, 105.0, 90.0), "C 2/m", 2),
+    "triclinic": ((6.0, 7.0, 8.0, 85.0, 95.0, 110.0), "P -1", 1),
+}
+
+
+def lattice_of(values):
+    return Lattice(**dict(zip(Lattice.__slots__, values, strict=True)))
+
+
+def peaks_of(lattice, symbol, seed, n_true=150, n_false=150):
+    """Return vectors of reflections with errors and of false peaks, and the orientation."""
+    rng = np.random.default_rng(seed)
+    U = Rotation.random(random_state=seed).as_matrix()
+    hkl = reflections(lattice, symbol, 1 / Q_MAX)
+    hkl = hkl[rng.permutation(len(hkl))[:n_true]]
+    true = hkl @ (U @ reciprocal_matrix(lattice)).T + rng.normal(0, ERROR, hkl.shape)
+    false = rng.normal(size=(n_false, 3))
+    false *= Q_MAX * rng.random((n_false, 1)) ** (1 / 3) / np.linalg.norm(false, axis=1)[:, None]
+    return np.concatenate([true, false]), U, hkl
+
+
+def angle_between(UB, wanted, B):
+    """Return the angle from an orientation to the nearest equivalent of another [degrees]."""
+    rotations = rotations_of_cell(B)
+    u, _, v = np.linalg.svd(nearest_equivalent(UB, wanted @ B, rotations) @ np.linalg.inv(B))
+    return np.degrees(Rotation.from_matrix(u @ v @ wanted.T).magnitude())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_half_of_the_peaks_false_and_a_cell_off_by_a_percent(name, seed):
+    values, symbol, _ = CRYSTALS[name]
+    lattice = lattice_of(values)
+    q, U, hkl = peaks_of(lattice, symbol, seed)
+    off = lattice_of((*(np.array(values[:3]) * 1.01), *values[3:]))
+    guess = reciprocal_matrix(off)
+    found = index(q, np.ones(len(q)), guess, reflections(off, symbol, 0.99 / Q_MAX))
+    assert angle_between(found.UB, U, reciprocal_matrix(lattice)) < 0.1
+    assert found.explained[: len(hkl)].all()
+    assert found.explained[len(hkl) :].mean() < 0.15
+    np.testing.assert_allclose(
+        np.linalg.det(found.UB), np.linalg.det(reciprocal_matrix(lattice)), rtol=5e-3
+    )
+
+
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_rotations_are_those_of_the_crystal_family(name):
+    values, _, n = CRYSTALS[name]
+    B = reciprocal_matrix(lattice_of(values))
+    rotations = rotations_of_cell(B, tolerance=1e-6)
+    assert len(rotations) == n
+    lengths = np.linalg.norm(B @ rotations, axis=1)
+    np.testing.assert_allclose(lengths, np.tile(np.linalg.norm(B, axis=0), (n, 1)), rtol=1e-9)
+
+
+def test_equivalent_orientations_are_one():
+    values, _, n = CRYSTALS["hexagonal"]
+    B = reciprocal_matrix(lattice_of(values))
+    rotations = rotations_of_cell(B)
+    UB = Rotation.random(random_state=4).as_matrix() @ B
+    found = [nearest_equivalent(UB @ each, B, rotations) for each in rotations]
+    np.testing.assert_allclose(found, np.tile(found[0], (n, 1, 1)), atol=1e-12)
+    near = Rotation.from_euler("xyz", [1, 2, -1], degrees=True).as_matrix() @ UB
+    np.testing.assert_allclose(nearest_equivalent(found[3], near, rotations), UB, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_nothing_is_found_in_no_peaks_or_in_peaks_on_a_line(n):
+    values, symbol, _ = CRYSTALS["cubic"]
+    lattice = lattice_of(values)
+    q = np.arange(1, n + 1)[:, None] * np.array([[0.15, 0.16, 0.12]])
+    everything = reflections(lattice, symbol, 1.0)
+    assert index(q, np.ones(n), reciprocal_matrix(lattice), everything) is None
