@@ -76,11 +76,26 @@ def lattice_along(lattice: Lattice, axes: Matrix) -> Lattice:
     axes : (3, 3)
         Rows [r.l.u.].
     """
-    along = reciprocal_matrix(lattice) @ np.array(axes).T
-    direct = np.linalg.inv(along)
-    metric = direct @ direct.T
-    cell = uctbx.unit_cell(metrical_matrix=metric[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]].tolist())
-    return Lattice(**dict(zip(Lattice.__slots__, cell.parameters(), strict=True)))
+    return lattice_of(reciprocal_matrix(lattice) @ np.array(axes).T)
+
+
+def lattice_of(UB: F8) -> Lattice:
+    """Return the lattice whose reciprocal axes are the columns of a matrix, turned or not."""
+    return Lattice(**dict(zip(Lattice.__slots__, _cell_of(UB).parameters(), strict=True)))
+
+
+def reduced(UB: F8) -> F8:
+    """Return the UB of the Niggli cell of a lattice, right-handed, (3, 3) float64 [1/Å]."""
+    change = _cell_of(UB).change_of_basis_op_to_niggli_cell()
+    matrix = np.array(change.c_inv().r().as_double()).reshape(3, 3)
+    turned = UB @ np.linalg.inv(matrix.T)
+    return np.asarray(turned * np.sign(np.linalg.det(turned)))
+
+
+def _cell_of(UB: F8) -> "uctbx.unit_cell":
+    edges = np.linalg.inv(UB)
+    metric = edges @ edges.T
+    return uctbx.unit_cell(metrical_matrix=metric[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]].tolist())
 
 
 def reciprocal_parameters(lattice: Lattice) -> tuple[float, ...]:

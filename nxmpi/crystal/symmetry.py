@@ -1,13 +1,33 @@
 """Space groups, by cctbx."""
 
+from typing import NamedTuple
+
 import numpy as np
-from cctbx import miller, sgtbx
+from cctbx import crystal, miller, sgtbx
 from cctbx.array_family import flex
+from cctbx.sgtbx import bravais_types, lattice_symmetry
 
 from nxmpi._typing import F8, Mask
-from nxmpi.crystal.lattice import unit_cell
+from nxmpi.crystal.lattice import lattice_of, unit_cell
 from nxmpi.errors import InputError
 from nxmpi.model import Lattice
+
+
+class Conventional(NamedTuple):
+    """A way to see a lattice as one of the 14 of Bravais."""
+
+    bravais: str
+    """Such as ``cF``."""
+    space_group: str
+    """Symbol of the highest symmetry of such a lattice, with its centring."""
+    lattice: Lattice
+    """As it was found, its symmetry not imposed."""
+    misfit: float
+    """Largest angle between axes that symmetry brings to each other [degrees]."""
+    UB: F8
+    """(3, 3) float64, in this cell's indices [1/Å]."""
+    n_operations: int
+    """Of the symmetry."""
 
 
 def space_group_info(symbol: str) -> "sgtbx.space_group_info":
@@ -63,3 +83,31 @@ def reflections(lattice: Lattice, symbol: str, d_min: float) -> F8:
     everything = miller.index_generator(unit_cell(lattice), p1, True, d_min).to_array()
     hkl = np.array(list(everything), dtype=float).reshape(-1, 3)
     return np.asarray(hkl[is_allowed(symbol, hkl)])
+
+
+def conventional_cells(UB: F8, tolerance: float) -> list[Conventional]:
+    """Return the conventional cells of a lattice, of the highest symmetry first.
+
+    Parameters
+    ----------
+    UB : (3, 3) float64
+        Of any primitive cell [1/Å].
+    tolerance : float
+        Largest misfit [degrees].
+    """
+    primitive = crystal.symmetry(unit_cell=unit_cell(lattice_of(UB)), space_group_symbol="P 1")
+    groups = lattice_symmetry.metric_subgroups(primitive, max_delta=tolerance).result_groups
+    found = []
+    for each in groups:
+        to_best = np.array(each["cb_op_inp_best"].c().r().as_double()).reshape(3, 3)
+        turned = UB @ to_best.T
+        symmetry = each["best_subsym"]
+        bravais = bravais_types.bravais_lattice(group=symmetry.space_group())
+        found.append(
+            Conventional(
+                bravais=str(bravais), space_group=str(symmetry.space_group_info()),
+                lattice=lattice_of(turned), misfit=float(each["max_angular_difference"]),
+                UB=turned, n_operations=int(symmetry.space_group().order_p()),
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda one: (-one.n_operations, one.misfit))
