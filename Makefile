@@ -134,8 +134,11 @@ mpi: setup
 	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q --color=no -m "parallel[$$n] and ($(SUITE))" tests/mpi
 	done
 
+# several at once: ranks that wait leave the core to others, and none is bound to one
+system-tests: export OMPI_MCA_mpi_yield_when_idle := 1
+system-tests: export OMPI_MCA_hwloc_base_binding_policy := none
 system-tests: setup .venv-nxrefine/.ready
-	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -o faulthandler_timeout=$(HANG) -m "$(SUITE)" tests/system
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -n $(JOBS) --dist loadfile -o faulthandler_timeout=$(HANG) -m "$(SUITE)" tests/system
 
 check-full: SUITE := full or not full
 check-full: TIMEOUT := 7200

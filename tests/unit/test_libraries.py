@@ -20,4 +20,4 @@ import numba, pyFAI
 @pytest.mark.parametrize("first", ["nxmpi", "nxmpi.crystal.lattice", "nxmpi.cli.main"])
 def test_linear_algebra_is_right_beside_cctbx(first):
     command = [sys.executable, "-c", CODE.format(first=first)]
-    subprocess.run(command, check=True, timeout=120)
+    assert subprocess.run(command, check=False, timeout=120).returncode == 0
