@@ -1,0 +1,121 @@
+"""Orientations of a crystal at all detector positions, together or at each alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nxmpi.crystal.detector import pixel_positions
+from nxmpi.crystal.goniometer import goniometer_matrix
+from nxmpi.crystal.indexing import (
+    SEEDS,
+    Indexed,
+    explain,
+    index,
+    nearest_equivalent,
+    rotations_of_cell,
+)
+from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.reciprocal import scattering_vectors
+from nxmpi.crystal.symmetry import reflections
+
+if TYPE_CHECKING:
+    from nxmpi._typing import F8
+    from nxmpi.model import Geometry, Goniometer, Lattice, Peaks
+
+TOGETHER = 0.9
+"""Peaks that one orientation of all positions explains, to those that each alone explains [1]."""
+MARGIN = 1.05
+"""How much farther out than the seeds reflections are made [1]."""
+
+
+class Seen(NamedTuple):
+    """Peaks of a position, as orientations are found from them."""
+
+    places: F8
+    """(n, 3) float64: x and y from the outer corner of pixel 0 [pixels], true phi [degrees]."""
+    q: F8
+    """(n, 3) float64: scattering vectors, turned back to all angles 0 [1/Å]."""
+    weight: F8
+    """(n,) float64: 1, or less where something may be wrong with the peak [1]."""
+
+
+class Orientations(NamedTuple):
+    """What was found."""
+
+    positions: tuple[Indexed | None, ...]
+    """None where no pair of peaks fits the cell."""
+    together: bool
+    """One orientation of the crystal explains all positions with the angles of the file."""
+
+
+def seen_at(geometry: Geometry, peaks: Peaks) -> Seen:
+    """Return what orientations are found from. The orientation in ``geometry`` is not looked at."""
+    x, y, phi = peaks.x + 0.5, peaks.y + 0.5, angles_of(geometry.goniometer, peaks.z)
+    R = np.array([goniometer_matrix(geometry.goniometer, angle) for angle in phi]).reshape(-1, 3, 3)
+    v = pixel_positions(geometry.detector, x, y)
+    offset = np.array(geometry.goniometer.sample_offset)
+    k = scattering_vectors(v - R @ offset, geometry.wavelength)
+    q = (R.transpose(0, 2, 1) @ k[..., None])[..., 0]
+    weight = np.where(peaks.flags == 0, 1.0, 0.5)
+    return Seen(np.column_stack([x, y, phi]), q, weight)
+
+
+def angles_of(goniometer: Goniometer, z: F8) -> F8:
+    """Return the true phi of places along the frames, (n,) float64 [degrees].
+
+    Parameters
+    ----------
+    z : (n,) float64
+        0 is the middle of the first frame, a little before and behind the frames is allowed.
+    """
+    starts = np.array(goniometer.phi)
+    frame = np.clip(np.floor(z + 0.5), 0, starts.size - 1).astype(int)
+    return np.asarray(starts[frame] + (z + 0.5 - frame) * goniometer.step)
+
+
+def orient(
+    seen: tuple[Seen, ...], lattice: Lattice, space_group: str, before: tuple[F8, ...] | None = None
+) -> Orientations:
+    """Return the orientation of a crystal of known cell at each position.
+
+    Parameters
+    ----------
+    seen : tuple of Seen
+        Of the positions.
+    before : tuple of (3, 3) float64, optional
+        UB of an earlier orientation of each: of equivalent ones the nearest is returned, else that
+        with the least rotation.
+    """
+    B = reciprocal_matrix(lattice)
+    alone = tuple(_index(each, lattice, space_group) for each in seen)
+    every = _index(
+        Seen(*(np.concatenate(parts) for parts in zip(*seen, strict=True))), lattice, space_group
+    )
+    together = False
+    if every is not None and len(seen) > 1:
+        n_alone = sum(int(each.explained.sum()) for each in alone if each is not None)
+        together = int(every.explained.sum()) >= TOGETHER * n_alone
+    rotations = rotations_of_cell(B)
+    chosen: list[Indexed | None] = []
+    for i, (own, peaks) in enumerate(zip(alone, seen, strict=True)):
+        one = every if together else own
+        near = B if before is None else before[i]
+        if one is None:
+            chosen.append(None)
+            continue
+        UB = nearest_equivalent(one.UB, near, rotations)
+        chosen.append(explain(UB, peaks.q, peaks.weight))
+    return Orientations(tuple(chosen), together)
+
+
+def _index(seen: Seen, lattice: Lattice, space_group: str) -> Indexed | None:
+    if len(seen.q) < 2:
+        return None
+    lengths = np.sort(np.linalg.norm(seen.q, axis=1))
+    far = lengths[min(SEEDS, lengths.size) - 1] * MARGIN
+    allowed = reflections(lattice, space_group, 1 / far)
+    if not len(allowed):
+        return None
+    return index(seen.q, seen.weight, reciprocal_matrix(lattice), allowed)
