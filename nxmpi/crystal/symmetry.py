@@ -1,5 +1,6 @@
 """Space groups, by cctbx."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ from nxmpi._typing import F8, Mask
 from nxmpi.crystal.lattice import lattice_of, unit_cell
 from nxmpi.errors import InputError
 from nxmpi.model import Lattice
+
+MOVE, FOLLOWS = 1e-3, 0.2
+"""By which a parameter of a cell is moved, and the least part of it that equal ones follow."""
 
 
 class Conventional(NamedTuple):
@@ -111,3 +115,40 @@ def conventional_cells(UB: F8, tolerance: float) -> list[Conventional]:
             )
         )  # fmt: skip
     return sorted(found, key=lambda one: (-one.n_operations, one.misfit))
+
+
+def free_cell(lattice: Lattice, symbol: str) -> tuple[tuple[str, ...], ...]:
+    """Return the parameters of a cell that its space group leaves free.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of that symmetry.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Names in order, those together that have to be equal; what is fixed is left out.
+
+    Raises
+    ------
+    InputError
+        If the lattice is not of that symmetry.
+    """
+    group = space_group_info(symbol).group()
+    values = np.array(unit_cell(lattice).parameters())
+    if not group.is_compatible_unit_cell(unit_cell(lattice)):
+        raise InputError(
+            f"space group {symbol}: expected a unit cell of its symmetry, found "
+            f"{', '.join(f'{value:g}' for value in values)}"
+        )
+    moved = []
+    for name in Lattice.__slots__:
+        cell = unit_cell(replace(lattice, **{name: getattr(lattice, name) + MOVE}))
+        moved.append(np.array(group.average_unit_cell(cell).parameters()) - values)
+    follows = np.array(moved) / MOVE > FOLLOWS
+    groups: dict[tuple[str, ...], None] = {}
+    for i in np.flatnonzero(np.diag(follows)).tolist():
+        same = [j for j in range(6) if follows[i, j] and follows[j, i] and i // 3 == j // 3]
+        groups[tuple(Lattice.__slots__[j] for j in same)] = None
+    return tuple(groups)

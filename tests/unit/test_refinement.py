@@ -12,6 +12,9 @@ from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.prediction import CELL, CENTRE, TURN, predict
 from nxmpi.crystal.reciprocal import reflecting_angles
 from nxmpi.crystal.refinement import Observed, Parameter, Problem, refine
+from nxmpi.crystal.symmetry import free_cell
+from nxmpi.errors import InputError
+from nxmpi.model import Lattice
 
 ALL = (0, 1, 2)
 ERRORS = np.array([0.05, 0.06, 0.02])
@@ -107,3 +110,32 @@ def test_parameters_that_are_one_by_symmetry_change_together():
     assert change[0] == pytest.approx(change[1])
     assert change[0] != 0
     assert change[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "symbol", "wanted"),
+    [
+        ((5, 5, 5, 90, 90, 90), "F m -3 m", "abc"),
+        ((5, 5, 7, 90, 90, 90), "P 42/m n m", "ab c"),
+        ((5, 5, 7, 90, 90, 120), "P 63/m m c", "ab c"),
+        ((5, 5, 14, 90, 90, 120), "R -3 m", "ab c"),
+        ((5, 5, 5, 62, 62, 62), "R -3 m :R", "abc alpha,beta,gamma"),
+        ((5, 6, 7, 90, 90, 90), "P n m a", "a b c"),
+        ((5, 6, 7, 90, 105, 90), "C 1 2/c 1", "a b c beta"),
+        ((5, 6, 7, 90, 90, 105), "P 1 1 2/m", "a b c gamma"),
+        ((5, 6, 7, 80, 95, 105), "P -1", "a b c alpha beta gamma"),
+    ],
+    ids=str,
+)
+def test_symmetry_leaves_these_parameters_of_the_cell_free(cell, symbol, wanted):
+    lattice = Lattice(**dict(zip(CELL, map(float, cell), strict=True)))
+    groups = [
+        tuple(word.split(",")) if "," in word or len(word) > 3 else tuple(word)
+        for word in wanted.split()
+    ]
+    assert free_cell(lattice, symbol) == tuple(groups)
+
+
+def test_cell_that_is_not_of_the_symmetry_is_refused():
+    with pytest.raises(InputError, match=r"expected a unit cell of its symmetry, found 5\.1, 6\.3"):
+        free_cell(LATTICE, "P m -3 m")
