@@ -1,6 +1,6 @@
 """The orientation of a crystal of known cell from the scattering vectors of peaks."""
 
-from itertools import product
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +39,17 @@ class Indexed(NamedTuple):
     """Weight of the peaks that are explained, less where they are not quite."""
 
 
+class Candidates(NamedTuple):
+    """Orientations that pairs of peaks make, the best first."""
+
+    U: F8
+    """(n, 3, 3) float64"""
+    scores: F8
+    """(n,) float64"""
+    numbers: F8
+    """(n, 2) float64: of the pair, and of the choice of reflections for it."""
+
+
 def index(q: F8, weight: F8, B: F8, reflections: F8) -> Indexed | None:
     """Return the orientation that explains most of the peaks, None if no pair fits the cell.
 
@@ -60,17 +71,40 @@ def index(q: F8, weight: F8, B: F8, reflections: F8) -> Indexed | None:
     scored by the peaks of small vectors, where errors of cell and orientation matter least; the
     best are fitted, from small vectors to large ones, and scored by all peaks.
     """
+    return best_of([candidates(q, weight, B, reflections)], q, weight, B)
+
+
+def candidates(
+    q: F8, weight: F8, B: F8, reflections: F8, share: tuple[int, int] = (0, 1)
+) -> Candidates:
+    """Return the `BEST` orientations of a share of the pairs; see `index`.
+
+    Parameters
+    ----------
+    share : tuple of int, optional
+        Number of the share, and how many there are.
+    """
     order = np.argsort(np.linalg.norm(q, axis=1), kind="stable")
     seeds, judges = order[:SEEDS], order[:JUDGES]
-    found = orientations_of_pairs(q[seeds], B, reflections)
-    if not len(found):
+    U, numbers = orientations_of_pairs(q[seeds], B, reflections, share)
+    parts = np.array_split(U, -(-len(U) // AT_ONCE)) if len(U) else []
+    scores = [np.empty(0), *(scores_of(part @ B, q[judges], weight[judges]) for part in parts)]
+    return _first(Candidates(U, np.concatenate(scores), numbers))
+
+
+def best_of(shares: list[Candidates], q: F8, weight: F8, B: F8) -> Indexed | None:
+    """Return the best of the candidates of all shares, fitted; None if there are none."""
+    best = _first(Candidates(*(np.concatenate(parts) for parts in zip(*shares, strict=True))))
+    if not len(best.U):
         return None
-    parts = np.array_split(found, -(-len(found) // AT_ONCE))
-    scores = np.concatenate([scores_of(U @ B, q[judges], weight[judges]) for U in parts])
-    best = found[np.argsort(-scores, kind="stable")[:BEST]]
-    fitted = np.array([fit(U, B, q, weight) for U in best])
-    totals = scores_of(fitted, q, weight)
-    return explain(fitted[int(np.argmax(totals))], q, weight)
+    fitted = np.array([fit(U, B, q, weight) for U in best.U])
+    return explain(fitted[int(np.argmax(scores_of(fitted, q, weight)))], q, weight)
+
+
+def _first(found: Candidates) -> Candidates:
+    """Return the `BEST` by score; those of one score in the order of their numbers."""
+    order = np.lexsort((found.numbers[:, 1], found.numbers[:, 0], -found.scores))[:BEST]
+    return Candidates(found.U[order], found.scores[order], found.numbers[order])
 
 
 def explain(UB: F8, q: F8, weight: F8) -> Indexed:
@@ -87,27 +121,40 @@ def scores_of(UB: F8, q: F8, weight: F8) -> F8:
     """
     hkl = np.linalg.solve(UB, q.T).transpose(0, 2, 1)
     miss = np.abs(hkl - np.round(hkl)).max(axis=2) / NEAR
-    return np.asarray(np.maximum(1 - miss**2, 0) @ weight)
+    # no product of matrices: its last bit depends on how many there are
+    return np.asarray((np.maximum(1 - miss**2, 0) * weight).sum(axis=1))
 
 
-def orientations_of_pairs(q: F8, B: F8, reflections: F8) -> F8:
-    """Return the rotations U that bring pairs of reflections to pairs of peaks, (m, 3, 3) float64.
+def orientations_of_pairs(
+    q: F8, B: F8, reflections: F8, share: tuple[int, int] = (0, 1)
+) -> tuple[F8, F8]:
+    """Return the rotations that bring pairs of reflections to pairs of peaks.
 
     Parameters
     ----------
     q, B, reflections
         See `index`. Of reflections that rotations of the cell bring to each other, the first peak
         of a pair is given one only: the others make the same crystal.
+    share : tuple of int, optional
+        Number of the share, and how many there are.
+
+    Returns
+    -------
+    U : (m, 3, 3) float64
+    numbers : (m, 2) float64
+        Of the pair, and of the choice of reflections for it.
     """
     g = reflections @ B.T
     g_length, q_length = np.linalg.norm(g, axis=1), np.linalg.norm(q, axis=1)
     fits = np.abs(g_length - q_length[:, None]) < LENGTH * q_length[:, None]
     g_unit, q_unit = g / g_length[:, None], q / q_length[:, None]
     first = fits & first_of_equivalents(reflections, rotations_of_cell(B))
-    found = [np.empty((0, 3, 3))]
-    for i, j in product(range(len(q)), repeat=2):
+    found, numbers = [np.empty((0, 3, 3))], [np.empty((0, 2))]
+    pairs = list(combinations(range(len(q)), 2))
+    for number in range(share[0], len(pairs), share[1]):
+        j, i = pairs[number]
         cosine = float(q_unit[i] @ q_unit[j])
-        if i <= j or abs(cosine) > np.cos(np.radians(FLAT)):
+        if abs(cosine) > np.cos(np.radians(FLAT)):
             continue
         a, b = np.flatnonzero(first[i]), np.flatnonzero(fits[j])
         angles = np.arccos(np.clip(g_unit[a] @ g_unit[b].T, -1, 1))
@@ -115,7 +162,8 @@ def orientations_of_pairs(q: F8, B: F8, reflections: F8) -> F8:
         if one.size:
             to = triads(q_unit[i][None], q_unit[j][None])
             found.append(to @ triads(g_unit[a[one]], g_unit[b[other]]).transpose(0, 2, 1))
-    return np.concatenate(found)
+            numbers.append(np.column_stack([np.full(one.size, number), np.arange(one.size)]))
+    return np.concatenate(found), np.concatenate(numbers)
 
 
 def triads(first: F8, second: F8) -> F8:

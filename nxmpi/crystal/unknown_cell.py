@@ -1,10 +1,11 @@
 """Primitive cell and orientation from the scattering vectors of peaks alone."""
 
 from itertools import combinations, product
+from typing import NamedTuple
 
 import numpy as np
 
-from nxmpi._typing import F8
+from nxmpi._typing import F8, I8
 from nxmpi.crystal.indexing import Indexed, explain, scores_of
 from nxmpi.crystal.lattice import reduced
 
@@ -26,6 +27,17 @@ SAME = 0.02
 """Difference of vectors that are taken for one, to their length [1]."""
 FLAT = 0.1
 """Least volume of a cell, to the product of its edges [1]."""
+
+
+class Periods(NamedTuple):
+    """Vectors along which the peaks are periodic, the strongest first."""
+
+    vectors: F8
+    """(n, 3) float64 [Å]"""
+    power: F8
+    """(n,) float64: how much of the peaks' weight is periodic."""
+    numbers: I8
+    """(n,) int64: of their directions."""
 
 
 def index_without_cell(q: F8, weight: F8) -> Indexed | None:
@@ -50,11 +62,21 @@ def index_without_cell(q: F8, weight: F8) -> Indexed | None:
     & Rossmann, J. Appl. Cryst. 30, 1036 (1997)). Of the cells that three of them make, the
     smallest of those is taken that explain almost as much as the best.
     """
-    order = np.argsort(np.linalg.norm(q, axis=1), kind="stable")
-    some = order[:PEAKS]
+    return cell_of([periods(q, weight)], q, weight)
+
+
+def smallest(q: F8) -> I8:
+    """Return the numbers of the peaks that directions are tried with, (n,) int64."""
+    return np.argsort(np.linalg.norm(q, axis=1), kind="stable")[:PEAKS]
+
+
+def cell_of(shares: list[Periods], q: F8, weight: F8) -> Indexed | None:
+    """Return the cell that the strongest periods of all shares make; see `index_without_cell`."""
+    some = smallest(q)
     if len(some) < 3:
         return None
-    vectors = lattice_vectors(q[some], weight[some])
+    best = _strongest(Periods(*(np.concatenate(parts) for parts in zip(*shares, strict=True))))
+    vectors = lattice_vectors(best.vectors, q[some], weight[some])
     cells = np.array(list(combinations(vectors, 3))).reshape(-1, 3, 3)
     edges = np.linalg.norm(cells, axis=2).prod(axis=1)
     volumes = np.abs(np.linalg.det(cells))
@@ -68,22 +90,56 @@ def index_without_cell(q: F8, weight: F8) -> Indexed | None:
     return explain(_smallest(_fitted(reduced(UB[best]), q, weight), q, weight), q, weight)
 
 
-def lattice_vectors(q: F8, weight: F8) -> F8:
-    """Return vectors whose products with many peaks are whole, best first, (n, 3) float64 [Å]."""
-    directions = half_sphere(DIRECTIONS)
-    along = directions @ q.T
-    reach = np.linalg.norm(q, axis=1).max()
+def periods(q: F8, weight: F8, share: tuple[int, int] = (0, 1)) -> Periods:
+    """Return the strongest periods along a share of the directions.
+
+    Parameters
+    ----------
+    q, weight
+        See `index_without_cell`.
+    share : tuple of int, optional
+        Number of the share, and how many there are.
+    """
+    some = smallest(q)
+    q, weight = q[some], weight[some]
+    numbers = np.arange(share[0], DIRECTIONS, share[1])
+    directions = half_sphere(DIRECTIONS)[numbers]
+    # no product of matrices: its last bit depends on how many directions there are
+    along = sum(directions[:, i, None] * q[:, i] for i in range(3))
+    reach = np.linalg.norm(q, axis=1).max(initial=1 / LONGEST)
     n = int(2 ** np.ceil(np.log2(4 * reach * LONGEST)))
     width = 2 * reach / n * 1.0001
-    cell = ((along + reach) / width).astype(int) + np.arange(DIRECTIONS)[:, None] * n
-    density = np.bincount(cell.ravel(), np.tile(weight, DIRECTIONS), DIRECTIONS * n)
-    density = density.reshape(DIRECTIONS, n)
-    power = np.abs(np.fft.rfft(density, 4 * n, axis=1))
+    cell = ((along + reach) / width).astype(int) + np.arange(numbers.size)[:, None] * n
+    density = np.bincount(cell.ravel(), np.tile(weight, numbers.size), numbers.size * n)
+    power = np.abs(np.fft.rfft(density.reshape(numbers.size, n), 4 * n, axis=1))
     lengths = np.arange(power.shape[1]) / (4 * n * width)
     power[:, (lengths < SHORTEST) | (lengths > LONGEST)] = 0.0
     highest = np.argmax(power, axis=1)
-    strong = np.argsort(-power[np.arange(DIRECTIONS), highest], kind="stable")[:STRONGEST]
-    found = directions[strong] * lengths[highest[strong]][:, None]
+    found = directions * lengths[highest][:, None]
+    power = np.round(power[np.arange(numbers.size), highest], 6)
+    return _strongest(Periods(found, power, numbers))
+
+
+def _strongest(found: Periods) -> Periods:
+    order = np.lexsort((found.numbers, -found.power))[:STRONGEST]
+    return Periods(found.vectors[order], found.power[order], found.numbers[order])
+
+
+def lattice_vectors(found: F8, q: F8, weight: F8) -> F8:
+    """Return vectors whose products with many peaks are whole, best first.
+
+    Parameters
+    ----------
+    found : (m, 3) float64
+        Vectors to begin with [Å].
+    q, weight
+        See `index_without_cell`.
+
+    Returns
+    -------
+    (n, 3) float64
+        [Å]
+    """
     fitted = np.array([_fitted_vector(each, q, weight) for each in found])
     fitted = fitted[np.linalg.norm(fitted, axis=1) > SHORTEST / 2]
     scores = _scores_of_vectors(fitted, q, weight)
@@ -91,7 +147,7 @@ def lattice_vectors(q: F8, weight: F8) -> F8:
     for i in np.argsort(-scores, kind="stable"):
         size = np.linalg.norm(fitted[i])
         if all(
-            min(np.linalg.norm(fitted[i] - v), np.linalg.norm(fitted[i] + v)) > 0.02 * size
+            min(np.linalg.norm(fitted[i] - v), np.linalg.norm(fitted[i] + v)) > SAME * size
             for v in kept
         ):
             kept.append(fitted[i])

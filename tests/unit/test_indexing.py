@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from nxmpi.crystal.indexing import index, nearest_equivalent, rotations_of_cell
+from nxmpi.crystal.indexing import best_of, candidates, index, nearest_equivalent, rotations_of_cell
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.symmetry import reflections
 from nxmpi.model import Lattice
@@ -92,3 +92,18 @@ def test_nothing_is_found_in_no_peaks_or_in_peaks_on_a_line(n):
     q = np.arange(1, n + 1)[:, None] * np.array([[0.15, 0.16, 0.12]])
     everything = reflections(lattice, symbol, 1.0)
     assert index(q, np.ones(n), reciprocal_matrix(lattice), everything) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 1000])
+def test_shares_of_the_pairs_lead_to_the_same_bits(n):
+    values, symbol, _ = CRYSTALS["triclinic"]
+    lattice = lattice_of(values)
+    q, _, _ = peaks_of(lattice, symbol, 1)
+    B, weight, allowed = (
+        reciprocal_matrix(lattice),
+        np.ones(len(q)),
+        reflections(lattice, symbol, 2),
+    )
+    shares = [candidates(q, weight, B, allowed, (i, n)) for i in range(n)]
+    found, wanted = best_of(shares, q, weight, B), index(q, weight, B, allowed)
+    assert np.array_equal(found.UB, wanted.UB)

@@ -8,7 +8,7 @@ from unit.test_indexing import CRYSTALS, angle_between, lattice_of, peaks_of
 from nxmpi.crystal.indexing import rotations_of_cell
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.symmetry import conventional_cells
-from nxmpi.crystal.unknown_cell import index_without_cell
+from nxmpi.crystal.unknown_cell import cell_of, index_without_cell, periods
 
 BRAVAIS = {
     "cubic": "cP", "cubic F": "cF", "tetragonal": "tP", "hexagonal": "hP", "rhombohedral": "hR",
@@ -59,3 +59,12 @@ def test_candidates_are_of_falling_symmetry_and_the_same_lattice():
 def test_nothing_is_found_in_no_peaks_or_in_peaks_on_a_line(n):
     q = np.arange(1, n + 1)[:, None] * np.array([[0.15, 0.16, 0.12]])
     assert index_without_cell(q, np.ones(n)) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_shares_of_the_directions_lead_to_the_same_bits(n):
+    values, symbol, _ = CRYSTALS["triclinic"]
+    q, _, _ = peaks_of(lattice_of(values), symbol, 1)
+    weight = np.ones(len(q))
+    found = cell_of([periods(q, weight, (i, n)) for i in range(n)], q, weight)
+    assert np.array_equal(found.UB, index_without_cell(q, weight).UB)
