@@ -73,6 +73,45 @@ class TransformParams:
             raise InputError(f"checkpoint: expected a time above 0, found {self.checkpoint}")
 
 
+ParameterGroup = Literal[
+    "cell", "orientation", "distance", "centre", "tilts", "omega", "chi", "theta", "phi0",
+    "wavelength",
+]  # fmt: skip
+"""Parameters of the geometry that are free or held together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrientParams:
+    """How orientations are found and refined."""
+
+    cell: tuple[float, float, float, float, float, float] | None = None
+    """Of the crystal, in place of the file's [Å, degrees]."""
+    find_cell: bool = False
+    """Take no notice of the file's."""
+    bravais: str | None = None
+    """Lattice to take of those that a cell that was found fits, such as ``cF``."""
+    tolerance: float = 0.2
+    """Largest misfit of a lattice that is taken for one of higher symmetry [degrees]."""
+    grains: int = 1
+    """Crystals to be looked for."""
+    min_indexed: float = 0.5
+    """Least part of the strong peaks of each position that is explained [1]."""
+    free: tuple[ParameterGroup, ...] = ("cell", "orientation", "centre", "omega", "chi")
+    """What is refined."""
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0:
+            raise InputError(f"tolerance: expected an angle above 0, found {self.tolerance}")
+        if self.grains < 1:
+            raise InputError(f"grains: expected at least 1, found {self.grains}")
+        if not 0 < self.min_indexed <= 1:
+            raise InputError(
+                f"min-indexed: expected a part above 0 and up to 1, found {self.min_indexed}"
+            )
+        if "orientation" not in self.free:
+            raise InputError("orientation: expected to be free, found it held")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FramesParams:
     """What is found in the frames, and how.

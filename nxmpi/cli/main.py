@@ -15,6 +15,7 @@ from nxmpi import log
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
 from nxmpi.cli.frames import frames
+from nxmpi.cli.orient import orient
 from nxmpi.cli.plot import plot
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
@@ -25,7 +26,7 @@ from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
 from nxmpi.parallel.signals import heed_signals
 
-CAN_STOP = ("reduce", "frames", "transform", "combine")
+CAN_STOP = ("reduce", "frames", "orient", "transform", "combine")
 """Commands that a signal stops where they can be gone on with; it ends the others at once."""
 
 
@@ -44,7 +45,7 @@ def cli(context: click.Context, *, verbose: bool) -> None:
         heed_signals()
 
 
-for command in (reduce, frames, transform, combine, plot, simulate, check, unlock):
+for command in (reduce, frames, orient, transform, combine, plot, simulate, check, unlock):
     cli.add_command(command)
 
 

@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import numpy as np
@@ -18,7 +18,9 @@ from nxmpi.params import (
     CombineParams,
     FramesParams,
     NormParams,
+    OrientParams,
     OutputParams,
+    ParameterGroup,
     ScanParams,
     TransformParams,
 )
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 Axis = tuple[float, float, float]
+GROUPS = get_args(ParameterGroup)
+BRAVAIS = (
+    "aP", "mP", "mC", "oP", "oC", "oI", "oF", "tP", "tI", "hP", "hR", "cP", "cI", "cF",
+)  # fmt: skip
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -165,6 +171,37 @@ BINNING = (
     ),
     click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
 )  # fmt: skip
+ORIENTING = (
+    click.option(
+        "--cell", type=(float,) * 6, metavar="A B C ALPHA BETA GAMMA",
+        help="Unit cell, in place of the one in the scan file [Å, degrees].",
+    ),
+    click.option("--find-cell", is_flag=True, help="Find the cell, whatever the file says."),
+    click.option(
+        "--lattice", "bravais", type=click.Choice(BRAVAIS), metavar="BRAVAIS",
+        help="Find the cell, and take it for a lattice such as cF, of those that fit.",
+    ),
+    click.option(
+        "--tolerance", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True,
+        help="Misfit up to which a cell that is found is taken for one of higher symmetry "
+        "[degrees].",
+    ),
+    click.option(
+        "--grains", type=click.IntRange(1), default=1, show_default=True,
+        help="Crystals to look for.",
+    ),
+    click.option(
+        "--min-indexed", type=click.FloatRange(0, 1, min_open=True), default=0.5,
+        show_default=True,
+        help="Part of the strong peaks, the brighter half of each position, that must be "
+        "explained.",
+    ),
+    click.option(
+        "--free", multiple=True, type=click.Choice(GROUPS),
+        help="Refine this too; more than once for more.",
+    ),
+    click.option("--hold", multiple=True, type=click.Choice(GROUPS), help="Do not refine this."),
+)  # fmt: skip
 COMBINING = (
     click.option(
         "--refine-scale", is_flag=True,
@@ -286,6 +323,19 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         batch_frames=options["batch_frames"],
         memory=options["memory"] // ranks_of_node(comm),
         **_checkpoint(options),
+    )
+
+
+def orient_params(options: dict[str, Any]) -> OrientParams:
+    """Return what the options of `ORIENTING` say."""
+    both = set(options["free"]) & set(options["hold"])
+    if both:
+        raise click.UsageError(f"--free and --hold exclude each other: {', '.join(sorted(both))}")
+    wanted = {*OrientParams().free, *options["free"]} - {*options["hold"]}
+    names = ("cell", "find_cell", "bravais", "tolerance", "grains", "min_indexed")
+    return OrientParams(
+        free=tuple(group for group in GROUPS if group in wanted),
+        **{name: options[name] for name in names},
     )
 
 

@@ -33,6 +33,16 @@ def parse_orientation(text: str) -> Matrix:
     return as_matrix(rows)
 
 
+def orientation_text(orientation: Matrix) -> str | None:
+    """Return the string that `parse_orientation` reads, None where rows are no axes."""
+    rows = np.array(orientation)
+    if not np.isin(rows, (-1.0, 0.0, 1.0)).all():
+        return None
+    axes = np.abs(rows).argmax(axis=1)
+    signs = ["-" if row[axis] < 0 else "+" for row, axis in zip(rows, axes, strict=True)]
+    return " ".join(sign + "xyz"[axis] for sign, axis in zip(signs, axes, strict=True))
+
+
 def as_matrix(values: F8) -> Matrix:
     """Return a (3, 3) array as nested tuples, for the model's frozen classes."""
     a, b, c = (tuple(float(x) for x in row) for row in np.asarray(values).reshape(3, 3))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import brentq, least_squares
 from scipy.spatial.transform import Rotation
 
 from nxmpi._typing import F8, Mask
@@ -17,8 +17,16 @@ OUTLIER = 5.0
 """Residual, in units of the fit's own scatter, beyond which a peak is left out [1]."""
 LOST = 1e3
 """Residual of a reflection that a geometry does not bring onto the detector [1]."""
-DEGENERATE = 1e-5
-"""Singular value, to the largest, below which a combination of parameters is held [1]."""
+PLAUSIBLE = {
+    **dict.fromkeys(("a", "b", "c", "distance", "wavelength"), 0.02),
+    **dict.fromkeys(("alpha", "beta", "gamma", *TURN, *TILTS, *OUTER, "phi0"), 1.0),
+    **dict.fromkeys(CENTRE, 5.0),
+}
+"""How far parameters may be off: lengths to themselves [1], angles [degrees], centre [pixels]."""
+DETERMINED = 3.0
+"""How many times better than that peaks have to tell a combination of parameters [1]."""
+TOO_LARGE = 1.1
+"""Median residual, to that of the errors of peaks, above which these are enlarged [1]."""
 
 
 class Observed(NamedTuple):
@@ -67,8 +75,12 @@ class Refined(NamedTuple):
     """(n_peaks, 3) float64 of each position: predicted less observed, in units of the errors."""
     used: tuple[Mask, ...]
     """(n_peaks,) bool of each position: no outliers."""
-    held: int
-    """Combinations of parameters that the peaks do not determine."""
+    held: F8
+    """(m, n) float64: combinations of parameters, in units of `PLAUSIBLE`, that the peaks do not
+    determine."""
+    enlarged: F8
+    """(3,) float64: what was added in quadrature to the errors of x, y [pixels] and of the angle
+    by which the crystal misses a reflection [degrees]."""
 
 
 def refine(problem: Problem) -> Refined:
@@ -77,16 +89,20 @@ def refine(problem: Problem) -> Refined:
     Notes
     -----
     Residuals of x, y and phi in units of their errors; first with a soft loss for all peaks, then
-    squared without those that are `OUTLIER` times the median deviation off. Combinations that the
-    peaks leave open, by the singular values of the derivatives, stay as they are.
+    squared without those that are `OUTLIER` times the median deviation off. Where residuals are
+    larger than the errors of the peaks, these are enlarged: by a constant in x and y, and in phi
+    by what turns the crystal by a constant angle. Combinations of parameters that the peaks tell
+    no better than `PLAUSIBLE` stay as they are.
     """
+    given, enlarged = problem, np.zeros(3)
     used = tuple(np.ones(len(each.hkl), bool) for each in problem.observed)
     values = np.zeros(len(problem.parameters))
     for loss in ("soft_l1", "linear", "linear"):
-        free = _determined(_jacobian(problem, values, used))
-        values = _fit(problem, values, used, free, loss)
+        free, held = _determined(problem, _jacobian(problem, values, used))
+        values = _fit(problem, free @ np.linalg.pinv(free) @ values, used, free, loss)
+        problem, enlarged = _with_errors(given, values)
         every = _residuals(problem, values)
-        spread = 1.4826 * np.median(np.abs(np.concatenate(every)), axis=0)
+        spread = _deviation(np.concatenate(every))
         used = tuple(np.asarray((np.abs(r) / spread).max(axis=1) < OUTLIER) for r in every)
     r = _together(_residuals(problem, values), used)
     J = _jacobian(problem, values, used) @ free
@@ -97,9 +113,46 @@ def refine(problem: Problem) -> Refined:
         geometries=tuple(geometry for geometry, _ in made), lattice=lattice,
         phi0=np.array([phi0 for _, phi0 in made]), values=values,
         covariance=scatter * free @ np.linalg.inv(J.T @ J) @ free.T,
-        residuals=_residuals(problem, values), used=used,
-        held=len(values) - free.shape[1],
+        residuals=_residuals(problem, values), used=used, held=held, enlarged=enlarged,
     )  # fmt: skip
+
+
+def _with_errors(problem: Problem, values: F8) -> tuple[Problem, F8]:
+    """Return the problem with errors that explain the residuals, and what was added to them."""
+    lattice, levers = _lattice_at(problem, values), []
+    for i, each in enumerate(problem.observed):
+        geometry, phi0 = _geometry_at(problem, lattice, i, values)
+        turns = predict(geometry, lattice, each.hkl, each.places[:, 2] + phi0, TURN).changes
+        lever = np.nan_to_num(np.linalg.norm(turns[:, 2], axis=1), nan=LOST, posinf=LOST)
+        levers.append(np.column_stack([np.ones_like(lever), np.ones_like(lever), lever]))
+    every = np.concatenate(
+        [r * o.errors for r, o in zip(_residuals(problem, values), problem.observed, strict=True)]
+    )
+    errors, factors = np.concatenate([o.errors for o in problem.observed]), np.concatenate(levers)
+    added = np.array(
+        [_missing(*columns) for columns in zip(every.T, errors.T, factors.T, strict=True)]
+    )
+    observed = tuple(
+        o._replace(errors=np.hypot(o.errors, lever * added))
+        for o, lever in zip(problem.observed, levers, strict=True)
+    )
+    return problem._replace(observed=observed), added
+
+
+def _missing(residual: F8, error: F8, lever: F8) -> float:
+    """Return what, times the lever, is to be added to errors in quadrature."""
+
+    def excess(added: float) -> float:
+        return float(_deviation((residual / np.hypot(error, lever * added))[:, None])[0]) - 1.0
+
+    if excess(0.0) < TOO_LARGE - 1.0:
+        return 0.0
+    return float(brentq(excess, 0.0, 2 * float(np.abs(residual / lever).max())))
+
+
+def _deviation(values: F8) -> F8:
+    """Return the standard deviation of columns by their median, about 0."""
+    return np.asarray(1.4826 * np.median(np.abs(values), axis=0))
 
 
 def _fit(problem: Problem, start: F8, used: tuple[Mask, ...], free: F8, loss: str) -> F8:
@@ -112,12 +165,26 @@ def _fit(problem: Problem, start: F8, used: tuple[Mask, ...], free: F8, loss: st
     return np.asarray(start + free @ fitted.x)
 
 
-def _determined(jacobian: F8) -> F8:
-    """Return the combinations of parameters that are determined, (n_parameters, m) float64."""
-    size = np.linalg.norm(jacobian, axis=0)
-    scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-    _, singular, rows = np.linalg.svd(jacobian * scale, full_matrices=False)
-    return np.asarray((rows[singular > DEGENERATE * singular[0]] * scale).T)
+def _determined(problem: Problem, jacobian: F8) -> tuple[F8, F8]:
+    """Return the combinations of parameters that the peaks determine, and the others.
+
+    Returns
+    -------
+    free : (n_parameters, m) float64
+        In the units of the parameters.
+    held : (n_parameters - m, n_parameters) float64
+        In units of `PLAUSIBLE`.
+    """
+    sizes = {name: getattr(problem.lattice, name) for name in ("a", "b", "c")}
+    sizes["distance"] = problem.geometries[0].detector.distance
+    sizes["wavelength"] = problem.geometries[0].wavelength
+    names = [each.names[0] for each in problem.parameters]
+    scale = np.array([PLAUSIBLE[name] * sizes.get(name, 1.0) for name in names])
+    few = len(jacobian) < len(names)
+    _, singular, rows = np.linalg.svd(jacobian * scale, full_matrices=few)
+    told = np.zeros(len(rows), bool)
+    told[: singular.size] = singular > DETERMINED
+    return np.asarray((rows[told] * scale).T), np.asarray(rows[~told])
 
 
 def _together(parts: tuple[F8, ...], used: tuple[Mask, ...]) -> F8:

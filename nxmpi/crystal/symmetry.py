@@ -13,6 +13,8 @@ from nxmpi.crystal.lattice import lattice_of, unit_cell
 from nxmpi.errors import InputError
 from nxmpi.model import Lattice
 
+ALIKE, ALIKE_ANGLE = 1e-4, 0.01
+"""Lengths [1] and angles [degrees] that are taken for equal."""
 MOVE, FOLLOWS = 1e-3, 0.2
 """By which a parameter of a cell is moved, and the least part of it that equal ones follow."""
 
@@ -115,6 +117,63 @@ def conventional_cells(UB: F8, tolerance: float) -> list[Conventional]:
             )
         )  # fmt: skip
     return sorted(found, key=lambda one: (-one.n_operations, one.misfit))
+
+
+class Symmetry(NamedTuple):
+    """What files tell of a space group."""
+
+    crystal_system: str
+    centring: str
+    laue_group: str
+
+
+def symmetry_of(symbol: str) -> Symmetry:
+    """Return the crystal system, centring and Laue group of a space group."""
+    group = space_group_info(symbol).group()
+    system, centring = group.crystal_system().lower(), group.conventional_centring_type_symbol()
+    return Symmetry(str(system), str(centring), laue_group(symbol))
+
+
+def is_compatible(lattice: Lattice, symbol: str) -> bool:
+    """Return whether a lattice has the symmetry of a space group, by and large."""
+    return bool(space_group_info(symbol).group().is_compatible_unit_cell(unit_cell(lattice)))
+
+
+HOLOHEDRIES = (
+    "P m -3 m", "P 6/m m m", "P -3 m 1", "R -3 m :H", "R -3 m :R", "P 4/m m m", "P m m m",
+    "P 1 2/m 1", "P 1 1 2/m", "P 2/m 1 1", "P -1",
+)  # fmt: skip
+"""The highest symmetry of each crystal system and choice of axes."""
+
+
+def highest_symmetry(lattice: Lattice, system: str = "", centring: str = "") -> str:
+    """Return the symbol of the highest symmetry that a unit cell can have.
+
+    Parameters
+    ----------
+    system : str, optional
+        Crystal system that it is known to have, such as ``hexagonal``.
+    centring : str, optional
+        One letter.
+    """
+    cell = unit_cell(lattice)
+    for symbol in HOLOHEDRIES:
+        group = space_group_info(symbol).group()
+        known = system in ("", group.crystal_system().lower())
+        if known and group.is_compatible_unit_cell(cell, ALIKE, ALIKE_ANGLE):
+            if centring in ("", "P", symbol[0]):
+                return symbol
+            try:
+                return str(space_group_info(centring + symbol[1:]))
+            except InputError:  # no such lattice
+                continue
+    return highest_symmetry(lattice)
+
+
+def symmetrized(lattice: Lattice, symbol: str) -> Lattice:
+    """Return the nearest lattice that has the symmetry of a space group."""
+    cell = space_group_info(symbol).group().average_unit_cell(unit_cell(lattice))
+    return Lattice(**dict(zip(Lattice.__slots__, cell.parameters(), strict=True)))
 
 
 def free_cell(lattice: Lattice, symbol: str) -> tuple[tuple[str, ...], ...]:

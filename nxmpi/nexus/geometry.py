@@ -50,11 +50,24 @@ def read_sample(entry: h5py.Group) -> Sample:
     return Sample(
         lattice=lattice,
         space_group=read_text(group, schema.SPACE_GROUP),
+        crystal_system=read_text(group, schema.CELL_GROUP).lower(),
+        centring=read_text(group, schema.CENTRING),
         laue_group=read_text(group, schema.LAUE_GROUP),
         name=read_text(group, schema.NAME),
         chemical_formula=read_text(group, schema.FORMULA),
         temperature=_read_temperature(group),
     )
+
+
+def has_cell(entry: h5py.Group) -> bool:
+    """Return whether the sample of an entry has a unit cell, complete or not. Not collective."""
+    group = find(entry, schema.SAMPLE) or find(entry.file, f"{schema.SHARED}/{schema.SAMPLE}")
+    return isinstance(group, h5py.Group) and bool(_read_cell(group))
+
+
+def has_orientation(entry: h5py.Group) -> bool:
+    """Return whether an entry has an orientation matrix. Not collective."""
+    return find(entry, f"{schema.DETECTOR}/{schema.ORIENTATION_MATRIX}") is not None
 
 
 def _read_temperature(group: h5py.Group) -> str:

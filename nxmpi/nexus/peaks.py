@@ -41,9 +41,7 @@ def write_peaks(
         put(group, name, getattr(peaks, field.name), **({"units": units} if units else {}))
     flags = group[schema.PEAK_COLUMNS["flags"][0]]
     flags.attrs[schema.FLAG_BITS] = ", ".join(f"{bit.value} {_word(bit)}" for bit in PeakFlag)
-    if len(peaks):  # NXRefine cannot open an entry with angles of no peaks
-        put(group, schema.POLAR_ANGLE, polar, units="degree")
-        put(group, schema.AZIMUTHAL_ANGLE, azimuth, units="degree")
+    write_angles(entry, polar, azimuth)
     group.attrs.update(attributes)
 
 
@@ -86,3 +84,35 @@ def read_peaks(entry: h5py.Group) -> Peaks:
 
 def _counted(values: F8 | None, n: int) -> I8:
     return np.zeros(n, np.int64) if values is None else np.nan_to_num(values).astype(np.int64)
+
+
+def write_indices(
+    entry: h5py.Group, hkl: F8, residuals: F8, grain: I8, attributes: Mapping[str, object]
+) -> None:  # fmt: skip
+    """Write what the peaks of a position are reflections of. Not collective.
+
+    Parameters
+    ----------
+    hkl : (n, 3) float64
+        Of every peak in the file, not rounded; NaN where unknown [r.l.u.].
+    residuals : (n, 3) float64
+        Predicted less observed x, y and z; NaN where no reflection is near [pixels, frames].
+    grain : (n,) int64
+        Number of the crystal that explains the peak, 0 for none.
+    attributes : mapping
+        Of the group.
+    """
+    group = entry[schema.PEAKS]
+    for name, values in zip(schema.INDICES, hkl.T, strict=True):
+        put(group, name, values)
+    for (name, units), values in zip(schema.RESIDUALS.items(), residuals.T, strict=True):
+        put(group, name, values, units=units)
+    put(group, schema.GRAIN, grain)
+    group.attrs.update(attributes)
+
+
+def write_angles(entry: h5py.Group, polar: F8, azimuth: F8) -> None:
+    """Write the scattering angles of the peaks, (n,) float64 [degrees]. Not collective."""
+    if len(polar):  # NXRefine cannot open an entry with angles of no peaks
+        put(entry[schema.PEAKS], schema.POLAR_ANGLE, polar, units="degree")
+        put(entry[schema.PEAKS], schema.AZIMUTHAL_ANGLE, azimuth, units="degree")

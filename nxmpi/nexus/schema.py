@@ -90,6 +90,15 @@ PEAK_COLUMNS = {
 FLAG_BITS = "bits"
 """Attribute of the flags: what each bit means."""
 
+# --- the orient step
+REFINE_TASK = "nxrefine"
+INDICES, GRAIN = ("h", "k", "l"), "grain"
+RESIDUALS = {"residual_x": "pixel", "residual_y": "pixel", "residual_z": "frame"}
+"""Among the peaks: predicted less observed, with units."""
+GRAIN_UB = "grain_ub_matrices"
+INDEXED = "indexed_fraction"
+"""Attribute of the peaks: the part of the strong ones that is explained."""
+
 # --- data files
 VOLUME = "entry/data"
 COUNTS, NORM, ERRORS, HITS = "v", "n", "v_errors", "n_pixels"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nxmpi.crystal.lattice import direct_matrix
-from nxmpi.crystal.reciprocal import UB_to_file, offset_to_file
+from nxmpi.crystal.detector import orientation_text
+from nxmpi.crystal.reciprocal import offset_to_file
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import link_to, put, replace_group
 from nxmpi.nexus.volume import axis_values
@@ -105,21 +105,13 @@ def write_instrument(
     put(group, schema.BEAM_CENTER_Y, detector.beam_center[1], units="pixel")
     for name in (schema.YAW, schema.PITCH, schema.ROLL):
         put(group, name, getattr(detector, name), units="degree")
-    put(group, schema.ORIENTATION, _orientation_text(detector.orientation))
+    text = orientation_text(detector.orientation)
+    put(group, schema.ORIENTATION, np.array(detector.orientation) if text is None else text)
     put(group, schema.FRAME_TIME, frame_time, units="s")
     put(entry, f"{schema.DATA}/{schema.FRAME_TIME}", frame_time, units="s")
     for name in (schema.TRANSLATION_X, schema.TRANSLATION_Y):
         put(group, name, 0.0, units="mm")
     _write_goniometer(entry, geometry)
-
-
-def _orientation_text(orientation: tuple[tuple[float, ...], ...]) -> object:
-    rows = np.array(orientation)
-    if not np.isin(rows, (-1.0, 0.0, 1.0)).all():
-        return rows
-    axes = np.abs(rows).argmax(axis=1)
-    signs = ["-" if row[axis] < 0 else "+" for row, axis in zip(rows, axes, strict=True)]
-    return " ".join(sign + "xyz"[axis] for sign, axis in zip(signs, axes, strict=True))
 
 
 def _write_goniometer(entry: h5py.Group, geometry: Geometry) -> None:
@@ -134,14 +126,6 @@ def _write_goniometer(entry: h5py.Group, geometry: Geometry) -> None:
     offset = offset_to_file(goniometer.sample_offset, goniometer.step)
     for name, value in zip(schema.OFFSETS, offset, strict=True):
         put(group, name, value, units="mm")
-
-
-def write_orientation(entry: h5py.Group, geometry: Geometry, lattice: Lattice) -> None:
-    """Write the orientation matrix of a position, and UB for other programs. Not collective."""
-    UB = np.array(geometry.UB)
-    matrix = UB_to_file(UB, geometry.goniometer.step, direct_matrix(lattice))
-    put(entry, f"{schema.DETECTOR}/{schema.ORIENTATION_MATRIX}", matrix)
-    put(entry, f"{schema.DETECTOR}/{schema.UB_MATRIX}", UB, units="1/Angstrom")
 
 
 def write_monitor(entry: h5py.Group, counts: F8) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nxmpi.model import HKLGrid
+    from nxmpi.model import Detector, HKLGrid
     from nxmpi.nexus.frames import Stack
     from nxmpi.params import TransformParams
     from nxmpi.pipeline.scan import Measured
@@ -58,6 +58,27 @@ def transform_inputs(
         "hits": int(params.hits),
         **{f"factor_{name}": text for name, text in measured.norm.origins.items()},
     }
+
+
+BEFORE, AFTER = "before", "after"
+"""Among what is recorded of a refinement: `frames_geometry` before and after it."""
+
+
+def frames_geometry(
+    entry: h5py.Group, detector: Detector | None, wavelength: float | None
+) -> Inputs:  # fmt: skip
+    """Return the geometry that the pass over the frames depends on; JSON values.
+
+    Not collective. What this program refined itself, from the peaks of that pass, counts as what
+    it was before: a better geometry is no reason to go through the frames again.
+    """
+    now: Inputs = {
+        "geometry": json_input(asdict(detector)) if detector else "none",
+        "wavelength": wavelength or "none",
+    }
+    recorded = read_inputs(entry, schema.REFINE_TASK) or {}
+    before = recorded.get(BEFORE)
+    return before if isinstance(before, dict) and recorded.get(AFTER) == now else now
 
 
 def file_input(stack: Stack) -> dict[str, object]:

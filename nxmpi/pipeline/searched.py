@@ -17,6 +17,7 @@ from nxmpi.nexus.frames import read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_wavelength
 from nxmpi.nexus.values import entry_names, find, open_file, read_number
 from nxmpi.pipeline.flux import read_frame_factors, weight_of
+from nxmpi.pipeline.inputs import frames_geometry
 from nxmpi.pipeline.norm import POLARIZATION
 from nxmpi.pipeline.parameters import read_layers, resolve
 from nxmpi.pipeline.scan import frames_used, read_stacks
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nxmpi.model import Detector
     from nxmpi.nexus.frames import Stack
     from nxmpi.params import FramesParams, NormParams, ScanParams
+    from nxmpi.pipeline.inputs import Inputs
     from nxmpi.pipeline.parameters import Layers
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class Searched:
     detector: Detector | None
     """None where the file has no geometry."""
     wavelength: float | None
+    geometry: Inputs
+    """What of these is recorded."""
     polarization: float
     saturation: float
     """Count from which a pixel is saturated [counts]."""
@@ -105,6 +109,7 @@ def _read(
         factors=origins,
         detector=detector,
         wavelength=wavelength,
+        geometry=frames_geometry(entry, detector, wavelength),
         polarization=resolve("polarization", params.polarization, layers, POLARIZATION, float),
         saturation=np.iinfo(raw.dtype).max - 1.0 if saturation is None else saturation,
         threshold=frames.threshold,

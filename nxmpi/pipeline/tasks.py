@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import nxmpi
@@ -15,7 +14,6 @@ from nxmpi.pipeline.inputs import (
     file_input,
     hash_input,
     is_complete,
-    json_input,
     what_changed,
 )
 from nxmpi.pipeline.wrapper import require_writable
@@ -83,10 +81,8 @@ def _inputs(position: Searched, params: FramesParams) -> dict[str, Inputs]:
         "last_frame": position.last_frame,
         "skip_bad_frames": int(params.skip_bad_frames),
     }
-    geometry = json_input(asdict(position.detector)) if position.detector else "none"
     search = {
-        "geometry": geometry,
-        "wavelength": position.wavelength or "none",
+        **position.geometry,
         "sigma_background": params.sigma_background,
         "gain": params.gain,
     }

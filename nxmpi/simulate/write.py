@@ -12,6 +12,7 @@ import numpy as np
 from nxmpi.crystal.symmetry import laue_group, space_group_info
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema, wrapper
+from nxmpi.nexus.orientation import write_orientation
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.h5 import create_file, filters
 from nxmpi.parallel.publish import publish, temporary
@@ -180,7 +181,7 @@ def _write_wrapper(files: schema.ScanFiles, experiment: Experiment) -> None:
                 entry, place, masked_pixels(experiment, index), setting.frame_time
             )
             if experiment.orientation:
-                wrapper.write_orientation(entry, place, experiment.lattice)
+                write_orientation(entry, place, experiment.lattice)
             if experiment.monitor:
                 wrapper.write_monitor(entry, factors.monitor)
             if setting.attenuator is not None:

@@ -11,23 +11,29 @@ from nxmpi.crystal.goniometer import goniometer_matrix
 from nxmpi.crystal.indexing import (
     SEEDS,
     Indexed,
+    best_of,
+    candidates,
     explain,
-    index,
     nearest_equivalent,
     rotations_of_cell,
 )
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.reciprocal import scattering_vectors
 from nxmpi.crystal.symmetry import reflections
+from nxmpi.parallel.collective import all_or_none
 
 if TYPE_CHECKING:
-    from nxmpi._typing import F8
+    from mpi4py import MPI
+
+    from nxmpi._typing import F8, Mask
     from nxmpi.model import Geometry, Goniometer, Lattice, Peaks
 
 TOGETHER = 0.9
 """Peaks that one orientation of all positions explains, to those that each alone explains [1]."""
 MARGIN = 1.05
 """How much farther out than the seeds reflections are made [1]."""
+UNKNOWN = 0.3
+"""Error of a place where the file has none [pixels or frames]."""
 
 
 class Seen(NamedTuple):
@@ -37,8 +43,17 @@ class Seen(NamedTuple):
     """(n, 3) float64: x and y from the outer corner of pixel 0 [pixels], true phi [degrees]."""
     q: F8
     """(n, 3) float64: scattering vectors, turned back to all angles 0 [1/Å]."""
+    errors: F8
+    """(n, 3) float64: of the places."""
     weight: F8
     """(n,) float64: 1, or less where something may be wrong with the peak [1]."""
+    strong: Mask
+    """(n,) bool: of the brighter half."""
+
+    @property
+    def whole(self) -> Mask:
+        """(n,) bool: nothing is wrong with the peak."""
+        return np.asarray(self.weight == 1.0)
 
 
 class Orientations(NamedTuple):
@@ -58,8 +73,13 @@ def seen_at(geometry: Geometry, peaks: Peaks) -> Seen:
     offset = np.array(geometry.goniometer.sample_offset)
     k = scattering_vectors(v - R @ offset, geometry.wavelength)
     q = (R.transpose(0, 2, 1) @ k[..., None])[..., 0]
-    weight = np.where(peaks.flags == 0, 1.0, 0.5)
-    return Seen(np.column_stack([x, y, phi]), q, weight)
+    errors = np.column_stack([peaks.x_error, peaks.y_error, peaks.z_error])
+    errors = np.where(errors > 0, errors, UNKNOWN) * [1.0, 1.0, abs(geometry.goniometer.step)]
+    return Seen(
+        places=np.column_stack([x, y, phi]), q=q, errors=errors,
+        weight=np.where(peaks.flags == 0, 1.0, 0.5),
+        strong=peaks.intensity >= np.median(peaks.intensity) if len(peaks) else peaks.flags > 0,
+    )  # fmt: skip
 
 
 def angles_of(goniometer: Goniometer, z: F8) -> F8:
@@ -76,46 +96,56 @@ def angles_of(goniometer: Goniometer, z: F8) -> F8:
 
 
 def orient(
-    seen: tuple[Seen, ...], lattice: Lattice, space_group: str, before: tuple[F8, ...] | None = None
-) -> Orientations:
+    comm: MPI.Intracomm, seen: tuple[Seen, ...], lattice: Lattice, space_group: str,
+    before: tuple[F8 | None, ...],
+) -> Orientations:  # fmt: skip
     """Return the orientation of a crystal of known cell at each position.
+
+    Collective on ``comm``: pairs of peaks are dealt out. The result is the same on every rank,
+    and on any number of ranks.
 
     Parameters
     ----------
     seen : tuple of Seen
-        Of the positions.
-    before : tuple of (3, 3) float64, optional
+        Of the positions, the same on every rank.
+    before : tuple of (3, 3) float64 or None
         UB of an earlier orientation of each: of equivalent ones the nearest is returned, else that
         with the least rotation.
     """
     B = reciprocal_matrix(lattice)
-    alone = tuple(_index(each, lattice, space_group) for each in seen)
-    every = _index(
-        Seen(*(np.concatenate(parts) for parts in zip(*seen, strict=True))), lattice, space_group
-    )
-    together = False
-    if every is not None and len(seen) > 1:
+    alone = tuple(_index(comm, each, lattice, space_group) for each in seen)
+    every, together = alone[0], False
+    if len(seen) > 1:
+        every = _index(comm, joined(seen), lattice, space_group)
         n_alone = sum(int(each.explained.sum()) for each in alone if each is not None)
-        together = int(every.explained.sum()) >= TOGETHER * n_alone
+        together = every is not None and int(every.explained.sum()) >= TOGETHER * n_alone
     rotations = rotations_of_cell(B)
     chosen: list[Indexed | None] = []
-    for i, (own, peaks) in enumerate(zip(alone, seen, strict=True)):
+    for own, peaks, near in zip(alone, seen, before, strict=True):
         one = every if together else own
-        near = B if before is None else before[i]
         if one is None:
             chosen.append(None)
             continue
-        UB = nearest_equivalent(one.UB, near, rotations)
+        # all positions of one orientation look for the equivalent that is nearest to the same
+        to = next((each for each in before if each is not None), B) if together else near
+        UB = nearest_equivalent(one.UB, B if to is None else to, rotations)
         chosen.append(explain(UB, peaks.q, peaks.weight))
     return Orientations(tuple(chosen), together)
 
 
-def _index(seen: Seen, lattice: Lattice, space_group: str) -> Indexed | None:
+def joined(seen: tuple[Seen, ...]) -> Seen:
+    """Return the peaks of all positions as if they were of one."""
+    return Seen(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
+
+
+def _index(
+    comm: MPI.Intracomm, seen: Seen, lattice: Lattice, space_group: str
+) -> Indexed | None:  # fmt: skip
     if len(seen.q) < 2:
         return None
-    lengths = np.sort(np.linalg.norm(seen.q, axis=1))
-    far = lengths[min(SEEDS, lengths.size) - 1] * MARGIN
-    allowed = reflections(lattice, space_group, 1 / far)
-    if not len(allowed):
-        return None
-    return index(seen.q, seen.weight, reciprocal_matrix(lattice), allowed)
+    B, share = reciprocal_matrix(lattice), (comm.rank, comm.size)
+    with all_or_none(comm):
+        lengths = np.sort(np.linalg.norm(seen.q, axis=1))
+        far = lengths[min(SEEDS, lengths.size) - 1] * MARGIN
+        own = candidates(seen.q, seen.weight, B, reflections(lattice, space_group, 1 / far), share)
+    return best_of(comm.allgather(own), seen.q, seen.weight, B)

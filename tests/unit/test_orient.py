@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 from scipy.spatial.transform import Rotation
 from unit.test_prediction import LATTICE, U, geometry_of, reflections
 
@@ -14,6 +15,7 @@ from nxmpi.crystal.reciprocal import reflecting_angles
 from nxmpi.model import PeakFlag, Peaks
 from nxmpi.stages.orient import angles_of, orient, seen_at
 
+COMM, NOWHERE = MPI.COMM_SELF, (None, None, None)
 ANGLES = ((3.0, -4.0, 20.0), (3.0, -5.0, 15.0), (3.0, -3.0, -10.0))
 
 
@@ -54,7 +56,7 @@ def test_positions_are_oriented_together_where_one_crystal_explains_them(togethe
         nowhere = replace(geometry, UB=as_matrix(np.eye(3)))
         seen.append(seen_at(nowhere, peaks))
         true.append(n)
-    found = orient(tuple(seen), LATTICE, "P -1")
+    found = orient(COMM, tuple(seen), LATTICE, "P -1", NOWHERE)
     assert found.together == together
     for one, n in zip(found.positions, true, strict=True):
         assert one.explained[:n].mean() > 0.95
@@ -72,9 +74,9 @@ def test_nearest_to_an_earlier_orientation_is_chosen():
     seen = seen_at(geometry, peaks_of(geometry, 1)[0])._replace(q=q, weight=np.ones(len(q)))
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     before = U @ turn @ reciprocal_matrix(cubic)
-    found = orient((seen,), cubic, "P m -3 m", (before,)).positions[0]
+    found = orient(COMM, (seen,), cubic, "P m -3 m", (before,)).positions[0]
     np.testing.assert_allclose(found.UB, before, atol=1e-4)
-    least = orient((seen,), cubic, "P m -3 m").positions[0]
+    least = orient(COMM, (seen,), cubic, "P m -3 m", (None,)).positions[0]
     assert np.linalg.norm(least.UB - reciprocal_matrix(cubic)) <= np.linalg.norm(
         before - reciprocal_matrix(cubic)
     )
@@ -94,5 +96,5 @@ def test_no_peaks_are_no_orientation():
     geometry = fine_geometry()
     peaks, _ = peaks_of(geometry, 3)
     nothing = Peaks(**{name: getattr(peaks, name)[:0] for name in Peaks.__dataclass_fields__})
-    found = orient((seen_at(geometry, nothing),), LATTICE, "P -1")
+    found = orient(COMM, (seen_at(geometry, nothing),), LATTICE, "P -1", (None,))
     assert found.positions == (None,)

@@ -72,7 +72,7 @@ def test_truth_is_found_within_errors_that_are_right():
     for seed in range(6):
         problem, _ = problem_of(seed=seed)
         found = refine(problem)
-        assert found.held == 0
+        assert len(found.held) == 0
         assert angle_to_truth(found.geometries[0], found.lattice) < 0.01
         residuals = np.concatenate(found.residuals)
         np.testing.assert_allclose(residuals.std(axis=0), 1.0, atol=0.1)
@@ -99,7 +99,7 @@ def test_combinations_that_peaks_do_not_determine_are_held():
     free = (*FREE, Parameter(("wavelength",), ALL), Parameter(("distance",), ALL))
     problem, _ = problem_of(free)
     found = refine(problem)
-    assert found.held == 1  # a larger cell looks like a longer wavelength
+    assert len(found.held) == 1  # a larger cell looks like a longer wavelength
     np.testing.assert_allclose(np.concatenate(found.residuals).std(axis=0), 1.0, atol=0.1)
 
 

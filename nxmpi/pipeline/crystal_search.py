@@ -1,0 +1,200 @@
+"""What explains the peaks of a scan: tried with what is known, then with what may be wrong."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.crystal.symmetry import conventional_cells
+from nxmpi.errors import CollectiveError, InputError
+from nxmpi.parallel.collective import on_root
+from nxmpi.pipeline.fit_report import Positions, describe, describe_lattices
+from nxmpi.stages.cell import PRIMITIVE, conventional, find_cell
+from nxmpi.stages.doubts import Crystal, explained_parts, other_centres, wrong_ways
+from nxmpi.stages.orient import orient, seen_at
+from nxmpi.stages.refine import Fit, refine_orientations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from nxmpi.crystal.symmetry import Conventional
+    from nxmpi.model import Geometry, Lattice
+    from nxmpi.params import OrientParams
+    from nxmpi.pipeline.peaked import Peaked
+    from nxmpi.stages.orient import Orientations, Seen
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """What was found for a crystal."""
+
+    space_group: str
+    is_new_cell: bool
+    """The cell is not the file's."""
+    seen: tuple[Seen, ...]
+    """Of the positions, with the geometry of the file."""
+    fit: Fit
+    parts: tuple[float, ...]
+    """Of the strong peaks of each position, that are explained [1]."""
+    lines: tuple[str, ...]
+    """For people."""
+
+
+def find_crystal(
+    comm: MPI.Intracomm, wrapper: Path, positions: list[Peaked],
+    crystal: tuple[Lattice, str] | None, params: OrientParams,
+) -> Found:  # fmt: skip
+    """Return what explains enough of the peaks. Collective on ``comm``.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if nothing does; says what may be wrong.
+    """
+    geometries = tuple(position.geometry for position in positions)
+    peaks = tuple(position.peaks for position in positions)
+    found = _try(comm, positions, geometries, crystal, params)
+    if isinstance(found, Found):
+        return found
+    parts, doubts = found, []
+    if crystal is not None:
+        known = Crystal(*crystal)
+        if "centre" in params.free:
+            log.info("too few peaks are explained: looking for another beam centre")
+            moved = other_centres(comm, geometries, peaks, known)
+            found = _try(comm, positions, moved, crystal, params)
+            if isinstance(found, Found):
+                return found
+        log.info("too few peaks are explained: turning phi and the detector round")
+        doubts = wrong_ways(comm, geometries, peaks, known, params.min_indexed)
+        if not doubts:
+            log.info("too few peaks are explained: looking for another cell")
+            doubts = _other_cell(comm, positions, params)
+    told = ", ".join(
+        f"{part:.0%} at {position.name}" for part, position in zip(parts, positions, strict=True)
+    )
+    raise CollectiveError(
+        f"{wrapper}: expected an orientation that explains at least {params.min_indexed:.0%} of "
+        f"the strong peaks of each position (--min-indexed), found {told}; nothing was written"
+        f"{''.join(f'; {doubt}' for doubt in doubts)}"
+    )
+
+
+def _try(
+    comm: MPI.Intracomm, positions: list[Peaked], geometries: tuple[Geometry, ...],
+    crystal: tuple[Lattice, str] | None, params: OrientParams,
+) -> Found | list[float]:  # fmt: skip
+    """Return what was found, or the parts of the strong peaks where they are too small."""
+    seen = seen_with(geometries, positions)
+    lines: list[str] = []
+    if crystal is None:
+        reduced = find_cell(comm, seen)
+        if reduced is None:
+            return [0.0] * len(seen)
+        parts = explained_parts(seen, reduced.orientations)
+        if min(parts) < params.min_indexed:
+            return parts
+        choose = partial(_choose, seen, geometries, reduced.lattice, reduced.orientations, params)
+        lattice, symbol, found, lines = on_root(comm, choose)
+    else:
+        lattice, symbol = crystal
+        found = orient(comm, seen, lattice, symbol, tuple(each.UB for each in positions))
+        parts = explained_parts(seen, found)
+        if None in found.positions or min(parts) < params.min_indexed / 2:
+            return parts
+    names = tuple(position.name for position in positions)
+    fit = on_root(
+        comm, lambda: refine_orientations(seen, geometries, lattice, symbol, found, params.free)
+    )
+    parts = [
+        float((explained & each.strong).sum() / max(each.strong.sum(), 1))
+        for explained, each in zip(fit.explained, seen, strict=True)
+    ]
+    if min(parts) < params.min_indexed:
+        return parts
+    if len(names) > 1:
+        how = (
+            "one orientation, with the angles of the file"
+            if found.together
+            else ("an orientation of each: none explains all with the angles of the file")
+        )
+        lines = [*lines, f"{', '.join(names)}: {how}"]
+    for before, each, name in zip(positions, geometries, names, strict=True):
+        if each.detector != before.geometry.detector:
+            dx, dy = np.subtract(each.detector.beam_center, before.geometry.detector.beam_center)
+            lines = [*lines, f"{name}: begun with the beam centre moved by {dx:g}, {dy:g} pixels"]
+    lines = [*lines, "", *describe(Positions(names, seen, tuple(parts)), fit)]
+    return Found(
+        space_group=symbol, is_new_cell=crystal is None or params.cell is not None, seen=seen,
+        fit=fit, parts=tuple(parts), lines=tuple(lines),
+    )  # fmt: skip
+
+
+def _choose(
+    seen: tuple[Seen, ...], geometries: tuple[Geometry, ...], lattice: Lattice,
+    found: Orientations, params: OrientParams,
+) -> tuple[Lattice, str, Orientations, list[str]]:  # fmt: skip
+    """Return the conventional cell of a lattice that was found. Not collective.
+
+    Raises
+    ------
+    InputError
+        If the lattice that was asked for is none of those that fit.
+    """
+    groups = tuple(name for name in params.free if name in ("cell", "orientation", "centre"))
+    fit = refine_orientations(seen, geometries, lattice, PRIMITIVE, found, groups)
+    refined = found._replace(
+        positions=tuple(
+            one and one._replace(UB=np.array(geometry.UB), hkl=hkl, explained=explained)
+            for one, geometry, hkl, explained in zip(
+                found.positions, fit.refined.geometries, fit.hkl, fit.explained, strict=True
+            )
+        )
+    )
+    cells = conventional_cells(np.array(fit.refined.geometries[0].UB), 10 * params.tolerance)
+    chosen = _chosen(cells, params)
+    lines = describe_lattices(cells, chosen)
+    return *_swapped(refined, chosen), lines
+
+
+def _chosen(cells: list[Conventional], params: OrientParams) -> Conventional:
+    if params.bravais is None:
+        return next(each for each in cells if each.misfit <= params.tolerance)
+    fitting = [each for each in cells if each.bravais == params.bravais]
+    if not fitting:
+        there = ", ".join(dict.fromkeys(each.bravais for each in cells))
+        raise InputError(f"lattice: expected one of {there}, found {params.bravais}")
+    return min(fitting, key=lambda each: each.misfit)
+
+
+def _swapped(
+    refined: Orientations, chosen: Conventional
+) -> tuple[Lattice, str, Orientations]:  # fmt: skip
+    lattice, found = conventional(refined, chosen)
+    return lattice, chosen.space_group, found
+
+
+def _other_cell(comm: MPI.Intracomm, positions: list[Peaked], params: OrientParams) -> list[str]:
+    """Return what to do about a cell that is wrong. Collective on ``comm``."""
+    seen = seen_with(tuple(position.geometry for position in positions), positions)
+    reduced = find_cell(comm, seen)
+    if reduced is None:
+        return []
+    part = min(explained_parts(seen, reduced.orientations))
+    if part < params.min_indexed:
+        return []
+    cell = ", ".join(f"{getattr(reduced.lattice, n):.3f}" for n in reduced.lattice.__slots__)
+    return [f"with a (reduced) cell of {cell} {part:.0%} of them would be (--find-cell)"]
+
+
+def seen_with(geometries: tuple[Geometry, ...], positions: list[Peaked]) -> tuple[Seen, ...]:
+    """Return what orientations are found from, of each position with a geometry. Not collective."""
+    return tuple(seen_at(g, each.peaks) for g, each in zip(geometries, positions, strict=True))
