@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from nxmpi._typing import F8, Mask
+from nxmpi._typing import F8, I8, Mask
 
 NEAR = 0.15
 """How far each index of a peak that is explained may be from an integer [r.l.u.]."""
@@ -18,6 +18,8 @@ FLAT = 15.0
 """Angle to a line within which a pair of peaks tells too little [degrees]."""
 SEEDS, JUDGES = 40, 150
 """Peaks of the smallest vectors of which pairs are made, and by which candidates are scored."""
+CHOICES, PAIRS = 2_000_000, 24
+"""Pairs of reflections that are tried; and pairs of peaks, for which there may be more."""
 BEST = 30
 """Candidates that are fitted."""
 AT_ONCE = 1000
@@ -150,12 +152,10 @@ def orientations_of_pairs(
     g_unit, q_unit = g / g_length[:, None], q / q_length[:, None]
     first = fits & first_of_equivalents(reflections, rotations_of_cell(B))
     found, numbers = [np.empty((0, 3, 3))], [np.empty((0, 2))]
-    pairs = list(combinations(range(len(q)), 2))
+    pairs = _cheapest_pairs(q_unit, first.sum(axis=1), fits.sum(axis=1))
     for number in range(share[0], len(pairs), share[1]):
         j, i = pairs[number]
         cosine = float(q_unit[i] @ q_unit[j])
-        if abs(cosine) > np.cos(np.radians(FLAT)):
-            continue
         a, b = np.flatnonzero(first[i]), np.flatnonzero(fits[j])
         angles = np.arccos(np.clip(g_unit[a] @ g_unit[b].T, -1, 1))
         one, other = np.nonzero(np.abs(angles - np.arccos(cosine)) < np.radians(ANGLE))
@@ -164,6 +164,30 @@ def orientations_of_pairs(
             found.append(to @ triads(g_unit[a[one]], g_unit[b[other]]).transpose(0, 2, 1))
             numbers.append(np.column_stack([np.full(one.size, number), np.arange(one.size)]))
     return np.concatenate(found), np.concatenate(numbers)
+
+
+def _cheapest_pairs(q_unit: F8, first: I8, fits: I8) -> I8:
+    """Return pairs of peaks that tell an orientation, those with the fewest choices first.
+
+    Parameters
+    ----------
+    q_unit : (n, 3) float64
+    first, fits : (n,) int64
+        Reflections that may be a pair's second and first peak, by number of the peak.
+
+    Returns
+    -------
+    (m, 2) int64
+        As many as have `CHOICES` together, or `PAIRS` at least.
+    """
+    pairs = np.array(list(combinations(range(len(q_unit)), 2)), np.int64).reshape(-1, 2)
+    cosines = (q_unit[pairs[:, 0]] * q_unit[pairs[:, 1]]).sum(axis=1)
+    choices = first[pairs[:, 1]] * fits[pairs[:, 0]]
+    use = (np.abs(cosines) < np.cos(np.radians(FLAT))) & (choices > 0)
+    pairs, choices = pairs[use], choices[use]
+    order = np.argsort(choices, kind="stable")
+    n = max(int(np.searchsorted(np.cumsum(choices[order]), CHOICES)), PAIRS)
+    return np.asarray(pairs[order[:n]])
 
 
 def triads(first: F8, second: F8) -> F8:

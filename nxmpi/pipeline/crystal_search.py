@@ -67,14 +67,14 @@ def find_crystal(
     parts, doubts = found, []
     if crystal is not None:
         known = Crystal(*crystal)
-        if "centre" in params.free:
+        log.info("too few peaks are explained: turning phi and the detector round")
+        doubts = wrong_ways(comm, geometries, peaks, known, params.min_indexed)
+        if not doubts and "centre" in params.free:
             log.info("too few peaks are explained: looking for another beam centre")
             moved = other_centres(comm, geometries, peaks, known)
             found = _try(comm, positions, moved, crystal, params)
             if isinstance(found, Found):
                 return found
-        log.info("too few peaks are explained: turning phi and the detector round")
-        doubts = wrong_ways(comm, geometries, peaks, known, params.min_indexed)
         if not doubts:
             log.info("too few peaks are explained: looking for another cell")
             doubts = _other_cell(comm, positions, params)

@@ -62,8 +62,9 @@ def describe(positions: Positions, fit: Fit) -> list[str]:
             f"{x:.2g} and {y:.2g} pixels, and what turns the crystal by {phi:.2g} degrees"
         )
         free = {name for parameter in fit.parameters for name in parameter.names}
-        if not free & {"distance", *TILTS}:
-            lines.append("--free distance --free tilts may explain them better")
+        others = {"distance": "distance", "tilts": "yaw", "phi0": "phi0"}
+        more = [f"--free {group}" for group, name in others.items() if name not in free]
+        lines += [f"{' '.join(more)} may explain them better"] if more else []
     return lines
 
 

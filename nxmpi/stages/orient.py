@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nxmpi.model import Geometry, Goniometer, Lattice, Peaks
 
 TOGETHER = 0.9
-"""Peaks that one orientation of all positions explains, to those that each alone explains [1]."""
+"""Score of one orientation of all positions, to the sum of those of each alone [1]."""
 MARGIN = 1.05
 """How much farther out than the seeds reflections are made [1]."""
 UNKNOWN = 0.3
@@ -117,8 +117,8 @@ def orient(
     every, together = alone[0], False
     if len(seen) > 1:
         every = _index(comm, joined(seen), lattice, space_group)
-        n_alone = sum(int(each.explained.sum()) for each in alone if each is not None)
-        together = every is not None and int(every.explained.sum()) >= TOGETHER * n_alone
+        best = sum(each.score for each in alone if each is not None)
+        together = every is not None and every.score >= TOGETHER * best
     rotations = rotations_of_cell(B)
     chosen: list[Indexed | None] = []
     for own, peaks, near in zip(alone, seen, before, strict=True):
