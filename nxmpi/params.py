@@ -113,6 +113,24 @@ class OrientParams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PredictParams:
+    """Which reflections are looked for in the frames."""
+
+    entries: tuple[str, ...] = ()
+    """Positions; all by default."""
+    hkl: tuple[tuple[float, float, float], ...] = ()
+    """These alone, whole numbers or not [r.l.u.]."""
+    ranges: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] | None = None
+    """Least and largest h, k and l."""
+    d_min: float | None = None
+    """Least spacing [Å]; None for what the detector reaches."""
+
+    def __post_init__(self) -> None:
+        if self.hkl and (self.ranges or self.d_min):
+            raise InputError("reflections: expected a list or a range, found both")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FramesParams:
     """What is found in the frames, and how.
 

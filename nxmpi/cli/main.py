@@ -17,6 +17,7 @@ from nxmpi.cli.combine import combine
 from nxmpi.cli.frames import frames
 from nxmpi.cli.orient import orient
 from nxmpi.cli.plot import plot
+from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
 from nxmpi.cli.transform import transform
@@ -45,7 +46,7 @@ def cli(context: click.Context, *, verbose: bool) -> None:
         heed_signals()
 
 
-for command in (reduce, frames, orient, transform, combine, plot, simulate, check, unlock):
+for command in (reduce, frames, orient, transform, combine, plot, predict, simulate, check, unlock):
     cli.add_command(command)
 
 

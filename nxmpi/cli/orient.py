@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("scan", type=shared.FILE)
 @shared.with_options(shared.ORIENTING)
+@click.option("--entry", "entries", multiple=True, help="A detector position; all by default.")
 @click.option("--overwrite", is_flag=True, help="Do again what is complete.")
 @click.pass_obj
 def orient(
-    comm: MPI.Intracomm, /, scan: Path, *, overwrite: bool, **options: Any
+    comm: MPI.Intracomm, /, scan: Path, *, entries: tuple[str, ...], overwrite: bool, **options: Any
 ) -> None:  # fmt: skip
     """Find and refine the orientation of the crystal of SCAN at all positions.
 
@@ -37,6 +38,7 @@ def orient(
     """
     with shared.usage_errors():
         params = shared.orient_params(options)
-    for line in run_orient(comm, scan, params, OutputParams(overwrite=overwrite)):
+        output = OutputParams(overwrite=overwrite)
+    for line in run_orient(comm, scan, params, output, entries=entries):
         click.echo(line)
     click.echo(f"{scan}: orientation complete")

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 @click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
 @click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
 @shared.with_options(
-    shared.SCAN, shared.FRAMES, shared.NORM, shared.BINNING, shared.COMBINING, shared.OUTPUT
+    shared.SCAN,
+    shared.FRAMES,
+    shared.ORIENTING,
+    shared.NORM,
+    shared.BINNING,
+    shared.COMBINING,
+    shared.OUTPUT,
 )
 @click.pass_obj
 def reduce(
@@ -33,6 +39,8 @@ def reduce(
 ) -> None:
     """Run all steps on SCAN; those complete for the same input and parameters are skipped.
 
+    An orientation that another program found is kept, unless orient is named by --from or --only.
+
     \b
     mpiexec -n 4 nxmpi reduce sample_300K.nxs
     """
@@ -42,13 +50,14 @@ def reduce(
         scan_params = shared.scan_params(options)
         frames = shared.frames_params(options, mask=options["mask"])
         norm, params = shared.norm_params(options), shared.transform_params(comm, options)
+        orienting = shared.orient_params(options)
         combining, output = shared.combine_params(options), shared.output_params(options)
     steps = STEPS[STEPS.index(first_step) :] if first_step else STEPS
     steps = (only_step,) if only_step else steps
     redo = bool(first_step or only_step)
     choices = Choices(
-        scan=scan_params, norm=norm, frames=frames, transform=params, combine=combining,
-        output=output,
+        scan=scan_params, norm=norm, frames=frames, orient=orienting, transform=params,
+        combine=combining, output=output,
     )  # fmt: skip
     run_reduce(comm, scan, choices, steps, redo=redo)
     click.echo(f"{scan}: complete")

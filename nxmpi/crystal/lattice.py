@@ -84,6 +84,11 @@ def lattice_of(UB: F8) -> Lattice:
     return Lattice(**dict(zip(Lattice.__slots__, _cell_of(UB).parameters(), strict=True)))
 
 
+def spacings(lattice: Lattice, hkl: F8) -> F8:
+    """Return d of reflections, (n, 3) to (n,) float64 [Å]."""
+    return np.asarray(1 / np.linalg.norm(hkl @ reciprocal_matrix(lattice).T, axis=1))
+
+
 def reduced(UB: F8) -> F8:
     """Return the UB of the Niggli cell of a lattice, right-handed, (3, 3) float64 [1/Å]."""
     change = _cell_of(UB).change_of_basis_op_to_niggli_cell()

@@ -44,6 +44,21 @@ def entry_names(wrapper: h5py.File) -> list[str]:
     return names
 
 
+def chosen_entries(wrapper: h5py.File, wanted: tuple[str, ...]) -> list[str]:
+    """Return the positions that are wanted, all if none is named. Not collective.
+
+    Raises
+    ------
+    InputError
+        If one is not there.
+    """
+    names = entry_names(wrapper)
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"{wrapper.filename}:/{name}: expected one of {', '.join(names)}")
+    return [name for name in names if not wanted or name in wanted]
+
+
 def location(group: h5py.Group, path: str) -> str:
     """Return the absolute path of something in a group, for messages."""
     return f"{group.name.rstrip('/')}/{path}"

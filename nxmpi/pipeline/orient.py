@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import entry_names, open_file
+from nxmpi.nexus.geometry import has_orientation
+from nxmpi.nexus.values import chosen_entries, entry_names, open_file
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.pipeline.crystal_search import find_crystal, seen_with
 from nxmpi.pipeline.oriented import publish_orientations
-from nxmpi.pipeline.peaked import Peaked, crystal_of, read_peaked, reason_to_orient
+from nxmpi.pipeline.peaked import (
+    Peaked,
+    crystal_of,
+    is_another_programs,
+    read_peaked,
+    reason_to_orient,
+)
 from nxmpi.pipeline.wrapper import now, require_writable
 from nxmpi.stages.grains import find_grains
 
@@ -30,9 +37,17 @@ log = logging.getLogger(__name__)
 STEP = "orient"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """Positions to be oriented, and how."""
+
+    positions: list[Peaked]
+    params: OrientParams
+
+
 def run_orient(
     comm: MPI.Intracomm, wrapper: Path, params: OrientParams, output: OutputParams,
-    *, unasked: bool = False,
+    *, entries: tuple[str, ...] = (), unasked: bool = False,
 ) -> list[str]:  # fmt: skip
     """Find and refine the orientation of the crystal at all positions of a scan.
 
@@ -40,6 +55,8 @@ def run_orient(
 
     Parameters
     ----------
+    entries : tuple of str, optional
+        Positions; all by default.
     unasked : bool, optional
         Keep orientations that this program did not make.
 
@@ -54,12 +71,19 @@ def run_orient(
         On every rank, if the input is unusable, or too few of the strong peaks are explained;
         the file is not touched then.
     """
+    files, start_time = schema.ScanFiles(wrapper), now()
+
+    def due() -> Plan | None:
+        return _due(files, entries, params, output, unasked=unasked)
+
+    if on_root(comm, due) is None:  # without the lock: others may be at work on other positions
+        return []
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        files, start_time = schema.ScanFiles(wrapper), now()
-        positions = on_root(comm, lambda: _due(files, params, output, unasked=unasked))
-        if not positions:
+        plan = on_root(comm, due)
+        if plan is None:
             return []
         stop_if_wished(comm)
+        positions, params = plan.positions, plan.params
         crystal = on_root(comm, lambda: crystal_of(positions[0], params))
         found = find_crystal(comm, wrapper, positions, crystal, params)
         geometries, lattice = _geometries(found.fit), found.fit.refined.lattice
@@ -77,23 +101,32 @@ def run_orient(
 
 
 def _due(
-    files: schema.ScanFiles, params: OrientParams, output: OutputParams, *, unasked: bool
-) -> list[Peaked]:  # fmt: skip
-    """Return the positions if any is to be oriented, else none. Not collective."""
+    files: schema.ScanFiles, entries: tuple[str, ...], params: OrientParams,
+    output: OutputParams, *, unasked: bool,
+) -> Plan | None:  # fmt: skip
+    """Return what is to be done, None if nothing is. Not collective."""
     with open_file(files.wrapper) as wrapper:
-        names = entry_names(wrapper)
+        names = chosen_entries(wrapper, entries)
+        if unasked and all(is_another_programs(wrapper[name]) for name in names):
+            log.info("orientations in the file are kept (nxmpi orient makes new ones)")
+            return None
+        others = [wrapper[name] for name in entry_names(wrapper) if name not in names]
+        if "cell" in params.free and any(has_orientation(entry) for entry in others):
+            log.info("the cell is held, as other positions have orientations with it")
+            params = replace(params, free=tuple(g for g in params.free if g != "cell"))
         positions = read_peaked(wrapper, names)
         reasons = dict.fromkeys(names, "--overwrite")
         if not output.overwrite:
             reasons = {
-                each.name: reason_to_orient(wrapper[each.name], each, params, unasked=unasked)
-                for each in positions
+                each.name: reason_to_orient(wrapper[each.name], each, params) for each in positions
             }
     due = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
-    log.info("%s: %s", STEP, ", ".join(due) or "complete")
-    if due:
-        require_writable(files)
-    return positions if due else []
+    if not due:
+        log.info("%s: complete", STEP)
+        return None
+    log.info("%s: %s", STEP, ", ".join(due))
+    require_writable(files)
+    return Plan(positions=positions, params=params)
 
 
 def _geometries(fit: Fit) -> tuple[Geometry, ...]:

@@ -154,29 +154,24 @@ def geometry_key(position: Peaked) -> str:
     return hash_input(np.frombuffer(text.encode(), np.uint8))
 
 
-def reason_to_orient(
-    entry: h5py.Group, position: Peaked, params: OrientParams, *, unasked: bool
-) -> str:  # fmt: skip
-    """Return why a position is to be oriented, empty if it is done. Not collective.
+def is_another_programs(entry: h5py.Group) -> bool:
+    """Return whether there is an orientation that this program did not make. Not collective."""
+    return has_orientation(entry) and not read_inputs(entry, schema.REFINE_TASK)
 
-    Parameters
-    ----------
-    unasked : bool
-        What is there and was not made by this program is kept.
+
+def reason_to_orient(entry: h5py.Group, position: Peaked, params: OrientParams) -> str:
+    """Return why a position is to be oriented, empty if it is done. Not collective.
 
     Raises
     ------
     InputError
-        If another program refined it, and it was asked for.
+        If another program refined it.
     """
     recorded = read_inputs(entry, schema.REFINE_TASK)
     if recorded:
         return what_changed(recorded, orient_inputs(position, params))
     if position.UB is None:
         return "not done yet"
-    if unasked:
-        log.info("%s: the orientation in the file is kept (nxmpi orient)", position.name)
-        return ""
     if recorded == {}:
         raise InputError(
             f"{entry.file.filename}:{entry.name}: {schema.REFINE_TASK} was done by another "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nxmpi.nexus.geometry import has_orientation
+from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.parallel.collective import kept_on_root
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.frames import run_frames
+from nxmpi.pipeline.orient import run_orient
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.transform import run_transform
 
@@ -20,12 +24,14 @@ if TYPE_CHECKING:
         CombineParams,
         FramesParams,
         NormParams,
+        OrientParams,
         OutputParams,
         ScanParams,
         TransformParams,
     )
 
-STEPS = ("frames", "transform", "combine")
+log = logging.getLogger(__name__)
+STEPS = ("frames", "orient", "transform", "combine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,7 @@ class Choices:
     scan: ScanParams
     norm: NormParams
     frames: FramesParams
+    orient: OrientParams
     transform: TransformParams
     combine: CombineParams
     output: OutputParams
@@ -65,9 +72,31 @@ def run_reduce(
         output = replace(output, overwrite=True)
     if "frames" in steps and scan.settings is None:
         if "transform" in steps:
-            kept_on_root(comm, lambda: read_scan(wrapper, scan, norm))
+            kept_on_root(comm, lambda: _look_ahead(wrapper, choices, steps))
         run_frames(comm, wrapper, scan, norm, choices.frames, output)
+    if "orient" in steps and scan.settings is None:
+        named = redo and steps[0] == "orient"
+        lines = run_orient(
+            comm, wrapper, choices.orient, output, entries=scan.entries, unasked=not named
+        )
+        for line in lines:
+            log.info("%s", line)
     if "transform" in steps:
         run_transform(comm, wrapper, scan, norm, choices.transform, output)
     if "combine" in steps:
         run_combine(comm, wrapper, choices.combine, output)
+
+
+def _look_ahead(wrapper: Path, choices: Choices, steps: tuple[str, ...]) -> None:
+    """Read what the transform needs, unless the orientation is still to be found. Not collective.
+
+    Raises
+    ------
+    InputError
+        If something is missing or makes no sense.
+    """
+    with open_file(wrapper) as file:
+        names = chosen_entries(file, choices.scan.entries)
+        is_oriented = all(has_orientation(file[name]) for name in names)
+    if is_oriented or "orient" not in steps:
+        read_scan(wrapper, choices.scan, choices.norm)

@@ -18,7 +18,7 @@ from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, find_stack, read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
-from nxmpi.nexus.values import entry_names, find, location, open_file, read_array
+from nxmpi.nexus.values import chosen_entries, entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
 from nxmpi.nexus.weights import read_weight
 from nxmpi.pipeline.flux import weight_of
@@ -68,11 +68,8 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams) -> Scan:
     files = schema.ScanFiles(path)
     with open_file(path) as wrapper:
         names = entry_names(wrapper)
-        for name in params.entries:
-            if name not in names:
-                raise InputError(f"{path}:/{name}: expected one of {', '.join(names)}")
+        chosen = [wrapper[name] for name in chosen_entries(wrapper, params.entries)]
         layers = read_layers(wrapper, files)
-        chosen = [wrapper[name] for name in names if not params.entries or name in params.entries]
         if params.settings:
             measured, grid = _read_with_settings(chosen, params, layers)
             return Scan(files=files, measured=measured, grid=grid, sample=None)

@@ -11,11 +11,10 @@ import numpy as np
 
 from nxmpi.crystal.angles import pixel_Q
 from nxmpi.crystal.transmission import annulus, background_blocks, block_pixels
-from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_wavelength
-from nxmpi.nexus.values import entry_names, find, open_file, read_number
+from nxmpi.nexus.values import chosen_entries, find, open_file, read_number
 from nxmpi.pipeline.flux import read_frame_factors, weight_of
 from nxmpi.pipeline.inputs import frames_geometry
 from nxmpi.pipeline.norm import POLARIZATION
@@ -78,12 +77,8 @@ def read_searched(
     """
     files = schema.ScanFiles(path)
     with open_file(path) as wrapper:
-        names = entry_names(wrapper)
-        for name in params.entries:
-            if name not in names:
-                raise InputError(f"{path}:/{name}: expected one of {', '.join(names)}")
+        chosen = chosen_entries(wrapper, params.entries)
         layers = read_layers(wrapper, files)
-        chosen = [name for name in names if not params.entries or name in params.entries]
         return [_read(wrapper[name], params, norm, frames, layers) for name in chosen]
 
 

@@ -14,6 +14,7 @@ from nxmpi.plot.agreement import Maps, read_maps
 from nxmpi.plot.figure import Contents, draw
 from nxmpi.plot.findings import LOST, read_findings
 from nxmpi.plot.frames import middle_frame, raw_frames, summed_frame
+from nxmpi.plot.png import save
 from nxmpi.plot.slices import (
     Plane,
     Volume,
@@ -60,14 +61,7 @@ def plot_scan(
     if vmax is not None and not vmax > 0:
         raise InputError(f"vmax: expected an intensity above 0, found {vmax}")
     contents = read_contents(path, entry, masked=masked)
-    figure = draw(contents, vmax)
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(output)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{output}: cannot be written ({error.strerror})") from error
+    save(draw(contents, vmax), output)
 
 
 def read_contents(path: Path, entry: str | None = None, *, masked: bool = False) -> Contents:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.crystal.crossings import crossings, least_spacing
 from nxmpi.crystal.detector import pixel_positions
 from nxmpi.crystal.factors import polarization_factor, solid_angle
 from nxmpi.crystal.goniometer import goniometer_matrix
-from nxmpi.crystal.reciprocal import hkl_to_pixel, reflecting_angles, scattering_vectors
+from nxmpi.crystal.reciprocal import hkl_to_pixel
 from nxmpi.crystal.symmetry import reflections
 from nxmpi.kernels.simulate_peaks import REACH, peak_sums
 from nxmpi.simulate.bragg import drawn_widths, mosaic_widths, strengths
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8, Mask
     from nxmpi.model import Geometry
     from nxmpi.simulate.experiment import Experiment, PositionSetting
+
+
+MARGIN = 0.95
+"""To the least spacing of the detector's places, for peaks that reach it from outside [1]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,9 +80,10 @@ def true_peaks(experiment: Experiment, index: int) -> TruePeaks:
     """Return the Bragg peaks of a position, sorted by z."""
     setting, place = experiment.positions[index], geometry(experiment, index)
     bragg, detector = experiment.bragg, setting.detector
-    everything = reflections(experiment.lattice, experiment.space_group, _least_spacing(place))
+    d_min = MARGIN * least_spacing(detector, place.wavelength)
+    everything = reflections(experiment.lattice, experiment.space_group, d_min)
     everything = everything[reflection_strengths(experiment, everything) > 0]
-    hkl, phi = _crossings(place, everything, REACH * bragg.longest(setting.step))
+    hkl, phi = crossings(place, everything, REACH * bragg.longest(setting.step))
     order = np.lexsort((*hkl.T, phi * np.sign(setting.step)))
     hkl, phi = hkl[order], phi[order]
     x, y = hkl_to_pixel(place, hkl, phi) if len(hkl) else (phi, phi)
@@ -123,30 +129,6 @@ def _reaches(places: F8, sigmas: F8, setting: PositionSetting) -> Mask:
     size = np.array([n_fast, n_slow, setting.n_frames])
     margin = REACH * sigmas
     return np.asarray(((places > -margin) & (places < size + margin)).all(axis=1))
-
-
-def _least_spacing(place: Geometry) -> float:
-    n_slow, n_fast = place.detector.shape
-    edge = np.array([0.0, 0.5, 1.0])
-    x, y = (grid.ravel() for grid in np.meshgrid(edge * n_fast, edge * n_slow))
-    k = scattering_vectors(pixel_positions(place.detector, x, y), place.wavelength)
-    return 0.95 / float(np.linalg.norm(k, axis=1).max())
-
-
-def _crossings(place: Geometry, hkl: F8, margin: float) -> tuple[F8, F8]:
-    """Return hkl and phi of all crossings of the Ewald sphere in the frames and a margin."""
-    goniometer = place.goniometer
-    start, n = goniometer.phi[0], len(goniometer.phi)
-    rotation = abs(goniometer.step) * (n + 2 * margin)
-    first, way = start - margin * goniometer.step, np.sign(goniometer.step)
-    found_hkl, found_phi = [], []
-    for phi in reflecting_angles(place, hkl).T:
-        for turn in range(int(rotation // 360) + 1):
-            offset = ((phi - first) * way) % 360 + 360 * turn
-            inside = (offset >= 0) & (offset < rotation)
-            found_hkl.append(hkl[inside])
-            found_phi.append(first + way * offset[inside])
-    return np.concatenate(found_hkl), np.concatenate(found_phi)
 
 
 def _lorentz_factors(place: Geometry, hkl: F8, phi: F8, limit: float) -> F8:

@@ -346,8 +346,24 @@ def test_orientation_of_another_program_is_kept(tmp_path):
             file[f"{name}/nxworkflow/nxrefine/version"] = "nxrefine v1"
     with pytest.raises(CollectiveError, match="nxrefine was done by another program and is kept"):
         orient(path)
-    assert run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), unasked=True) == []
-    assert run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(overwrite=True))
+    anew = OutputParams(overwrite=True)
+    assert run_orient(MPI.COMM_SELF, path, OrientParams(), anew, unasked=True) == []
+    assert run_orient(MPI.COMM_SELF, path, OrientParams(), anew)
+
+
+def test_one_position_leaves_the_cell_of_the_others(tmp_path):
+    crystal = crystal_of("monoclinic")
+    off = (*(1.001 * np.array(crystal.cell[:3])), *crystal.cell[3:])
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL], cell=off)
+    run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), entries=("f2",))
+    assert errors_of(path, crystal, "f2")[1].max() < 5e-5
+    with h5py.File(path) as file:
+        assert "orientation_matrix" not in file["f1/instrument/detector"]
+    run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), entries=("f1",))
+    with h5py.File(path, "r+") as file:
+        file["entry/sample/unitcell_a"][...] = crystal.cell[0] + 0.001
+    run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), entries=("f3",))
+    assert result(path, "f2")[1].lattice.a == crystal.cell[0] + 0.001
 
 
 def test_record_tells_what_was_done(tmp_path):
