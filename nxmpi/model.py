@@ -50,10 +50,10 @@ class Lattice:
         _require_positive(self, a=self.a, b=self.b, c=self.c)
         _require_positive(self, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
         ca, cb, cg = (math.cos(math.radians(x)) for x in (self.alpha, self.beta, self.gamma))
-        if 1 - ca * ca - cb * cb - cg * cg + 2 * ca * cb * cg < 1e-9:
+        possible = max(self.alpha, self.beta, self.gamma) < 180
+        if not possible or 1 - ca * ca - cb * cb - cg * cg + 2 * ca * cb * cg < 1e-9:
             raise InputError(
-                f"unit cell angles {self.alpha}, {self.beta}, {self.gamma}: "
-                "no cell has these; its volume would be zero"
+                f"unit cell angles {self.alpha}, {self.beta}, {self.gamma}: no cell has these"
             )
 
 

@@ -73,13 +73,16 @@ def run_orient(
     """
     files, start_time = schema.ScanFiles(wrapper), now()
 
-    def due() -> Plan | None:
+    def due() -> tuple[Plan | None, str]:
         return _due(files, entries, params, output, unasked=unasked)
 
-    if on_root(comm, due) is None:  # without the lock: others may be at work on other positions
+    plan, why = on_root(comm, due)
+    if plan is None:  # known without the lock: others may be at work on other positions
+        log.info("%s: %s", STEP, why)
         return []
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plan = on_root(comm, due)
+        plan, why = on_root(comm, due)
+        log.info("%s: %s", STEP, why)
         if plan is None:
             return []
         stop_if_wished(comm)
@@ -103,13 +106,12 @@ def run_orient(
 def _due(
     files: schema.ScanFiles, entries: tuple[str, ...], params: OrientParams,
     output: OutputParams, *, unasked: bool,
-) -> Plan | None:  # fmt: skip
-    """Return what is to be done, None if nothing is. Not collective."""
+) -> tuple[Plan | None, str]:  # fmt: skip
+    """Return what is to be done, None if nothing is, and why. Not collective."""
     with open_file(files.wrapper) as wrapper:
         names = chosen_entries(wrapper, entries)
         if unasked and all(is_another_programs(wrapper[name]) for name in names):
-            log.info("orientations in the file are kept (nxmpi orient makes new ones)")
-            return None
+            return None, "orientations in the file are kept (nxmpi orient makes new ones)"
         others = [wrapper[name] for name in entry_names(wrapper) if name not in names]
         if "cell" in params.free and any(has_orientation(entry) for entry in others):
             log.info("the cell is held, as other positions have orientations with it")
@@ -122,11 +124,9 @@ def _due(
             }
     due = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
     if not due:
-        log.info("%s: complete", STEP)
-        return None
-    log.info("%s: %s", STEP, ", ".join(due))
+        return None, "complete"
     require_writable(files)
-    return Plan(positions=positions, params=params)
+    return Plan(positions=positions, params=params), ", ".join(due)
 
 
 def _geometries(fit: Fit) -> tuple[Geometry, ...]:

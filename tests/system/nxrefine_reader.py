@@ -22,6 +22,7 @@ def position(name, folder, points):
     return {
         "complete": {task: bool(reduce.complete(task)) for task in tasks},
         "to_do": {task: bool(reduce.not_processed(task)) for task in tasks},
+        "refined": bool(reduce.complete("nxrefine")),
         "frames": list(reduce.shape),
         "monitor": reduce.monitor,
         "hkl": [[float(q) for q in refine.get_hkl(*point)] for point in points],

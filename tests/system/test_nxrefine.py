@@ -177,3 +177,34 @@ def test_pixels_have_the_same_hkl(after, scan, points, name):
     hkl = pixel_to_hkl(geometry, x, y, phi)
     assert np.ptp(hkl, axis=0).min() > 1
     np.testing.assert_allclose(after[name]["hkl"], hkl, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def oriented(nxrefine, points, tmp_path_factory):
+    """Return a scan that was oriented with all of its geometry free, and NXRefine's hkl in it."""
+    scan = simulated(tmp_path_factory.mktemp("oriented") / "experiment", "--no-orientation")
+    free = ("distance", "tilts", "theta", "phi0")
+    result = run_nxmpi(0, "orient", scan.wrapper, *(x for name in free for x in ("--free", name)))
+    assert result.returncode == 0, result.stderr
+    return scan, ask(nxrefine, scan, points, tmp_path_factory.mktemp("home"))
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_refined_geometry_gives_the_same_hkl(oriented, points, name):
+    scan, found = oriented
+    with h5py.File(scan.wrapper) as file:
+        entry = file[name]
+        sample = read_sample(entry)
+        geometry = read_geometry(entry, (48, 64), 11, sample)
+        assert (entry["peaks/grain"][()] == 1).mean() > 0.9
+        assert file["f1/instrument/goniometer/phi"].attrs["step"] == 2.0
+    x, y, frame = points.T
+    phi = geometry.goniometer.phi[0] + (frame + 0.5) * geometry.goniometer.step
+    wanted = pixel_to_hkl(geometry, x, y, phi)
+    np.testing.assert_allclose(found[name]["hkl"], wanted, rtol=0, atol=1e-9)
+    assert np.abs(wanted).max() > 1
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_refinement_is_complete_for_nxrefine(oriented, name):
+    assert oriented[1][name]["refined"]
