@@ -31,10 +31,11 @@ def plot(
     """Draw the volume of SCAN, and the frames of one position and what they say.
 
     Planes hk0, h0l, 0kl and their coverage; a raw frame, the summed frame with its peaks, the
-    frame of which most is masked; transmission, masked part of each frame, radial sum; maps and
-    a table of how positions agree. Works after any step: what is not there yet is named in its
-    place. The planes are drawn at the true angle of the reciprocal axes, with unmeasured voxels
-    in grey.
+    frame of which most is masked; transmission, masked part of each frame, radial sum; residuals
+    of the peaks over the detector and over phi, and how far their indices are from whole ones;
+    maps and a table of how positions agree. Works after any step: what is not there yet is named
+    in its place. The planes are drawn at the true angle of the reciprocal axes, with unmeasured
+    voxels in grey.
 
     \b
     nxmpi plot KMnO4/KMnO4_300K.nxs --output overview.png

@@ -233,7 +233,7 @@ def read_UB(entry: h5py.Group, step: float, lattice: Lattice) -> F8:
     M = read_array(entry, path)
     where = location(entry, path)
     if M is None:
-        expected = "an orientation matrix (index the peaks first)"
+        expected = "an orientation matrix (nxmpi orient finds it)"
         raise SchemaError(entry.file.filename, where, expected, "nothing")
     if M.shape != (3, 3):
         raise SchemaError(entry.file.filename, where, "a 3 x 3 matrix", f"shape {M.shape}")

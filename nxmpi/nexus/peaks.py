@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import h5py
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 REQUIRED = ("x", "y", "z", "intensity")
 COUNTED = ("n_pixels", "maximum", "flags")
 """Integers; zero where a file lacks them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Indices:
+    """What the peaks of a position are reflections of."""
+
+    hkl: F8
+    """(n, 3) of every peak, not rounded; NaN where unknown [r.l.u.]."""
+    residuals: F8
+    """(n, 3) predicted less observed x, y, z; NaN where no reflection is near [pixels, frames]."""
+    grain: I8
+    """(n,) number of the crystal that explains the peak, 0 for none."""
+    fraction: float | None
+    """Part of the strong peaks that is explained; None where it is not said [1]."""
 
 
 def write_peaks(
@@ -62,7 +76,7 @@ def read_peaks(entry: h5py.Group) -> Peaks:
     group = find(entry, schema.PEAKS)
     file, where = entry.file.filename, location(entry, schema.PEAKS)
     if not isinstance(group, h5py.Group):
-        raise SchemaError(file, where, "a list of peaks", "nothing")
+        raise SchemaError(file, where, "a list of peaks (nxmpi frames finds them)", "nothing")
     columns: dict[str, F8 | None] = {}
     for name, (column, _) in schema.PEAK_COLUMNS.items():
         values = read_array(group, column)
@@ -109,6 +123,38 @@ def write_indices(
         put(group, name, values, units=units)
     put(group, schema.GRAIN, grain)
     group.attrs.update(attributes)
+
+
+def read_indices(entry: h5py.Group) -> Indices | None:
+    """Return what the peaks of a position are reflections of, None where it is not known.
+
+    Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If the columns differ in length from those of the peaks.
+    """
+    group = find(entry, schema.PEAKS)
+    if not isinstance(group, h5py.Group):
+        return None
+    columns = {}
+    for name in (schema.PEAK_COLUMNS["x"][0], *schema.INDICES, *schema.RESIDUALS, schema.GRAIN):
+        values = read_array(group, name)
+        if values is None:
+            return None
+        columns[name] = values.ravel()
+    sizes = {name: values.size for name, values in columns.items()}
+    if len(set(sizes.values())) > 1:
+        where = location(entry, schema.PEAKS)
+        raise SchemaError(entry.file.filename, where, "columns of one length", f"{sizes}")
+    fraction = group.attrs.get(schema.INDEXED)
+    return Indices(
+        hkl=np.column_stack([columns[name] for name in schema.INDICES]),
+        residuals=np.column_stack([columns[name] for name in schema.RESIDUALS]),
+        grain=_counted(columns[schema.GRAIN], sizes[schema.GRAIN]),
+        fraction=None if fraction is None else float(fraction),
+    )
 
 
 def write_angles(entry: h5py.Group, polar: F8, azimuth: F8) -> None:

@@ -18,7 +18,7 @@ from nxmpi.nexus.orientation import (
 from nxmpi.nexus.peaks import read_peaks, write_angles, write_indices
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.pipeline.inputs import AFTER, BEFORE, frames_geometry
-from nxmpi.pipeline.peaked import orient_inputs, read_peaked
+from nxmpi.pipeline.peaked import orient_inputs, read_again
 from nxmpi.pipeline.wrapper import now, publish_results
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def publish_orientations(
             before = frames_geometry(entry, detector, wavelength)
             _write(entry, position, found, grains, i)
             after = found.fit.refined.geometries[i]
-            inputs = orient_inputs(read_peaked(file, [position.name])[0], params) | {
+            inputs = orient_inputs(read_again(entry, position), params) | {
                 BEFORE: before,
                 AFTER: frames_geometry(entry, after.detector, after.wavelength),
                 "min_indexed": params.min_indexed,
@@ -80,7 +80,7 @@ def _write(
         own_hkl[each.explained[i]] = each.hkl[i][each.explained[i]]
         own_grain[each.explained[i]] = number
     hkl[usable], grain[usable] = own_hkl, own_grain
-    residuals[usable] = fit.residuals[i] / [1.0, 1.0, abs(geometry.goniometer.step)]
+    residuals[usable] = fit.residuals[i] / [1.0, 1.0, geometry.goniometer.step]
     attributes: dict[str, object] = {schema.INDEXED: found.parts[i]}
     if grains:
         attributes[schema.GRAIN_UB] = np.array([geometry.UB, *(g.UB[i] for g in grains)])

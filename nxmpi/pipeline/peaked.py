@@ -70,11 +70,23 @@ def read_peaked(wrapper: h5py.File, names: list[str]) -> list[Peaked]:
     InputError
         If anything that is needed is missing or makes no sense; names file and path.
     """
-    return [_read(wrapper[name]) for name in names]
+    positions = []
+    for name in names:
+        raw, n_frames = read_stacks(wrapper[name])
+        positions.append(_read(wrapper[name], raw.shape[1:], n_frames))
+    return positions
 
 
-def _read(entry: h5py.Group) -> Peaked:
-    raw, n_frames = read_stacks(entry)
+def read_again(entry: h5py.Group, position: Peaked) -> Peaked:
+    """Return a position as a file that is being changed has it. Not collective.
+
+    The raw frames are not looked at: through such a file they would be opened for writing.
+    """
+    geometry = position.geometry
+    return _read(entry, geometry.detector.shape, len(geometry.goniometer.phi))
+
+
+def _read(entry: h5py.Group, shape: tuple[int, int], n_frames: int) -> Peaked:
     goniometer = read_goniometer(entry, n_frames)
     sample = read_sample(entry) if has_cell(entry) else None
     UB = None
@@ -98,7 +110,7 @@ def _read(entry: h5py.Group) -> Peaked:
         name=entry.name.strip("/"),
         geometry=Geometry(
             wavelength=read_wavelength(entry),
-            detector=read_detector(entry, raw.shape[1:]),
+            detector=read_detector(entry, shape),
             goniometer=goniometer,
             UB=NOWHERE if UB is None else as_matrix(UB),
         ),

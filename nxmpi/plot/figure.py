@@ -1,4 +1,4 @@
-"""The figure: planes of the volume, frames, what they say, and how positions agree."""
+"""The figure: planes of the volume, frames, what they say, residuals, and how positions agree."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,19 @@ from nxmpi.plot.graphs import draw_masked_parts, draw_radial, draw_transmission
 from nxmpi.plot.oblique import INK, draw_plane
 from nxmpi.plot.panels import add_bar, add_title, draw_text
 from nxmpi.plot.pictures import draw_picture, mark_peaks
+from nxmpi.plot.reflections import Reflections
+from nxmpi.plot.residuals import draw_reflections
 from nxmpi.plot.scales import COVERAGE, INTENSITY, between_peaks, colors, logarithmic, square_root
 from nxmpi.plot.slices import Plane
 
 NAMES = {"l": "$hk0$", "k": "$h0l$", "h": "$0kl$"}
-WIDTH, HEIGHT = 15.0, 21.0
+WIDTH, HEIGHT = 15.0, 25.8
 """[inches]"""
 PANEL = 3.62
 """Height of a panel [inches]."""
 BETWEEN = 0.85
 """Two panels that share the place of one [inches]."""
-ROWS = (16.26, 11.46, 6.66, 1.86)
+ROWS = (21.06, 16.26, 11.46, 6.66, 1.86)
 """Lower ends of the panels, from the lower edge [inches]."""
 TABLE = (0.15, 1.05)
 """Lower end and height of the table of positions [inches]."""
@@ -46,6 +48,7 @@ class Contents:
     frame: Picture | str
     summed: Picture | str
     findings: Findings
+    reflections: Reflections | str
 
 
 def draw(contents: Contents, vmax: float | None) -> Figure:
@@ -69,6 +72,7 @@ def draw(contents: Contents, vmax: float | None) -> Figure:
     if isinstance(contents.summed, Picture):
         mark_peaks(summed, contents.findings.marks)
     _draw_findings(figure, contents.findings)
+    _draw_orientation(figure, contents.reflections)
     _draw_agreement(figure, contents)
     return figure
 
@@ -80,19 +84,30 @@ def _add_panel(
     return figure.add_axes((left, bottom / HEIGHT, width, height / HEIGHT))
 
 
+def _add_pair(figure: Figure, bottom: float) -> tuple[Axes, Axes]:
+    """Return an upper and a lower panel in the middle of a row."""
+    height = (PANEL - BETWEEN) / 2
+    upper = _add_panel(figure, 0.4, 0.24, bottom + PANEL - height, height)
+    return upper, _add_panel(figure, 0.4, 0.24, bottom, height)
+
+
 def _draw_findings(figure: Figure, findings: Findings) -> None:
     masked = _add_panel(figure, 0.055, 0.235, ROWS[2])
     draw_picture(figure, masked, findings.masked, "Frame and its mask")
-    height = (PANEL - BETWEEN) / 2
-    upper = _add_panel(figure, 0.39, 0.25, ROWS[2] + PANEL - height, height)
+    upper, lower = _add_pair(figure, ROWS[2])
     draw_transmission(upper, findings.transmission, findings.name)
-    draw_masked_parts(_add_panel(figure, 0.39, 0.25, ROWS[2], height), findings.masked_parts)
+    draw_masked_parts(lower, findings.masked_parts)
     draw_radial(_add_panel(figure, 0.71, 0.25, ROWS[2]), findings.radial)
+
+
+def _draw_orientation(figure: Figure, reflections: Reflections | str) -> None:
+    vectors, indices = (_add_panel(figure, left, 0.235, ROWS[3]) for left in (0.055, 0.7))
+    draw_reflections(figure, [vectors, *_add_pair(figure, ROWS[3]), indices], reflections)
 
 
 def _draw_agreement(figure: Figure, contents: Contents) -> None:
     maps = contents.agreement
-    panels = [_add_panel(figure, left, 0.235, ROWS[3]) for left in (0.055, 0.378, 0.7)]
+    panels = [_add_panel(figure, left, 0.235, ROWS[4]) for left in (0.055, 0.378, 0.7)]
     where = _plane_title(maps.chi2) if isinstance(maps, Maps) else NAMES["l"]
     draw_maps(figure, panels, maps, contents.lattice, where)
     if isinstance(maps, Maps):

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from nxmpi.plot.oblique import INK
 
@@ -55,18 +55,23 @@ def add_legend(
     legend.set_zorder(6)
 
 
-def add_bar(figure: Figure, axes: Axes, image: ScalarMappable, label: str) -> None:
-    """Draw a colour bar at the right of a panel."""
+def add_bar(
+    figure: Figure, axes: Axes, image: ScalarMappable, label: str,
+    beyond: Literal["max", "both", "neither"] = "max",
+) -> None:  # fmt: skip
+    """Draw a colour bar at the right of a panel; ``beyond`` which ends values may be."""
     axes.apply_aspect()
     box = axes.get_position()
     bar = figure.colorbar(
         image, cax=figure.add_axes((box.x1 + 0.008, box.y0, 0.009, box.height)),
-        extend="max", extendfrac=0.025,
+        extend=beyond, extendfrac=0.025,
     )  # fmt: skip
     bar.set_label(label, fontsize=10, color=INK)
     if isinstance(image.norm, LogNorm):
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    elif beyond == "both":  # negative numbers are wide
+        bar.ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     bar.ax.tick_params(labelsize=9, colors=INK)
     bar.outline.set(edgecolor=INK, linewidth=0.6)

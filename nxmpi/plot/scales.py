@@ -2,13 +2,17 @@
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import Colormap, LogNorm, Normalize, PowerNorm
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize, PowerNorm
 
 from nxmpi._typing import F8
 from nxmpi.plot.slices import Plane
 
 UNMEASURED = "0.72"
 INTENSITY, COVERAGE = "inferno", "viridis"
+ABOUT_ZERO = LinearSegmentedColormap.from_list("about zero", ["#2f9bff", "0.2", "#ff6a1f"])
+"""Colours of what may have either sign, all of them seen on white."""
+OFF = LinearSegmentedColormap.from_list("off", ["#0d0887", "#a11b9b", "#e76f5a", "#fdae32"])
+"""Colours of distances from 0, seen on white: matplotlib's plasma without its end."""
 BRAGG = 0.2
 """Half the side of the box around a reciprocal-lattice point that the colours ignore [r.l.u.]."""
 

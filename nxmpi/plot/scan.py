@@ -15,6 +15,7 @@ from nxmpi.plot.figure import Contents, draw
 from nxmpi.plot.findings import LOST, read_findings
 from nxmpi.plot.frames import middle_frame, raw_frames, summed_frame
 from nxmpi.plot.png import save
+from nxmpi.plot.reflections import read_reflections
 from nxmpi.plot.slices import (
     Plane,
     Volume,
@@ -98,7 +99,14 @@ def _read(file: h5py.File, path: Path, wanted: str | None, twin: schema.Twin) ->
         frame=LOST if raw is None else middle_frame(entry, raw, masked=twin is schema.MASKED),
         summed=summed_frame(entry, raw) or LOST,
         findings=read_findings(entry, names, raw, f"not there yet\nnxmpi frames {path.name}"),
+        reflections=read_reflections(entry, raw) or _orienting(entry, path),
     )
+
+
+def _orienting(entry: h5py.Group, path: Path) -> str:
+    """Return the commands that lead to an orientation, one a line."""
+    steps = ["orient"] if find(entry, schema.PEAKS) is not None else ["frames", "orient"]
+    return "\n".join(["not there yet", *(f"nxmpi {step} {path.name}" for step in steps)])
 
 
 def _agreement(file: h5py.File, path: Path, names: list[str], twin: schema.Twin) -> Maps | str:

@@ -184,8 +184,8 @@ DAMAGES = {
         "{wrapper}:*/sample: expected a unit cell, found unit cell angles 83.0, 10.0, 105.0: no cell has these",
     ),
     "no orientation": (
-        delete(f"{DETECTOR}/orientation_matrix"), [],
-        f"{{wrapper}}:/{DETECTOR}/orientation_matrix: expected an orientation matrix (index the peaks first), found nothing",
+        delete(f"{DETECTOR}/orientation_matrix"), AGAIN,
+        f"{{wrapper}}:/{DETECTOR}/orientation_matrix: expected an orientation matrix (nxmpi orient finds it), found nothing",
     ),
     "singular orientation": (
         put(f"{DETECTOR}/orientation_matrix", np.ones((3, 3))), [],
