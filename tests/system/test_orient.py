@@ -178,9 +178,10 @@ def test_all_systems_from_frames(tmp_path, name):
             assert abs(numbers[0] - value) < 3.5 * numbers[-1]
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    return simulated(tmp_path / "experiment").wrapper
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Return a scan that no test may change."""
+    return simulated(tmp_path_factory.mktemp("tiny") / "experiment").wrapper
 
 
 @pytest.mark.parametrize(
