@@ -6,6 +6,9 @@ from cctbx import uctbx
 from nxmpi._typing import F8
 from nxmpi.model import Lattice, Matrix
 
+NEAR, NEAR_ANGLE = 0.03, 2.0
+"""How far lengths [1] and angles [degrees] of a known cell may be off."""
+
 
 def unit_cell(lattice: Lattice) -> "uctbx.unit_cell":
     """Return the cell as cctbx has it."""
@@ -82,6 +85,13 @@ def lattice_along(lattice: Lattice, axes: Matrix) -> Lattice:
 def lattice_of(UB: F8) -> Lattice:
     """Return the lattice whose reciprocal axes are the columns of a matrix, turned or not."""
     return Lattice(**dict(zip(Lattice.__slots__, _cell_of(UB).parameters(), strict=True)))
+
+
+def is_near(lattice: Lattice, to: Lattice) -> bool:
+    """Return whether two cells differ by no more than errors of a known cell do."""
+    one, other = (np.array(unit_cell(each).parameters()) for each in (lattice, to))
+    lengths, angles = np.abs(one / other - 1)[:3], np.abs(one - other)[3:]
+    return bool(max(lengths) < NEAR and max(angles) < NEAR_ANGLE)
 
 
 def spacings(lattice: Lattice, hkl: F8) -> F8:

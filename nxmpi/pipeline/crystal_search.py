@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.crystal.lattice import is_near
 from nxmpi.crystal.symmetry import conventional_cells
 from nxmpi.errors import CollectiveError, InputError
 from nxmpi.parallel.collective import on_root
@@ -83,7 +84,9 @@ def find_crystal(
     )
     raise CollectiveError(
         f"{wrapper}: expected an orientation that explains at least {params.min_indexed:.0%} of "
-        f"the strong peaks of each position (--min-indexed), found {told}; nothing was written"
+        f"the strong peaks of each position (--min-indexed)"
+        f"{' with the known cell' if crystal is not None else ''}, found {told}; nothing was "
+        f"written"
         f"{''.join(f'; {doubt}' for doubt in doubts)}"
     )
 
@@ -120,6 +123,9 @@ def _try(
     ]
     if min(parts) < params.min_indexed:
         return parts
+    if crystal is not None and not is_near(fit.refined.lattice, lattice):
+        log.info("what explains the peaks is another cell than the known one")
+        return [0.0] * len(seen)
     if len(names) > 1:
         how = (
             "one orientation, with the angles of the file"
