@@ -35,7 +35,7 @@ help:
 	@echo "make demo        simulate a small experiment, reduce it with 2 ranks, draw it"
 	@echo "make test        all checks and tests of CI"
 	@echo "make check-full  the slow proofs too"
-	@echo "make benchmark   speed, memory and traffic of the transform; the frames beside NXRefine"
+	@echo "make benchmark   speed, memory and traffic of the transform; frames and refinement beside NXRefine"
 	@echo "make setup       only install what these need, into .venv"
 	@echo "make clean       remove what the others made, but for the wheels kept in $(WHEELS)"
 
@@ -149,6 +149,7 @@ benchmark: setup
 	@unset OMPI_MCA_btl_vader_single_copy_mechanism  # as Open MPI is without our word
 	$(BIN)/python benchmarks/transform.py
 	$(BIN)/python benchmarks/frames.py
+	$(BIN)/python benchmarks/orient.py
 
 clean:
 	rm -rf .venv .venv-nxrefine $(DEMO)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from case import SHAPE, make_grid, make_position, write_frames
 from launch import HERE, run, run_ranks
+from orient import run_ours, simulated
 from peers.cctw import settings_of, write_settings
+from stage_orient import OFF, TURNED
 
 from nxmpi.cctw.settings import geometry_and_grid
 from nxmpi.crystal.reciprocal import frame_transforms
@@ -63,3 +65,11 @@ def test_settings_for_cctw_are_the_same_geometry_and_voxels(tmp_path):
     for name in ("pixel_size", "distance", "beam_center", "orientation", "yaw", "pitch", "roll"):
         ours, theirs = (getattr(each.detector, name) for each in (position.geometry, geometry))
         np.testing.assert_allclose(theirs, ours, rtol=1e-12)
+
+
+def test_simulated_peaks_are_oriented(tmp_path):
+    scan = simulated(tmp_path, 240, 0, TURNED)
+    ours = run_ours(scan)
+    assert ours["errors"]["of all positions"] < 2e-4 < np.abs(OFF - 1).max()
+    assert ours["used"] == 240
+    assert all(seconds["cpu_s"] > 0 for seconds in ours["parts"].values())
