@@ -95,7 +95,7 @@ setup: system .venv/.ready
 
 demo: setup
 	@echo "simulating an experiment in $(DEMO)/"
-	mpiexec -n 2 $(BIN)/nxmpi simulate $(DEMO) --preset demo --overwrite
+	mpiexec -n 2 $(BIN)/nxmpi simulate $(DEMO) --preset demo --no-orientation --overwrite
 	scan=$$(ls $(DEMO)/*/*/*.nxs)
 	echo "reducing it"
 	mpiexec -n 2 $(BIN)/nxmpi reduce "$$scan"

@@ -79,8 +79,8 @@ def run_reduce(
         lines = run_orient(
             comm, wrapper, choices.orient, output, entries=scan.entries, unasked=not named
         )
-        for line in lines:
-            log.info("%s", line)
+        if lines:
+            log.info("orientations\n%s", "\n".join(lines))
     if "transform" in steps:
         run_transform(comm, wrapper, scan, norm, choices.transform, output)
     if "combine" in steps:
