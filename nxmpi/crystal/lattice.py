@@ -4,6 +4,7 @@ import numpy as np
 from cctbx import uctbx
 
 from nxmpi._typing import F8
+from nxmpi.errors import InputError
 from nxmpi.model import Lattice, Matrix
 
 NEAR, NEAR_ANGLE = 0.03, 2.0
@@ -100,8 +101,17 @@ def spacings(lattice: Lattice, hkl: F8) -> F8:
 
 
 def reduced(UB: F8) -> F8:
-    """Return the UB of the Niggli cell of a lattice, right-handed, (3, 3) float64 [1/Å]."""
-    change = _cell_of(UB).change_of_basis_op_to_niggli_cell()
+    """Return the UB of the Niggli cell of a lattice, right-handed, (3, 3) float64 [1/Å].
+
+    Raises
+    ------
+    InputError
+        If the cell is as good as flat, and has none.
+    """
+    try:
+        change = _cell_of(UB).change_of_basis_op_to_niggli_cell()
+    except RuntimeError as error:
+        raise InputError(f"unit cell: expected one that can be reduced: {error}") from error
     matrix = np.array(change.c_inv().r().as_double()).reshape(3, 3)
     turned = UB @ np.linalg.inv(matrix.T)
     return np.asarray(turned * np.sign(np.linalg.det(turned)))

@@ -8,6 +8,7 @@ import numpy as np
 from nxmpi._typing import F8, I8
 from nxmpi.crystal.indexing import Indexed, explain, scores_of
 from nxmpi.crystal.lattice import reduced
+from nxmpi.errors import InputError
 
 SHORTEST, LONGEST = 2.5, 60.0
 """Lengths of lattice vectors that are looked for [Å]."""
@@ -75,8 +76,8 @@ def cell_of(shares: list[Periods], q: F8, weight: F8) -> Indexed | None:
     some = smallest(q)
     if len(some) < 3:
         return None
-    best = _strongest(Periods(*(np.concatenate(parts) for parts in zip(*shares, strict=True))))
-    vectors = lattice_vectors(best.vectors, q[some], weight[some])
+    found = _strongest(Periods(*(np.concatenate(parts) for parts in zip(*shares, strict=True))))
+    vectors = lattice_vectors(found.vectors, q[some], weight[some])
     cells = np.array(list(combinations(vectors, 3))).reshape(-1, 3, 3)
     edges = np.linalg.norm(cells, axis=2).prod(axis=1)
     volumes = np.abs(np.linalg.det(cells))
@@ -87,7 +88,10 @@ def cell_of(shares: list[Periods], q: F8, weight: F8) -> Indexed | None:
     scores = scores_of(UB, q[some], weight[some])
     good = np.flatnonzero(scores > 0.9 * scores.max())
     best = good[np.argmin(np.abs(np.linalg.det(cells[good])))]
-    return explain(_smallest(_fitted(reduced(UB[best]), q, weight), q, weight), q, weight)
+    try:
+        return explain(_smallest(_fitted(reduced(UB[best]), q, weight), q, weight), q, weight)
+    except InputError:  # of peaks that are no lattice
+        return None
 
 
 def periods(q: F8, weight: F8, share: tuple[int, int] = (0, 1)) -> Periods:

@@ -15,7 +15,7 @@ from nxmpi.errors import CollectiveError, InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.pipeline.fit_report import Positions, describe, describe_lattices
 from nxmpi.stages.cell import PRIMITIVE, conventional, find_cell
-from nxmpi.stages.doubts import Crystal, explained_parts, other_centres, wrong_ways
+from nxmpi.stages.doubts import Crystal, explained_parts, on_a_line, other_centres, wrong_ways
 from nxmpi.stages.orient import orient, seen_at
 from nxmpi.stages.refine import Fit, refine_orientations
 
@@ -65,20 +65,24 @@ def find_crystal(
     found = _try(comm, positions, geometries, crystal, params)
     if isinstance(found, Found):
         return found
-    parts, doubts = found, []
-    if crystal is not None:
-        known = Crystal(*crystal)
+    parts = found
+    seen = seen_with(geometries, positions)
+    doubts = on_a_line(seen)
+    if not doubts:
         log.info("too few peaks are explained: turning phi and the detector round")
-        doubts = wrong_ways(comm, geometries, peaks, known, params.min_indexed)
-        if not doubts and "centre" in params.free:
-            log.info("too few peaks are explained: looking for another beam centre")
-            moved = other_centres(comm, geometries, peaks, known)
-            found = _try(comm, positions, moved, crystal, params)
-            if isinstance(found, Found):
-                return found
-        if not doubts:
-            log.info("too few peaks are explained: looking for another cell")
-            doubts = _other_cell(comm, positions, params)
+        parts_of = partial(_parts_of, comm, crystal)
+        doubts = wrong_ways(geometries, peaks, parts_of, params.min_indexed)
+    if not doubts and crystal is None:
+        doubts = ["the peaks do not determine a cell (--cell names it)"]
+    if not doubts and crystal is not None and "centre" in params.free:
+        log.info("too few peaks are explained: looking for another beam centre")
+        moved = other_centres(comm, geometries, peaks, Crystal(*crystal))
+        found = _try(comm, positions, moved, crystal, params)
+        if isinstance(found, Found):
+            return found
+    if not doubts:
+        log.info("too few peaks are explained: looking for another cell")
+        doubts = _other_cell(comm, seen, params)
     told = ", ".join(
         f"{part:.0%} at {position.name}" for part, position in zip(parts, positions, strict=True)
     )
@@ -188,9 +192,18 @@ def _swapped(
     return lattice, chosen.space_group, found
 
 
-def _other_cell(comm: MPI.Intracomm, positions: list[Peaked], params: OrientParams) -> list[str]:
+def _parts_of(
+    comm: MPI.Intracomm, crystal: tuple[Lattice, str] | None, seen: tuple[Seen, ...]
+) -> list[float]:  # fmt: skip
+    """Return the parts of the strong peaks that can be explained. Collective on ``comm``."""
+    if crystal is not None:
+        return explained_parts(seen, orient(comm, seen, *crystal, (None,) * len(seen)))
+    reduced = find_cell(comm, seen)
+    return [0.0] * len(seen) if reduced is None else explained_parts(seen, reduced.orientations)
+
+
+def _other_cell(comm: MPI.Intracomm, seen: tuple[Seen, ...], params: OrientParams) -> list[str]:
     """Return what to do about a cell that is wrong. Collective on ``comm``."""
-    seen = seen_with(tuple(position.geometry for position in positions), positions)
     reduced = find_cell(comm, seen)
     if reduced is None:
         return []

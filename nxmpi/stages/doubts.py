@@ -11,7 +11,7 @@ from nxmpi.crystal.detector import as_matrix, orientation_text
 from nxmpi.stages.orient import orient, seen_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mpi4py import MPI
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OFFSETS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 """Of the beam centre, along x and y [pixels]."""
+THIN = 0.01
+"""Of peaks on a line: how far they are beside it, to their distances along it [1]."""
 
 
 class Crystal(NamedTuple):
@@ -65,17 +67,19 @@ def _score(comm: MPI.Intracomm, geometry: Geometry, peaks: Peaks, crystal: Cryst
 
 
 def wrong_ways(
-    comm: MPI.Intracomm, geometries: tuple[Geometry, ...], peaks: tuple[Peaks, ...],
-    crystal: Crystal, least: float,
+    geometries: tuple[Geometry, ...], peaks: tuple[Peaks, ...],
+    parts_of: Callable[[tuple[Seen, ...]], list[float]], least: float,
 ) -> list[str]:  # fmt: skip
     """Return how the detector or phi would have to be turned round for peaks to be explained.
 
-    Collective on ``comm``.
+    Collective if ``parts_of`` is.
 
     Parameters
     ----------
+    parts_of : callable
+        Returns the part of the strong peaks of each position that can be explained.
     least : float
-        Part of the strong peaks that is to be explained.
+        The part that is to be explained.
 
     Notes
     -----
@@ -89,10 +93,18 @@ def wrong_ways(
         if len(turned) < len(ways):
             continue
         seen = tuple(seen_at(geometry, own) for geometry, own in zip(turned, peaks, strict=True))
-        part = min(explained_parts(seen, orient(comm, seen, *crystal, (None,) * len(seen))))
+        part = min(parts_of(seen))
         if part >= least:
             told.append(f"with {text} {part:.0%} of them would be")
     return told
+
+
+def on_a_line(seen: tuple[Seen, ...]) -> list[str]:
+    """Return that the vectors of all peaks of a position lie on a line, where they do."""
+    singular = [np.linalg.svd(each.q, compute_uv=False) for each in seen]
+    if all(values[1] < THIN * values[0] for values in singular):
+        return ["the peaks are of one line through the origin, and leave a turn about it open"]
+    return []
 
 
 def _other_ways(geometry: Geometry) -> Iterator[tuple[str, Geometry]]:

@@ -277,7 +277,18 @@ def test_positions_whose_phi_begins_elsewhere_have_orientations_of_their_own(tmp
 )
 def test_wrong_handedness_is_named_and_nothing_written(tmp_path, changes, told):
     crystal = crystal_of("monoclinic")
-    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL], **changes)
+    assert_named(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL], told, **changes)
+
+
+def test_wrong_handedness_is_named_without_a_cell(tmp_path):
+    crystal = crystal_of("monoclinic")
+    told = "with phi turning the other way 100% of them would be"
+    peaks = [peaks_of(crystal, 0)[0]]
+    assert_named(tmp_path, crystal, peaks, told, cell=False, phi_sign=-1)
+
+
+def assert_named(root, crystal, peaks, told, **changes):
+    path = write_scan(root, crystal, peaks, **changes)
     before = digest(path)
     with pytest.raises(CollectiveError, match="expected an orientation that explains") as error:
         orient(path)
@@ -386,6 +397,15 @@ def few(columns, n):
     return {name: values[:n] for name, values in columns.items()}
 
 
+def test_few_false_peaks_determine_no_cell(tmp_path):
+    crystal = crystal_of("hexagonal", n_peaks=1, n_false=40)
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, 0)[0]], cell=False)
+    before = digest(path)
+    with pytest.raises(CollectiveError, match="the peaks do not determine a cell"):
+        orient(path)
+    assert digest(path) == before
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_or_one_peak(tmp_path, n):
     crystal = crystal_of("cubic")
@@ -427,7 +447,7 @@ def test_peaks_on_a_line(tmp_path, cell):
     crystal = crystal_of("cubic")
     path = write_scan(tmp_path, crystal, [on_a_line(crystal, i) for i in ALL], cell=cell)
     before = digest(path)
-    with pytest.raises(CollectiveError, match="expected an orientation"):
+    with pytest.raises(CollectiveError, match="the peaks are of one line through the origin"):
         orient(path)
     assert digest(path) == before
 
