@@ -94,7 +94,7 @@ def test_peaks_of_nxrefine_are_read(entry):
 
 
 def test_peaks_that_cannot_be_used_are_refused(entry):
-    with pytest.raises(SchemaError, match="/f1/peaks: expected a list of peaks .*found nothing"):
+    with pytest.raises(SchemaError, match=r"/f1/peaks: expected a list of peaks .*found nothing"):
         read_peaks(entry)
     for name in ("x", "y", "intensity"):
         entry[f"peaks/{name}"] = np.arange(5.0)
