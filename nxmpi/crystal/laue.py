@@ -1,0 +1,159 @@
+"""Laue groups as integer matrices on the voxels of a grid."""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from nxmpi._typing import F8, I8
+from nxmpi.crystal.symmetry import space_group_info
+from nxmpi.errors import InputError
+from nxmpi.model import HKLGrid
+
+WHOLE = 1e-6
+"""How far from an integer the entries of a matrix and the place of 0 may be [voxels]."""
+REPRESENTATIVES = {
+    "-1": "P -1", "2/m": "P 1 2/m 1", "mmm": "P m m m", "4/m": "P 4/m", "4/mmm": "P 4/m m m",
+    "-3": "P -3", "-3m": "P -3 m 1", "-3m1": "P -3 m 1", "-31m": "P -3 1 m", "6/m": "P 6/m",
+    "6/mmm": "P 6/m m m", "m-3": "P m -3", "m-3m": "P m -3 m",
+}  # fmt: skip
+"""A space group of each Laue class, for those that are given by their class; axes as usual."""
+
+
+class VoxelGroup(NamedTuple):
+    """The operators of a Laue group on the voxels of a grid, counted from that of 0 0 0."""
+
+    matrices: I8
+    """(n, 3, 3) int64, on columns (h, k, l) of voxels."""
+    low: I8
+    """(3,) int64: the first voxel along h, k and l."""
+    high: I8
+    """(3,) int64: the last one."""
+
+
+def laue_operators(symbol: str) -> I8:
+    """Return the operators of the Laue group of a space group, or of a Laue class.
+
+    Parameters
+    ----------
+    symbol : str
+        Symbol or number of a space group, or one of the 11 classes, as ``6/mmm``; ``-3m1`` and
+        ``-31m`` tell the two settings of one of them.
+
+    Returns
+    -------
+    (n, 3, 3) int64
+        On hkl as columns, the identity first.
+
+    Raises
+    ------
+    InputError
+        If the symbol is not known.
+    """
+    group = space_group_info(REPRESENTATIVES.get(symbol.replace(" ", ""), symbol)).group()
+    laue = group.build_derived_laue_group()
+    rotations = {tuple(operation.r().as_double()) for operation in laue.smx()}
+    matrices = np.array(sorted(rotations)).reshape(-1, 3, 3).transpose(0, 2, 1)
+    every = np.unique(np.rint(np.concatenate([matrices, -matrices])).astype(np.int64), axis=0)
+    is_identity = (every == np.eye(3, dtype=np.int64)).all(axis=(1, 2))
+    return np.asarray(every[np.argsort(~is_identity, kind="stable")])
+
+
+def voxel_group(operators: I8, grid: HKLGrid) -> VoxelGroup:
+    """Return the operators of a Laue group on the voxels of a grid.
+
+    Raises
+    ------
+    InputError
+        If 0 is not the centre of a voxel, or steps along equivalent axes do not fit; says which
+        would.
+    """
+    step, origin = np.array(grid.step), np.array(grid.origin)
+    first = origin / step
+    low = np.rint(first).astype(np.int64)
+    if (np.abs(first - low) > WHOLE).any():
+        wanted = low * step
+        raise InputError(
+            f"grid: expected 0 to be the centre of a voxel, so that its symmetry maps voxels to "
+            f"voxels; found axes that begin at {_told(origin)} with steps of {_told(step)} "
+            f"(they could begin at {_told(wanted)})"
+        )
+    axes = np.array(grid.axes).T * step  # hkl = axes @ voxel
+    matrices = np.linalg.solve(axes, operators @ axes)
+    whole = np.rint(matrices)
+    if (np.abs(matrices - whole) > WHOLE).any():
+        raise InputError(
+            f"grid: expected steps that the symmetry maps to each other, found {_told(step)} "
+            f"(steps of {_told(_fitting_steps(operators, step))} would do)"
+        )
+    high = low + np.array(grid.shape) - 1
+    exchanges = (whole[:, 2, :2] != 0).any()  # of l with others
+    if exchanges and not ((low == -high).all() and np.ptp(high) == 0):
+        wide = float(np.max(np.abs([low, high])) * step[0])
+        raise InputError(
+            f"grid: expected the same range about 0 along h, k and l, which the symmetry "
+            f"exchanges; found {_told(low * step)} to {_told(high * step)} ({-wide:g} to {wide:g} "
+            f"would do)"
+        )
+    return VoxelGroup(whole.astype(np.int64), low, high)
+
+
+def _fitting_steps(operators: I8, step: F8) -> F8:
+    """Return steps that are the same along equivalent axes: the smallest of them."""
+    alike = (operators != 0).any(axis=0)
+    return np.array([step[row | (np.arange(3) == i)].min() for i, row in enumerate(alike)])
+
+
+def _told(values: F8) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def coset_leaders(matrices: I8) -> tuple[I8, I8]:
+    """Return the operators that keep planes of l, up to its sign, and what leads to the others.
+
+    Parameters
+    ----------
+    matrices : (n, 3, 3) int64
+        A group.
+
+    Returns
+    -------
+    planar : (m, 3, 3) int64
+        Those with l' = l or -l: a group too. Changes of sign come first, whose images are near.
+    leaders : (n / m, 3, 3) int64
+        Every operator is one of the planar ones times one of these, the identity first.
+
+    Raises
+    ------
+    InputError
+        If another operator is no exchange of axes.
+    """
+    rows = matrices[:, 2]
+    planar = matrices[(rows[:, :2] == 0).all(axis=1)]
+    planar = planar[sorted(range(len(planar)), key=lambda i: _nearness(planar[i]))]
+    leaders: list[I8] = []
+    seen: set[bytes] = set()
+    for matrix in sorted(matrices, key=lambda one: (-int(np.trace(one)), one.tolist())):
+        if matrix.tobytes() in seen:
+            continue
+        best = max((each @ matrix for each in planar), key=lambda one: (one.sum(), one.tolist()))
+        seen |= {(each @ matrix).tobytes() for each in planar}
+        leaders.append(np.ascontiguousarray(best))
+    found = np.array(leaders)
+    if len(found) > 1 and (np.abs(found).sum(axis=(1, 2)) != 3).any():
+        raise InputError("Laue group: expected a cell whose axes it exchanges, or keeps l as it is")
+    identity = (found == np.eye(3, dtype=np.int64)).all(axis=(1, 2))
+    return np.asarray(planar), np.asarray(found[np.argsort(~identity, kind="stable")])
+
+
+def _nearness(matrix: I8) -> tuple[int, bool, int]:
+    off = matrix - np.diag(np.diag(matrix))
+    return int(np.abs(off).sum()), bool((matrix == np.eye(3)).all()), -int(np.trace(matrix))
+
+
+def is_closed(matrices: I8) -> bool:
+    """Return whether the product of any two matrices is one of them."""
+    every = {one.tobytes() for one in np.ascontiguousarray(matrices)}
+    return all(
+        np.ascontiguousarray(a @ b).tobytes() in every for a, b in product(matrices, repeat=2)
+    )
