@@ -218,6 +218,14 @@ class CombineParams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SymmetrizeParams:
+    """What a volume is averaged over."""
+
+    laue: str | None = None
+    """Laue class or space group; None for the sample's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OutputParams:
     """How results are written; none of it changes them."""
 

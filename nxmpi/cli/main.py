@@ -20,6 +20,7 @@ from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
+from nxmpi.cli.symmetrize import symmetrize
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
 from nxmpi.errors import CollectiveError, NxmpiError, StoppedError
@@ -27,7 +28,7 @@ from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
 from nxmpi.parallel.signals import heed_signals
 
-CAN_STOP = ("reduce", "frames", "orient", "transform", "combine")
+CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize")
 """Commands that a signal stops where they can be gone on with; it ends the others at once."""
 
 
@@ -46,7 +47,19 @@ def cli(context: click.Context, *, verbose: bool) -> None:
         heed_signals()
 
 
-for command in (reduce, frames, orient, transform, combine, plot, predict, simulate, check, unlock):
+for command in (
+    reduce,
+    frames,
+    orient,
+    transform,
+    combine,
+    symmetrize,
+    plot,
+    predict,
+    simulate,
+    check,
+    unlock,
+):
     cli.add_command(command)
 
 

@@ -22,6 +22,7 @@ from nxmpi.params import (
     OutputParams,
     ParameterGroup,
     ScanParams,
+    SymmetrizeParams,
     TransformParams,
 )
 
@@ -208,6 +209,12 @@ COMBINING = (
         help="Bring positions to one scale, that of the first, by their overlaps.",
     ),
 )  # fmt: skip
+SYMMETRY = (
+    click.option(
+        "--laue", metavar="GROUP",
+        help="Laue class, such as 6/mmm or -31m, or a space group; the sample's by default.",
+    ),
+)  # fmt: skip
 
 
 def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
@@ -342,6 +349,11 @@ def orient_params(options: dict[str, Any]) -> OrientParams:
 def combine_params(options: dict[str, Any]) -> CombineParams:
     """Return what the options of `COMBINING` say."""
     return CombineParams(refine_scale=options["refine_scale"])
+
+
+def symmetrize_params(options: dict[str, Any]) -> SymmetrizeParams:
+    """Return what the options of `SYMMETRY` say."""
+    return SymmetrizeParams(laue=options["laue"])
 
 
 def output_params(options: dict[str, Any]) -> OutputParams:

@@ -102,6 +102,8 @@ INDEXED = "indexed_fraction"
 # --- data files
 VOLUME = "entry/data"
 COUNTS, NORM, ERRORS, HITS = "v", "n", "v_errors", "n_pixels"
+SYMMETRIZED, SYMMETRIZED_ERRORS, IMAGES = "data", "data_errors", "redundancy"
+"""In a symmetrized volume; the last is how many images of a voxel were measured."""
 FACTORS = "entry/norm_factors"
 """In a transform: each factor of the norm."""
 GRID_AXES = "grid_axes"
@@ -127,10 +129,18 @@ class Twin(NamedTuple):
     combine_task: str
     prefix: str
     """Of the file names."""
+    symmetrized: str
+    """NXdata group in the wrapper, of the volume averaged over its Laue group."""
+    symmetrize_task: str
 
 
-REGULAR = Twin("transform", "nxtransform", "nxcombine", "")
-MASKED = Twin("masked_transform", "nxmasked_transform", "nxmasked_combine", "masked_")
+REGULAR = Twin(
+    "transform", "nxtransform", "nxcombine", "", "symm_transform", "nxsymmetrize"
+)  # fmt: skip
+MASKED = Twin(
+    "masked_transform", "nxmasked_transform", "nxmasked_combine", "masked_",
+    "symm_masked_transform", "nxmasked_symmetrize",
+)  # fmt: skip
 
 
 class ScanFiles:
@@ -159,6 +169,10 @@ class ScanFiles:
     def combined(self, twin: Twin) -> Path:
         """Return the combined volume."""
         return self.folder / f"{twin.prefix}transform.nxs"
+
+    def symmetrized(self, twin: Twin) -> Path:
+        """Return the volume averaged over its Laue group."""
+        return self.folder / f"{twin.prefix}symm_transform.nxs"
 
     def truth(self) -> Path:
         """Return the known answer of a simulated scan."""

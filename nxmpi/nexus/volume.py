@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Voxels of a chunk along every axis."""
+SHOWN = {"data": schema.COUNTS, "weights": schema.NORM, "data_errors": schema.ERRORS}
+"""Names in the wrapper of what a transform or combined volume holds."""
 
 
 class VolumeFile(NamedTuple):
@@ -155,18 +157,23 @@ def read_grid(group: h5py.Group | None) -> HKLGrid | None:
 
 
 def write_volume_group(
-    entry: h5py.Group, twin: schema.Twin, volume: VolumeFile, command: str
+    entry: h5py.Group, name: str, volume: VolumeFile, command: str, links: Mapping[str, str]
 ) -> None:
-    """Write the NXdata group that shows a volume in the wrapper. Not collective."""
-    data = replace_group(entry, twin.group, "NXdata")
-    link_to(data, "data", volume.path, f"{schema.VOLUME}/{schema.COUNTS}")
-    link_to(data, "weights", volume.path, f"{schema.VOLUME}/{schema.NORM}")
-    if schema.ERRORS in volume.fills:
-        link_to(data, "data_errors", volume.path, f"{schema.VOLUME}/{schema.ERRORS}")
+    """Write the NXdata group that shows a volume in the wrapper. Not collective.
+
+    Parameters
+    ----------
+    links : mapping
+        What the group's ``data`` and so on are called in the volume's file.
+    """
+    data = replace_group(entry, name, "NXdata")
+    for shown, dataset in links.items():
+        if dataset in volume.fills:
+            link_to(data, shown, volume.path, f"{schema.VOLUME}/{dataset}")
     _put_axes(data, volume.grid, volume.lattice)
     _describe(data, "data", volume.lattice, volume.title)
     put(data, "command", command)
-    entry.attrs["default"] = twin.group
+    entry.attrs["default"] = name
     entry.file.attrs["default"] = entry.name.strip("/")
 
 

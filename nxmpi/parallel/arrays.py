@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8, I8
 
 T = TypeVar("T", bound=np.generic)
+Number = TypeVar("Number", int, float)
 PIECE = 4 * 2**20
 """Bytes moved at a time: few enough for a cache."""
 
@@ -55,9 +56,10 @@ def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
     return result
 
 
-def largest(comm: MPI.Intracomm, value: int) -> int:
+def largest(comm: MPI.Intracomm, value: Number) -> Number:
     """Return the largest value of all ranks. Collective on ``comm``."""
-    return int(max(comm.allgather(value)))
+    found: Number = max(comm.allgather(value))
+    return found
 
 
 def sum_arrays(comm: MPI.Intracomm, array: I8) -> I8:

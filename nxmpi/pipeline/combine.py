@@ -17,6 +17,7 @@ from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, read_inputs, write_process
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import (
+    SHOWN,
     VolumeFile,
     read_grid,
     title_of,
@@ -279,7 +280,7 @@ def _write_records(
 ) -> None:
     volume = _file(plan, plan.target)
     link_agreement(entry, plan.twin, volume, agreement)
-    write_volume_group(entry, plan.twin, volume, f"nxmpi {STEP}")
+    write_volume_group(entry, plan.twin.group, volume, f"nxmpi {STEP}", SHOWN)
     process = Process(
         task=plan.twin.combine_task, start_time=start_time, end_time=now(), note=note,
         inputs=plan.inputs,

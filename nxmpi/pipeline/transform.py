@@ -18,7 +18,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.values import open_file
-from nxmpi.nexus.volume import VolumeFile, title_of, write_volume_group
+from nxmpi.nexus.volume import SHOWN, VolumeFile, title_of, write_volume_group
 from nxmpi.parallel.checkpoint import Checkpoint
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
@@ -272,7 +272,7 @@ def _write_records(
     bad = f"\nFrames that could not be read: {bad_frames}" if bad_frames else ""
     for twin, inputs in plan.twins.items():
         volume = _file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
-        write_volume_group(entry, twin, volume, f"nxmpi {STEP}")
+        write_volume_group(entry, twin.group, volume, f"nxmpi {STEP}", SHOWN)
         process = Process(
             task=twin.transform_task, start_time=start_time, end_time=now(),
             note=f"{line}{bad}", inputs=inputs,

@@ -1,0 +1,34 @@
+"""``nxmpi symmetrize``: the combined volume averaged over its Laue group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nxmpi.cli import options as shared
+from nxmpi.pipeline.symmetrize import run_symmetrize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+
+@click.command()
+@click.argument("scan", type=shared.FILE)
+@shared.with_options(shared.SYMMETRY, shared.OUTPUT)
+@click.pass_obj
+def symmetrize(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
+    """Average the combined volume of SCAN over its Laue group: intensity with errors.
+
+    Counts and norm of the distinct images of each voxel are added, then divided; how many there
+    were is kept beside them.
+
+    \b
+    mpiexec -n 4 nxmpi symmetrize sample_300K.nxs
+    """
+    with shared.usage_errors():
+        params, output = shared.symmetrize_params(options), shared.output_params(options)
+    for path in run_symmetrize(comm, scan, params, output):
+        click.echo(f"{path}")

@@ -1,0 +1,104 @@
+"""Planes of a volume between those who average and those who write, and as integers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nxmpi.stages.symmetrize import ROUND, owned_planes
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+    from numpy.typing import NDArray
+
+    from nxmpi._typing import F8, I8
+    from nxmpi.crystal.laue import VoxelGroup
+
+DIGITS = 45
+"""Binary digits of the largest norm: sums over 48 images stay whole numbers in float64."""
+
+
+def norm_unit(largest: float) -> float:
+    """Return the unit of integer norms, a power of two, from the largest norm of the volume."""
+    return float(2.0 ** (np.frexp(largest)[1] - DIGITS)) if largest > 0 else 1.0
+
+
+def as_integers(intensity: F8, norm: F8, unit: float) -> tuple[I8, I8]:
+    """Return counts and norm of voxels as integers.
+
+    Parameters
+    ----------
+    intensity : (...) float64
+        Counts by norm, NaN where nothing was measured; single precision tells counts up to some
+        millions.
+    norm : (...) float64
+    unit : float
+        See `norm_unit`.
+    """
+    measured = norm > 0
+    counts = np.where(measured, np.rint(np.nan_to_num(intensity) * norm), 0.0)
+    return counts.astype(np.int64), np.where(measured, np.rint(norm / unit), 0.0).astype(np.int64)
+
+
+def own_ranges(group: VoxelGroup, size: int, rank: int) -> list[tuple[int, int, int]]:
+    """Return the planes of a rank that are in the grid: side (0 for l, 1 for -l), range of l.
+
+    The range is half-open; l = 0 is on side 0.
+    """
+    a, b = owned_planes(group, size, rank)
+    low, high = int(group.low[2]), int(group.high[2]) + 1
+    above = (0, max(a, low), min(b, high))
+    below = (1, max(1 - b, low), min(1 - max(a, 1), high))
+    return [each for each in (above, below) if each[1] < each[2]]
+
+
+def to_slabs(
+    comm: MPI.Intracomm, values: NDArray[Any], group: VoxelGroup, slabs: list[tuple[int, int]]
+) -> NDArray[Any]:
+    """Return a rank's slab of a volume whose planes lie on others.
+
+    Collective on ``comm``: each plane is sent once, in rounds of 64 MiB at most.
+
+    Parameters
+    ----------
+    values : (2, n, n_k, n_h)
+        Planes of this rank, as of `nxmpi.stages.symmetrize.Planes`.
+    slabs : list of tuple of int
+        Half-open range of planes of each rank, from the first of the grid on.
+
+    Returns
+    -------
+    (stop - start, n_k, n_h)
+    """
+    start, stop = slabs[comm.rank]
+    slab = np.empty((stop - start, *values.shape[2:]), values.dtype)
+    n = max(1, ROUND // max(1, values[0, 0].nbytes if values.shape[1] else 1))
+    owned = [owned_planes(group, comm.size, rank) for rank in range(comm.size)]
+    n = min(comm.allgather(n))
+    longest = 2 * max(b - a for a, b in owned)
+    for shift in range(comm.size):
+        to, fro = (comm.rank + shift) % comm.size, (comm.rank - shift) % comm.size
+        mine = _shared(group, comm, comm.rank, slabs[to])
+        theirs = _shared(group, comm, fro, slabs[comm.rank])
+        for first in range(0, longest, n):
+            going = [values[s, abs(l) - owned[comm.rank][0]] for s, l in mine[first : first + n]]
+            coming = theirs[first : first + n]
+            received = np.empty((len(coming), *values.shape[2:]), values.dtype)
+            sent = np.array(going, values.dtype).reshape(-1, *values.shape[2:])
+            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            for (_, l), plane in zip(coming, received, strict=True):
+                slab[l - int(group.low[2]) - start] = plane
+    return slab
+
+
+def _shared(
+    group: VoxelGroup, comm: MPI.Intracomm, rank: int, slab: tuple[int, int]
+) -> list[tuple[int, int]]:  # fmt: skip
+    """Return the planes of a rank, side and l, that are in a slab. Not collective."""
+    low = int(group.low[2])
+    return [
+        (side, l)
+        for side, a, b in own_ranges(group, comm.size, rank)
+        for l in range(max(a, slab[0] + low), min(b, slab[1] + low))
+    ]
