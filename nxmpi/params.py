@@ -108,6 +108,8 @@ class OrientParams:
             raise InputError(
                 f"min-indexed: expected a part above 0 and up to 1, found {self.min_indexed}"
             )
+        if self.cell is not None and (self.find_cell or self.bravais is not None):
+            raise InputError("cell: expected to be given or to be found, found both")
         if "orientation" not in self.free:
             raise InputError("orientation: expected to be free, found it held")
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nxmpi._typing import F8
+from nxmpi._typing import F8, Mask
 from nxmpi.crystal.detector import pixel_positions
 from nxmpi.crystal.reciprocal import hkl_to_pixel, reflecting_angles, scattering_vectors
-from nxmpi.model import Detector, Geometry
+from nxmpi.model import Detector, Geometry, Goniometer
 
 
 class Appearances(NamedTuple):
@@ -51,10 +51,10 @@ def crossings(geometry: Geometry, hkl: F8, margin: float = 0.0) -> tuple[F8, F8]
     phi : (m,) float64
         True angle [degrees].
     """
-    goniometer = geometry.goniometer
-    start, n = goniometer.phi[0], len(goniometer.phi)
-    rotation = abs(goniometer.step) * (n + 2 * margin)
-    first, way = start - margin * goniometer.step, np.sign(goniometer.step)
+    goniometer, way = geometry.goniometer, np.sign(geometry.goniometer.step)
+    first = goniometer.phi[0] - margin * goniometer.step
+    last = goniometer.phi[-1] + (1 + margin) * goniometer.step
+    rotation = abs(last - first)
     found_hkl, found_phi = [], []
     for phi in reflecting_angles(geometry, hkl).T:
         for turn in range(int(rotation // 360) + 1):
@@ -74,9 +74,19 @@ def appearances(geometry: Geometry, hkl: F8) -> Appearances:
         [r.l.u.]
     """
     hkl, phi = crossings(geometry, hkl)
+    z, recorded = _frames(geometry.goniometer, phi)
+    hkl, phi, z = hkl[recorded], phi[recorded], z[recorded]
     x, y = hkl_to_pixel(geometry, hkl, phi) if len(hkl) else (phi, phi)
     n_slow, n_fast = geometry.detector.shape
-    z = (phi - geometry.goniometer.phi[0]) / geometry.goniometer.step - 0.5
     use = (x >= 0) & (x < n_fast) & (y >= 0) & (y < n_slow)
     order = np.flatnonzero(use)[np.lexsort((*hkl[use].T, z[use]))]
     return Appearances(hkl[order], phi[order], x[order] - 0.5, y[order] - 0.5, z[order])
+
+
+def _frames(goniometer: Goniometer, phi: F8) -> tuple[F8, Mask]:
+    """Return the place of angles along the frames, and whether a frame covers them."""
+    starts, step = np.array(goniometer.phi), goniometer.step
+    way = np.sign(step)
+    frame = np.searchsorted(way * starts, way * phi + 1e-9, side="right") - 1
+    into = (phi - starts[np.maximum(frame, 0)]) / step
+    return frame + into - 0.5, np.asarray((frame >= 0) & (into < 1 + 1e-9))

@@ -1,6 +1,6 @@
 """The orientation of a crystal of known cell from the scattering vectors of peaks."""
 
-from itertools import combinations, product
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ class Candidates(NamedTuple):
     """(n, 2) float64: of the pair, and of the choice of reflections for it."""
 
 
-def index(q: F8, weight: F8, B: F8, reflections: F8) -> Indexed | None:
+def index(q: F8, weight: F8, B: F8, reflections: F8, rotations: F8) -> Indexed | None:
     """Return the orientation that explains most of the peaks, None if no pair fits the cell.
 
     Parameters
@@ -65,6 +65,8 @@ def index(q: F8, weight: F8, B: F8, reflections: F8) -> Indexed | None:
         See `nxmpi.crystal.lattice.reciprocal_matrix` [1/Å].
     reflections : (m, 3) float64
         Those allowed, at least as far out as the `SEEDS` smallest vectors.
+    rotations : (n, 3, 3) float64
+        That bring allowed reflections to allowed ones, on hkl as columns.
 
     Notes
     -----
@@ -73,22 +75,24 @@ def index(q: F8, weight: F8, B: F8, reflections: F8) -> Indexed | None:
     scored by the peaks of small vectors, where errors of cell and orientation matter least; the
     best are fitted, from small vectors to large ones, and scored by all peaks.
     """
-    return best_of([candidates(q, weight, B, reflections)], q, weight, B)
+    return best_of([candidates(q, weight, B, reflections, rotations)], q, weight, B)
 
 
 def candidates(
-    q: F8, weight: F8, B: F8, reflections: F8, share: tuple[int, int] = (0, 1)
-) -> Candidates:
+    q: F8, weight: F8, B: F8, reflections: F8, rotations: F8, share: tuple[int, int] = (0, 1)
+) -> Candidates:  # fmt: skip
     """Return the `BEST` orientations of a share of the pairs; see `index`.
 
     Parameters
     ----------
+    rotations : (n, 3, 3) float64
+        That bring allowed reflections to allowed ones, on hkl as columns.
     share : tuple of int, optional
         Number of the share, and how many there are.
     """
     order = np.argsort(np.linalg.norm(q, axis=1), kind="stable")
     seeds, judges = order[:SEEDS], order[:JUDGES]
-    U, numbers = orientations_of_pairs(q[seeds], B, reflections, share)
+    U, numbers = orientations_of_pairs(q[seeds], B, reflections, rotations, share)
     parts = np.array_split(U, -(-len(U) // AT_ONCE)) if len(U) else []
     scores = [np.empty(0), *(scores_of(part @ B, q[judges], weight[judges]) for part in parts)]
     return _first(Candidates(U, np.concatenate(scores), numbers))
@@ -128,15 +132,15 @@ def scores_of(UB: F8, q: F8, weight: F8) -> F8:
 
 
 def orientations_of_pairs(
-    q: F8, B: F8, reflections: F8, share: tuple[int, int] = (0, 1)
+    q: F8, B: F8, reflections: F8, rotations: F8, share: tuple[int, int] = (0, 1)
 ) -> tuple[F8, F8]:
     """Return the rotations that bring pairs of reflections to pairs of peaks.
 
     Parameters
     ----------
-    q, B, reflections
-        See `index`. Of reflections that rotations of the cell bring to each other, the first peak
-        of a pair is given one only: the others make the same crystal.
+    q, B, reflections, rotations
+        See `index`. Of reflections that rotations bring to each other, the first peak of a pair is
+        given one only: the others make the same crystal.
     share : tuple of int, optional
         Number of the share, and how many there are.
 
@@ -150,7 +154,7 @@ def orientations_of_pairs(
     g_length, q_length = np.linalg.norm(g, axis=1), np.linalg.norm(q, axis=1)
     fits = np.abs(g_length - q_length[:, None]) < LENGTH * q_length[:, None]
     g_unit, q_unit = g / g_length[:, None], q / q_length[:, None]
-    first = fits & first_of_equivalents(reflections, rotations_of_cell(B))
+    first = fits & first_of_equivalents(reflections, rotations)
     found, numbers = [np.empty((0, 3, 3))], [np.empty((0, 2))]
     pairs = _cheapest_pairs(q_unit, first.sum(axis=1), fits.sum(axis=1))
     for number in range(share[0], len(pairs), share[1]):
@@ -183,7 +187,7 @@ def _cheapest_pairs(q_unit: F8, first: I8, fits: I8) -> I8:
     pairs = np.array(list(combinations(range(len(q_unit)), 2)), np.int64).reshape(-1, 2)
     cosines = (q_unit[pairs[:, 0]] * q_unit[pairs[:, 1]]).sum(axis=1)
     choices = first[pairs[:, 1]] * fits[pairs[:, 0]]
-    use = (np.abs(cosines) < np.cos(np.radians(FLAT))) & (choices > 0)
+    use = (np.abs(cosines) < np.cos(np.radians(FLAT))) & (choices > 0) & (choices < CHOICES)
     pairs, choices = pairs[use], choices[use]
     order = np.argsort(choices, kind="stable")
     n = max(int(np.searchsorted(np.cumsum(choices[order]), CHOICES)), PAIRS)
@@ -227,23 +231,6 @@ def fit(U: F8, B: F8, q: F8, weight: F8) -> F8:
         strain = np.linalg.solve((g * w[:, None]).T @ g + keep, (g * w[:, None]).T @ (q[use] - g)).T
         UB = (np.eye(3) + strain) @ turned.as_matrix() @ B
     return np.asarray(UB)
-
-
-def rotations_of_cell(B: F8, tolerance: float = 0.02) -> F8:
-    """Return the rotations that bring the lattice to itself, as (n, 3, 3) integers on hkl.
-
-    Parameters
-    ----------
-    tolerance : float, optional
-        How much lengths may change [1].
-    """
-    matrices = np.array(list(product((-1, 0, 1), repeat=9)), dtype=float).reshape(-1, 3, 3)
-    matrices = matrices[np.linalg.det(matrices) > 0.5]
-    metric = B.T @ B
-    size = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
-    change = matrices.transpose(0, 2, 1) @ metric @ matrices - metric
-    same = (np.abs(change) < 2 * tolerance * size).all(axis=(1, 2))
-    return np.asarray(matrices[same & (np.linalg.det(matrices) < 1.5)])
 
 
 def nearest_equivalent(UB: F8, to: F8, rotations: F8) -> F8:

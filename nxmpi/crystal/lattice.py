@@ -88,11 +88,11 @@ def lattice_of(UB: F8) -> Lattice:
     return Lattice(**dict(zip(Lattice.__slots__, _cell_of(UB).parameters(), strict=True)))
 
 
-def is_near(lattice: Lattice, to: Lattice) -> bool:
-    """Return whether two cells differ by no more than errors of a known cell do."""
+def is_near(lattice: Lattice, to: Lattice, part: float = 1.0) -> bool:
+    """Return whether two cells differ by no more than errors of a known cell do, or a part."""
     one, other = (np.array(unit_cell(each).parameters()) for each in (lattice, to))
     lengths, angles = np.abs(one / other - 1)[:3], np.abs(one - other)[3:]
-    return bool(max(lengths) < NEAR and max(angles) < NEAR_ANGLE)
+    return bool(max(lengths) < NEAR * part and max(angles) < NEAR_ANGLE * part)
 
 
 def spacings(lattice: Lattice, hkl: F8) -> F8:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nxmpi._typing import F8, I8
-from nxmpi.crystal.symmetry import space_group_info
+from nxmpi._typing import F8, I8, Mask
+from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.symmetry import lattice_translations, space_group_info
 from nxmpi.errors import InputError
-from nxmpi.model import HKLGrid
+from nxmpi.model import HKLGrid, Lattice
 
 WHOLE = 1e-6
 """How far from an integer the entries of a matrix and the place of 0 may be [voxels]."""
@@ -18,6 +19,10 @@ REPRESENTATIVES = {
     "6/mmm": "P 6/m m m", "m-3": "P m -3", "m-3m": "P m -3 m",
 }  # fmt: skip
 """A space group of each Laue class, for those that are given by their class; axes as usual."""
+
+
+ALIKE = 1e-3
+"""How much lengths may differ that are taken for equal, to themselves [1]."""
 
 
 class VoxelGroup(NamedTuple):
@@ -57,6 +62,56 @@ def laue_operators(symbol: str) -> I8:
     every = np.unique(np.rint(np.concatenate([matrices, -matrices])).astype(np.int64), axis=0)
     is_identity = (every == np.eye(3, dtype=np.int64)).all(axis=(1, 2))
     return np.asarray(every[np.argsort(~is_identity, kind="stable")])
+
+
+def laue_rotations(symbol: str) -> F8:
+    """Return the rotations of the Laue group of a space group, (n, 3, 3) float64 on hkl."""
+    operators = laue_operators(symbol).astype(np.float64)
+    return np.asarray(operators[np.linalg.det(operators) > 0])
+
+
+def lattice_rotations(lattice: Lattice, symbol: str) -> F8:
+    """Return the rotations that bring a lattice with its centring to itself.
+
+    Parameters
+    ----------
+    symbol : str
+        Of a space group with this centring.
+
+    Returns
+    -------
+    (n, 3, 3) float64
+        Integers, on hkl as columns; the identity is among them.
+    """
+    matrices = metric_rotations(lattice)
+    translations = lattice_translations(symbol)
+    hkl = np.array(list(product(range(-3, 4), repeat=3)), dtype=float)
+    hkl = hkl[_is_whole(hkl @ translations.T).all(axis=1)]
+    images = matrices @ hkl.T
+    kept = _is_whole(translations @ images).all(axis=(1, 2))
+    return np.asarray(matrices[kept])
+
+
+def metric_rotations(lattice: Lattice) -> F8:
+    """Return the rotations that bring the lattice without its centring to itself.
+
+    Returns
+    -------
+    (n, 3, 3) float64
+        Integers, on hkl as columns; the identity is among them.
+    """
+    matrices = np.array(list(product((-1, 0, 1), repeat=9)), dtype=float).reshape(-1, 3, 3)
+    determinants = np.linalg.det(matrices)
+    matrices = matrices[(determinants > 0.5) & (determinants < 1.5)]
+    B = reciprocal_matrix(lattice)
+    metric = B.T @ B
+    size = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+    change = matrices.transpose(0, 2, 1) @ metric @ matrices - metric
+    return np.asarray(matrices[(np.abs(change) < 2 * ALIKE * size).all(axis=(1, 2))])
+
+
+def _is_whole(values: F8) -> Mask:
+    return np.asarray(np.abs(values - np.rint(values)) < WHOLE)
 
 
 def voxel_group(operators: I8, grid: HKLGrid) -> VoxelGroup:

@@ -25,6 +25,8 @@ PLAUSIBLE = {
 """How far parameters may be off: lengths to themselves [1], angles [degrees], centre [pixels]."""
 DETERMINED = 3.0
 """How many times better than that peaks have to tell a combination of parameters [1]."""
+LEAST = 1e-6
+"""Spread of residuals that are as good as zero, in units of the errors [1]."""
 TOO_LARGE = 1.1
 """Median residual, to that of the errors of peaks, above which these are enlarged [1]."""
 
@@ -102,8 +104,9 @@ def refine(problem: Problem) -> Refined:
         values = _fit(problem, free @ np.linalg.pinv(free) @ values, used, free, loss)
         problem, enlarged = _with_errors(given, values)
         every = _residuals(problem, values)
-        spread = _deviation(np.concatenate(every))
+        spread = np.maximum(_deviation(np.concatenate(every)), LEAST)
         used = tuple(np.asarray((np.abs(r) / spread).max(axis=1) < OUTLIER) for r in every)
+    free, held = _determined(problem, _jacobian(problem, values, used))
     r = _together(_residuals(problem, values), used)
     J = _jacobian(problem, values, used) @ free
     scatter = max(float(r @ r) / max(r.size - free.shape[1], 1), 1.0)

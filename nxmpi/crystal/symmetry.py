@@ -50,6 +50,13 @@ def space_group_info(symbol: str) -> "sgtbx.space_group_info":
         raise InputError(f"space group: expected a symbol or number, found '{symbol}'") from error
 
 
+def lattice_translations(symbol: str) -> F8:
+    """Return the translations of the lattice within a cell, 0 0 0 first, (n, 3) float64."""
+    group = space_group_info(symbol).group()
+    pure = [one for one in group.all_ops() if one.r().is_unit_mx()]
+    return np.array([one.t().mod_positive().as_double() for one in pure])
+
+
 def laue_group(symbol: str) -> str:
     """Return the Laue group, such as ``4/mmm``, of a space group."""
     return str(space_group_info(symbol).group().laue_group_type())
@@ -201,10 +208,10 @@ def free_cell(lattice: Lattice, symbol: str) -> tuple[tuple[str, ...], ...]:
             f"space group {symbol}: expected a unit cell of its symmetry, found "
             f"{', '.join(f'{value:g}' for value in values)}"
         )
-    moved = []
+    moved, average = [], np.array(group.average_unit_cell(unit_cell(lattice)).parameters())
     for name in Lattice.__slots__:
         cell = unit_cell(replace(lattice, **{name: getattr(lattice, name) + MOVE}))
-        moved.append(np.array(group.average_unit_cell(cell).parameters()) - values)
+        moved.append(np.array(group.average_unit_cell(cell).parameters()) - average)
     follows = np.array(moved) / MOVE > FOLLOWS
     groups: dict[tuple[str, ...], None] = {}
     for i in np.flatnonzero(np.diag(follows)).tolist():

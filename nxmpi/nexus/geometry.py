@@ -65,6 +65,12 @@ def has_cell(entry: h5py.Group) -> bool:
     return isinstance(group, h5py.Group) and bool(_read_cell(group))
 
 
+def read_space_group(entry: h5py.Group) -> str:
+    """Return the space group of an entry's sample, empty where there is none. Not collective."""
+    group = find(entry, schema.SAMPLE) or find(entry.file, f"{schema.SHARED}/{schema.SAMPLE}")
+    return read_text(group, schema.SPACE_GROUP) if isinstance(group, h5py.Group) else ""
+
+
 def has_orientation(entry: h5py.Group) -> bool:
     """Return whether an entry has an orientation matrix. Not collective."""
     return find(entry, f"{schema.DETECTOR}/{schema.ORIENTATION_MATRIX}") is not None

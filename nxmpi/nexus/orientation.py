@@ -10,7 +10,7 @@ import numpy as np
 from nxmpi.crystal.lattice import direct_matrix
 from nxmpi.crystal.reciprocal import UB_to_file
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, put, replace_group
+from nxmpi.nexus.values import find, put, replace_group, signal_name
 
 if TYPE_CHECKING:
     from nxmpi.crystal.symmetry import Symmetry
@@ -57,6 +57,8 @@ def write_geometry(
             _replace(entry, path, np.float64(now))
     if phi0:
         path = f"{schema.GONIOMETER}/{schema.PHI}"
+        if isinstance(entry[path], h5py.Group):
+            path = f"{path}/{signal_name(entry[path])}"
         _replace(entry, path, np.asarray(entry[path][()], np.float64) + phi0)
         if "end" in entry[path].attrs:
             entry[path].attrs["end"] += phi0

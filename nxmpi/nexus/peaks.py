@@ -122,6 +122,7 @@ def write_indices(
     for (name, units), values in zip(schema.RESIDUALS.items(), residuals.T, strict=True):
         put(group, name, values, units=units)
     put(group, schema.GRAIN, grain)
+    group.attrs.pop(schema.GRAIN_UB, None)
     group.attrs.update(attributes)
 
 

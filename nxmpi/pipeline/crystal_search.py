@@ -14,7 +14,7 @@ from nxmpi.crystal.symmetry import conventional_cells
 from nxmpi.errors import CollectiveError, InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.pipeline.fit_report import Positions, describe, describe_lattices
-from nxmpi.stages.cell import PRIMITIVE, conventional, find_cell
+from nxmpi.stages.cell import PRIMITIVE, Reduced, conventional, find_cell
 from nxmpi.stages.doubts import Crystal, explained_parts, on_a_line, other_centres, wrong_ways
 from nxmpi.stages.orient import orient, seen_at
 from nxmpi.stages.refine import Fit, refine_orientations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+    from nxmpi._typing import F8
     from nxmpi.crystal.symmetry import Conventional
     from nxmpi.model import Geometry, Lattice
     from nxmpi.params import OrientParams
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from nxmpi.stages.orient import Orientations, Seen
 
 log = logging.getLogger(__name__)
+FEWEST = 6
+"""Peaks that an orientation is refined with."""
+OUTLIERS = 0.6
+"""Largest part of the peaks of a position, among those refined with, that are outliers [1]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +114,8 @@ def _try(
         parts = explained_parts(seen, reduced.orientations)
         if min(parts) < params.min_indexed:
             return parts
-        choose = partial(_choose, seen, geometries, reduced.lattice, reduced.orientations, params)
+        near = next((each.UB for each in positions if each.UB is not None), None)
+        choose = partial(_choose, seen, geometries, reduced, near, params)
         lattice, symbol, found, lines = on_root(comm, choose)
     else:
         lattice, symbol = crystal
@@ -127,6 +133,14 @@ def _try(
     ]
     if min(parts) < params.min_indexed:
         return parts
+    n_fitted = sum(int(each.sum()) for each in fit.fitted)
+    if n_fitted < FEWEST:
+        log.info("%d peaks that are explained are too few", n_fitted)
+        return [0.0] * len(seen)
+    for name, used in zip(names, fit.refined.used, strict=True):
+        if used.mean() < 1 - OUTLIERS:
+            log.info("%s: most of the peaks that are explained are outliers", name)
+            return [0.0] * len(seen)
     if crystal is not None and not is_near(fit.refined.lattice, lattice):
         log.info("what explains the peaks is another cell than the known one")
         return [0.0] * len(seen)
@@ -149,8 +163,8 @@ def _try(
 
 
 def _choose(
-    seen: tuple[Seen, ...], geometries: tuple[Geometry, ...], lattice: Lattice,
-    found: Orientations, params: OrientParams,
+    seen: tuple[Seen, ...], geometries: tuple[Geometry, ...], reduced: Reduced,
+    near: F8 | None, params: OrientParams,
 ) -> tuple[Lattice, str, Orientations, list[str]]:  # fmt: skip
     """Return the conventional cell of a lattice that was found. Not collective.
 
@@ -160,7 +174,8 @@ def _choose(
         If the lattice that was asked for is none of those that fit.
     """
     groups = tuple(name for name in params.free if name in ("cell", "orientation", "centre"))
-    fit = refine_orientations(seen, geometries, lattice, PRIMITIVE, found, groups)
+    found = reduced.orientations
+    fit = refine_orientations(seen, geometries, reduced.lattice, PRIMITIVE, found, groups)
     refined = found._replace(
         positions=tuple(
             one and one._replace(UB=np.array(geometry.UB), hkl=hkl, explained=explained)
@@ -172,7 +187,8 @@ def _choose(
     cells = conventional_cells(np.array(fit.refined.geometries[0].UB), 10 * params.tolerance)
     chosen = _chosen(cells, params)
     lines = describe_lattices(cells, chosen)
-    return *_swapped(refined, chosen), lines
+    lattice, turned = conventional(refined, chosen, near)
+    return lattice, chosen.space_group, turned, lines
 
 
 def _chosen(cells: list[Conventional], params: OrientParams) -> Conventional:
@@ -183,13 +199,6 @@ def _chosen(cells: list[Conventional], params: OrientParams) -> Conventional:
         there = ", ".join(dict.fromkeys(each.bravais for each in cells))
         raise InputError(f"lattice: expected one of {there}, found {params.bravais}")
     return min(fitting, key=lambda each: each.misfit)
-
-
-def _swapped(
-    refined: Orientations, chosen: Conventional
-) -> tuple[Lattice, str, Orientations]:  # fmt: skip
-    lattice, found = conventional(refined, chosen)
-    return lattice, chosen.space_group, found
 
 
 def _parts_of(

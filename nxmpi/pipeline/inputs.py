@@ -72,13 +72,18 @@ def frames_geometry(
     Not collective. What this program refined itself, from the peaks of that pass, counts as what
     it was before: a better geometry is no reason to go through the frames again.
     """
-    now: Inputs = {
-        "geometry": json_input(asdict(detector)) if detector else "none",
-        "wavelength": wavelength or "none",
-    }
+    now = geometry_inputs(detector, wavelength)
     recorded = read_inputs(entry, schema.REFINE_TASK) or {}
     before = recorded.get(BEFORE)
     return before if isinstance(before, dict) and recorded.get(AFTER) == now else now
+
+
+def geometry_inputs(detector: Detector | None, wavelength: float | None) -> Inputs:
+    """Return detector and wavelength as JSON values."""
+    return {
+        "geometry": json_input(asdict(detector)) if detector else "none",
+        "wavelength": wavelength or "none",
+    }
 
 
 def file_input(stack: Stack) -> dict[str, object]:

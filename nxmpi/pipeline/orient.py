@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import has_orientation
 from nxmpi.nexus.values import chosen_entries, entry_names, open_file
@@ -43,6 +44,7 @@ class Plan:
 
     positions: list[Peaked]
     params: OrientParams
+    """With the cell held where it has to be."""
 
 
 def run_orient(
@@ -86,9 +88,11 @@ def run_orient(
         if plan is None:
             return []
         stop_if_wished(comm)
-        positions, params = plan.positions, plan.params
+        positions = plan.positions
+        if plan.params != params:
+            log.info("the cell is held, as other positions have orientations with it")
         crystal = on_root(comm, lambda: crystal_of(positions[0], params))
-        found = find_crystal(comm, wrapper, positions, crystal, params)
+        found = find_crystal(comm, wrapper, positions, crystal, plan.params)
         geometries, lattice = _geometries(found.fit), found.fit.refined.lattice
         grains, told = find_grains(
             comm, seen_with(geometries, positions), found.fit.explained,
@@ -110,23 +114,32 @@ def _due(
     """Return what is to be done, None if nothing is, and why. Not collective."""
     with open_file(files.wrapper) as wrapper:
         names = chosen_entries(wrapper, entries)
-        if unasked and all(is_another_programs(wrapper[name]) for name in names):
+        if unasked:
+            names = [name for name in names if not is_another_programs(wrapper[name])]
+        if not names:
             return None, "orientations in the file are kept (nxmpi orient makes new ones)"
-        others = [wrapper[name] for name in entry_names(wrapper) if name not in names]
-        if "cell" in params.free and any(has_orientation(entry) for entry in others):
-            log.info("the cell is held, as other positions have orientations with it")
-            params = replace(params, free=tuple(g for g in params.free if g != "cell"))
-        positions = read_peaked(wrapper, names)
+        others = [name for name in entry_names(wrapper) if name not in names]
+        needs_cell = params.cell is None and not params.find_cell and params.bravais is None
+        fitted = params
+        if any(has_orientation(wrapper[name]) for name in others):
+            if not needs_cell:
+                raise InputError(
+                    f"{files.wrapper}: expected all positions with another cell, found "
+                    f"orientations with the present one at {', '.join(others)} (leave out --entry)"
+                )
+            fitted = replace(params, free=tuple(g for g in params.free if g != "cell"))
+        positions = read_peaked(wrapper, names, needs_cell=needs_cell)
         reasons = dict.fromkeys(names, "--overwrite")
         if not output.overwrite:
             reasons = {
-                each.name: reason_to_orient(wrapper[each.name], each, params) for each in positions
+                each.name: reason_to_orient(wrapper[each.name], each, params, unasked=unasked)
+                for each in positions
             }
     due = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
     if not due:
         return None, "complete"
     require_writable(files)
-    return Plan(positions=positions, params=params), ", ".join(due)
+    return Plan(positions=positions, params=fitted), ", ".join(due)
 
 
 def _geometries(fit: Fit) -> tuple[Geometry, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.crystal.angles import polar_azimuth
-from nxmpi.crystal.symmetry import is_compatible, symmetry_of
+from nxmpi.crystal.symmetry import is_allowed, is_compatible, symmetry_of
 from nxmpi.nexus import schema
 from nxmpi.nexus.orientation import (
     write_cell,
@@ -17,7 +17,7 @@ from nxmpi.nexus.orientation import (
 )
 from nxmpi.nexus.peaks import read_peaks, write_angles, write_indices
 from nxmpi.nexus.process import Process, write_process
-from nxmpi.pipeline.inputs import AFTER, BEFORE, frames_geometry
+from nxmpi.pipeline.inputs import AFTER, BEFORE, frames_geometry, geometry_inputs
 from nxmpi.pipeline.peaked import orient_inputs, read_again
 from nxmpi.pipeline.wrapper import now, publish_results
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.crystal_search import Found
     from nxmpi.pipeline.peaked import Peaked
     from nxmpi.stages.grains import Grain
+
+
+ALLOWED = 0.95
+"""Part of the explained peaks that the space group of the file allows, if it is right [1]."""
 
 
 def publish_orientations(
@@ -46,7 +50,7 @@ def publish_orientations(
             after = found.fit.refined.geometries[i]
             inputs = orient_inputs(read_again(entry, position), params) | {
                 BEFORE: before,
-                AFTER: frames_geometry(entry, after.detector, after.wavelength),
+                AFTER: geometry_inputs(after.detector, after.wavelength),
                 "min_indexed": params.min_indexed,
             }
             write_process(
@@ -65,11 +69,9 @@ def _write(
 ) -> None:  # fmt: skip
     fit, geometry = found.fit, found.fit.refined.geometries[i]
     lattice, usable = fit.refined.lattice, position.usable
-    sample = position.sample
-    if sample is None or lattice != sample.lattice:
+    if position.sample is None or lattice != position.sample.lattice:
         write_cell(entry, lattice)
-    old = sample.space_group if sample else ""
-    if found.is_new_cell and not (old and is_compatible(lattice, old)):
+    if found.is_new_cell and not _is_of_symmetry(position.space_group, found):
         write_symmetry(entry, found.space_group, symmetry_of(found.space_group))
     write_geometry(entry, geometry, position.geometry, float(fit.refined.phi0[i]))
     write_orientation(entry, geometry, lattice)
@@ -87,3 +89,14 @@ def _write(
     write_indices(entry, hkl, residuals, grain, attributes)
     every = read_peaks(entry)
     write_angles(entry, *polar_azimuth(geometry.detector, every.x, every.y))
+
+
+def _is_of_symmetry(symbol: str, found: Found) -> bool:
+    """Return whether lattice and explained peaks are those of a space group."""
+    lattice, fit = found.fit.refined.lattice, found.fit
+    if not symbol or not is_compatible(lattice, symbol):
+        return False
+    if symmetry_of(symbol).centring != symmetry_of(found.space_group).centring:
+        return False
+    hkl = np.concatenate([np.round(h[e]) for h, e in zip(fit.hkl, fit.explained, strict=True)])
+    return bool(is_allowed(symbol, hkl).mean() >= ALLOWED)

@@ -11,7 +11,8 @@ import numpy as np
 
 import nxmpi
 from nxmpi.crystal.detector import as_matrix
-from nxmpi.crystal.symmetry import highest_symmetry
+from nxmpi.crystal.lattice import is_near
+from nxmpi.crystal.symmetry import highest_symmetry, is_compatible, symmetrized
 from nxmpi.errors import InputError
 from nxmpi.model import Geometry, Lattice
 from nxmpi.nexus import schema
@@ -21,10 +22,11 @@ from nxmpi.nexus.geometry import (
     read_detector,
     read_goniometer,
     read_sample,
+    read_space_group,
     read_UB,
     read_wavelength,
 )
-from nxmpi.nexus.peaks import read_peaks
+from nxmpi.nexus.peaks import read_indices, read_peaks
 from nxmpi.nexus.process import read_inputs
 from nxmpi.pipeline.inputs import hash_input, json_input, what_changed
 from nxmpi.pipeline.scan import read_stacks
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NOWHERE = as_matrix(np.eye(3))
-RESULT = "result"
-"""Among what is recorded: a key of the geometry that was written."""
+PEAKS, RESULT = "peaks", "result"
+"""Among what is recorded: keys of the peaks, and of the geometry that was written."""
 FEWEST = 2
 """Peaks of a position without which there is no orientation."""
 
@@ -55,15 +57,22 @@ class Peaked:
     UB: F8 | None
     """As the file has it."""
     sample: Sample | None
-    """None where it has no cell."""
+    """None where it has no cell, or it is not looked at."""
+    space_group: str
+    """As the file has it, with or without a cell."""
     peaks: Peaks
     """Those whose place is known."""
     usable: Mask
     """(n,) bool, of all in the file."""
 
 
-def read_peaked(wrapper: h5py.File, names: list[str]) -> list[Peaked]:
+def read_peaked(wrapper: h5py.File, names: list[str], *, needs_cell: bool) -> list[Peaked]:
     """Return the positions of a scan. Not collective: the root calls it.
+
+    Parameters
+    ----------
+    needs_cell : bool
+        False where the cell in the file is not looked at, so that it may be useless.
 
     Raises
     ------
@@ -73,7 +82,13 @@ def read_peaked(wrapper: h5py.File, names: list[str]) -> list[Peaked]:
     positions = []
     for name in names:
         raw, n_frames = read_stacks(wrapper[name])
-        positions.append(_read(wrapper[name], raw.shape[1:], n_frames))
+        positions.append(_read(wrapper[name], raw.shape[1:], n_frames, needs_cell=needs_cell))
+    known = {(p.sample.lattice, p.space_group) for p in positions if p.sample is not None}
+    if len(known) > 1:
+        raise InputError(
+            f"{wrapper.filename}: expected one cell and space group at all positions, found "
+            f"{'; '.join(f'{lattice} {symbol}' for lattice, symbol in known)} (--cell names one)"
+        )
     return positions
 
 
@@ -83,15 +98,29 @@ def read_again(entry: h5py.Group, position: Peaked) -> Peaked:
     The raw frames are not looked at: through such a file they would be opened for writing.
     """
     geometry = position.geometry
-    return _read(entry, geometry.detector.shape, len(geometry.goniometer.phi))
+    return _read(
+        entry, geometry.detector.shape, len(geometry.goniometer.phi), needs_cell=True
+    )  # fmt: skip
 
 
-def _read(entry: h5py.Group, shape: tuple[int, int], n_frames: int) -> Peaked:
+def _read(
+    entry: h5py.Group, shape: tuple[int, int], n_frames: int, *, needs_cell: bool
+) -> Peaked:  # fmt: skip
     goniometer = read_goniometer(entry, n_frames)
-    sample = read_sample(entry) if has_cell(entry) else None
+    sample = None
+    if has_cell(entry):
+        try:
+            sample = read_sample(entry)
+        except InputError as error:
+            if needs_cell:
+                raise
+            log.warning("%s (not looked at)", error)
     UB = None
     if sample is not None and has_orientation(entry):
-        UB = read_UB(entry, goniometer.step, sample.lattice)
+        try:
+            UB = read_UB(entry, goniometer.step, sample.lattice)
+        except InputError as error:
+            log.warning("%s (a new one is looked for)", error)
     peaks = read_peaks(entry)
     places = np.array([peaks.x, peaks.y, peaks.z, peaks.intensity])
     usable: Mask = np.asarray(np.isfinite(places).all(axis=0))
@@ -114,7 +143,7 @@ def _read(entry: h5py.Group, shape: tuple[int, int], n_frames: int) -> Peaked:
             goniometer=goniometer,
             UB=NOWHERE if UB is None else as_matrix(UB),
         ),
-        UB=UB, sample=sample, peaks=peaks, usable=usable,
+        UB=UB, sample=sample, space_group=read_space_group(entry), peaks=peaks, usable=usable,
     )  # fmt: skip
 
 
@@ -134,10 +163,20 @@ def crystal_of(position: Peaked, params: OrientParams) -> tuple[Lattice, str] | 
         log.info("the sample has no cell: it is looked for")
         return None
     if sample.space_group:
-        return sample.lattice, sample.space_group
+        return _of_symmetry(sample.lattice, sample.space_group), sample.space_group
     symbol = highest_symmetry(sample.lattice, sample.crystal_system, sample.centring)
     log.info("no space group: the cell is refined with the symmetry of %s", symbol)
     return sample.lattice, symbol
+
+
+def _of_symmetry(lattice: Lattice, symbol: str) -> Lattice:
+    """Return a cell with the symmetry that it ought to have."""
+    if not is_compatible(lattice, symbol):
+        return lattice  # refused when its free parameters are looked for
+    exact = symmetrized(lattice, symbol)
+    if not is_near(exact, lattice, 1e-6):
+        log.warning("cell: %s is taken, as space group %s has it, for %s", exact, symbol, lattice)
+    return exact
 
 
 def orient_inputs(position: Peaked, params: OrientParams) -> Inputs:
@@ -153,7 +192,7 @@ def orient_inputs(position: Peaked, params: OrientParams) -> Inputs:
     choices = {k: v for k, v in json_input(asdict(params)).items() if k != "min_indexed"}
     return {
         "program": f"nxmpi {nxmpi.__version__}",
-        "peaks": hash_input(np.array(columns)),
+        PEAKS: hash_input(np.array(columns)),
         RESULT: geometry_key(position),
         **{name: "none" if value is None else value for name, value in choices.items()},
     }
@@ -171,8 +210,15 @@ def is_another_programs(entry: h5py.Group) -> bool:
     return has_orientation(entry) and not read_inputs(entry, schema.REFINE_TASK)
 
 
-def reason_to_orient(entry: h5py.Group, position: Peaked, params: OrientParams) -> str:
+def reason_to_orient(
+    entry: h5py.Group, position: Peaked, params: OrientParams, *, unasked: bool
+) -> str:  # fmt: skip
     """Return why a position is to be oriented, empty if it is done. Not collective.
+
+    Parameters
+    ----------
+    unasked : bool
+        Other choices are no reason.
 
     Raises
     ------
@@ -181,7 +227,11 @@ def reason_to_orient(entry: h5py.Group, position: Peaked, params: OrientParams) 
     """
     recorded = read_inputs(entry, schema.REFINE_TASK)
     if recorded:
-        return what_changed(recorded, orient_inputs(position, params))
+        inputs = orient_inputs(position, params)
+        if unasked:
+            inputs = {name: inputs[name] for name in (PEAKS, RESULT)}
+        is_there = read_indices(entry) is not None
+        return what_changed(recorded, inputs) or ("" if is_there else "indices are gone")
     if position.UB is None:
         return "not done yet"
     if recorded == {}:

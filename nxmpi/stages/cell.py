@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nxmpi.crystal.indexing import Indexed
-from nxmpi.crystal.lattice import lattice_of
+from nxmpi.crystal.indexing import Indexed, nearest_equivalent
+from nxmpi.crystal.lattice import lattice_of, reciprocal_matrix
+from nxmpi.crystal.laue import lattice_rotations
 from nxmpi.crystal.symmetry import symmetrized
 from nxmpi.crystal.unknown_cell import cell_of, periods
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.stages.orient import Orientations, joined, orient
 
 if TYPE_CHECKING:
@@ -63,20 +64,33 @@ def find_cell(comm: MPI.Intracomm, seen: tuple[Seen, ...]) -> Reduced | None:
     return tried[int(good[np.argmin(volumes[good])])]
 
 
-def conventional(found: Orientations, chosen: Conventional) -> tuple[Lattice, Orientations]:
+def conventional(
+    found: Orientations, chosen: Conventional, near: F8 | None
+) -> tuple[Lattice, Orientations]:
     """Return the cell and orientations as one of the conventional cells of a lattice has them.
 
     Parameters
     ----------
     found : Orientations
         Of the reduced cell; ``chosen`` was made from that of the first position.
+    near : (3, 3) float64, optional
+        An earlier UB, to which the nearest of the equivalent orientations is taken.
     """
     first = found.positions[0]
     assert first is not None
     change = np.asarray(np.linalg.solve(first.UB, chosen.UB), np.float64)
     positions = tuple(None if one is None else _in_cell(one, change) for one in found.positions)
     lattice = symmetrized(chosen.lattice, chosen.space_group)
-    return lattice, Orientations(positions, found.together)
+    rotations, to = lattice_rotations(lattice, chosen.space_group), near
+    turned: list[Indexed | None] = []
+    for one in positions:
+        if one is None:
+            turned.append(None)
+            continue
+        UB = nearest_equivalent(one.UB, reciprocal_matrix(lattice) if to is None else to, rotations)
+        to = UB
+        turned.append(_in_cell(one, np.asarray(np.linalg.solve(one.UB, UB), np.float64)))
+    return lattice, Orientations(tuple(turned), found.together)
 
 
 def _in_cell(one: Indexed, change: F8) -> Indexed:
@@ -87,7 +101,8 @@ def _in_cell(one: Indexed, change: F8) -> Indexed:
 def _find(comm: MPI.Intracomm, seen: Seen) -> Indexed | None:
     with all_or_none(comm):
         own = periods(seen.q, seen.weight, (comm.rank, comm.size))
-    return cell_of(comm.allgather(own), seen.q, seen.weight)
+    shares = comm.gather(own)
+    return on_root(comm, lambda: cell_of(shares or [], seen.q, seen.weight))
 
 
 def _explained(found: Orientations) -> int:

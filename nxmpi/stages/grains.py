@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from nxmpi.crystal.indexing import nearest_equivalent, rotations_of_cell
-from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.indexing import nearest_equivalent
+from nxmpi.crystal.laue import lattice_rotations
 from nxmpi.stages.orient import Seen, orient
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def find_grains(
     n_grains : int
         Crystals to be found, with the first; one more is told of.
     """
-    B, grains, told = reciprocal_matrix(crystal[0]), [], []
+    rotations, grains, told = lattice_rotations(*crystal), [], []
     first, rest = tuple(np.array(g.UB) for g in geometries), tuple(~each for each in explained)
     for number in range(2, n_grains + 2):
         left = tuple(_some(each, use) for each, use in zip(seen, rest, strict=True))
@@ -63,7 +63,7 @@ def find_grains(
         UB = tuple(
             own if one is None else one.UB for one, own in zip(found.positions, first, strict=True)
         )
-        turn = max(_angle(a, b, B) for a, b in zip(UB, first, strict=True))
+        turn = max(_angle(a, b, rotations) for a, b in zip(UB, first, strict=True))
         told.append(
             f"Crystal {number}, turned by {turn:.2f} degrees, explains {n_found} of the {n_left} "
             "peaks that are left" + ("" if number <= n_grains else f" (--grains {number})")
@@ -85,8 +85,8 @@ def _some(seen: Seen, use: Mask) -> Seen:
     return Seen(seen.places[use], seen.q[use], seen.errors[use], seen.weight[use], seen.strong[use])
 
 
-def _angle(UB: F8, to: F8, B: F8) -> float:
+def _angle(UB: F8, to: F8, rotations: F8) -> float:
     """Return the angle between two crystals [degrees]."""
-    near = nearest_equivalent(UB, to, rotations_of_cell(B))
+    near = nearest_equivalent(UB, to, rotations)
     u, _, v = np.linalg.svd(near @ np.linalg.inv(to))
     return float(np.degrees(Rotation.from_matrix(u @ v).magnitude()))

@@ -15,12 +15,12 @@ from nxmpi.crystal.indexing import (
     candidates,
     explain,
     nearest_equivalent,
-    rotations_of_cell,
 )
 from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.laue import laue_rotations, metric_rotations
 from nxmpi.crystal.reciprocal import scattering_vectors
-from nxmpi.crystal.symmetry import reflections
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.crystal.symmetry import is_allowed, reflections
+from nxmpi.parallel.collective import all_or_none, on_root
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -32,6 +32,10 @@ TOGETHER = 0.9
 """Score of one orientation of all positions, to the sum of those of each alone [1]."""
 MARGIN = 1.05
 """How much farther out than the seeds reflections are made [1]."""
+MOST = 100_000
+"""Reflections that are made, at most."""
+CHECKED, ABSENT = 300, 0.02
+"""Peaks whose absences tell equivalent orientations apart, and the part that chance makes [1]."""
 UNKNOWN = 0.3
 """Error of a place where the file has none [pixels or frames]."""
 
@@ -74,7 +78,8 @@ def seen_at(geometry: Geometry, peaks: Peaks) -> Seen:
     k = scattering_vectors(v - R @ offset, geometry.wavelength)
     q = (R.transpose(0, 2, 1) @ k[..., None])[..., 0]
     errors = np.column_stack([peaks.x_error, peaks.y_error, peaks.z_error])
-    errors = np.where(errors > 0, errors, UNKNOWN) * [1.0, 1.0, abs(geometry.goniometer.step)]
+    known = np.isfinite(errors) & (errors > 0)
+    errors = np.where(known, errors, UNKNOWN) * [1.0, 1.0, abs(geometry.goniometer.step)]
     return Seen(
         places=np.column_stack([x, y, phi]), q=q, errors=errors,
         weight=np.where(peaks.flags == 0, 1.0, 0.5),
@@ -112,25 +117,53 @@ def orient(
         UB of an earlier orientation of each: of equivalent ones the nearest is returned, else that
         with the least rotation.
     """
-    B = reciprocal_matrix(lattice)
     alone = tuple(_index(comm, each, lattice, space_group) for each in seen)
-    every, together = alone[0], False
-    if len(seen) > 1:
-        every = _index(comm, joined(seen), lattice, space_group)
-        best = sum(each.score for each in alone if each is not None)
-        together = every is not None and every.score >= TOGETHER * best
-    rotations = rotations_of_cell(B)
+    every = alone[0] if len(seen) == 1 else _index(comm, joined(seen), lattice, space_group)
+    return on_root(
+        comm, lambda: _chosen(seen, (alone, every), (lattice, space_group), before)
+    )  # fmt: skip
+
+
+def _chosen(
+    seen: tuple[Seen, ...], found: tuple[tuple[Indexed | None, ...], Indexed | None],
+    crystal: tuple[Lattice, str], before: tuple[F8 | None, ...],
+) -> Orientations:  # fmt: skip
+    """Return the orientation of each position, of the equivalent ones. Not collective."""
+    alone, every = found
+    best = sum(each.score for each in alone if each is not None)
+    together = len(seen) > 1 and every is not None and every.score >= TOGETHER * best
+    to = next((each for each in before if each is not None), None)
     chosen: list[Indexed | None] = []
     for own, peaks, near in zip(alone, seen, before, strict=True):
         one = every if together else own
         if one is None:
             chosen.append(None)
             continue
-        # all positions of one orientation look for the equivalent that is nearest to the same
-        to = next((each for each in before if each is not None), B) if together else near
-        UB = nearest_equivalent(one.UB, B if to is None else to, rotations)
+        # one orientation looks for the same equivalent everywhere, others for one near the first
+        to = to if together or near is None else near
+        UB = equivalent(one, crystal, reciprocal_matrix(crystal[0]) if to is None else to)
+        to = UB if to is None else to
         chosen.append(explain(UB, peaks.q, peaks.weight))
     return Orientations(tuple(chosen), together)
+
+
+def equivalent(one: Indexed, crystal: tuple[Lattice, str], to: F8) -> F8:
+    """Return the UB of the same lattice that is nearest to another, (3, 3) float64 [1/Å].
+
+    Rotations that bring the lattice to itself but for its centring, or are none of the crystal,
+    can make explained peaks systematically absent: those that make the fewest so are taken.
+    """
+    lattice, space_group = crystal
+    rotations = metric_rotations(lattice)
+    hkl = np.round(one.hkl[one.explained])[:CHECKED]
+    allowed = np.array(
+        [
+            is_allowed(space_group, np.rint(np.linalg.solve(each, hkl.T).T)).mean()
+            for each in rotations
+        ]
+    )
+    good = rotations[allowed >= allowed.max() - ABSENT] if len(hkl) else rotations
+    return nearest_equivalent(one.UB, to, good)
 
 
 def joined(seen: tuple[Seen, ...]) -> Seen:
@@ -147,5 +180,9 @@ def _index(
     with all_or_none(comm):
         lengths = np.sort(np.linalg.norm(seen.q, axis=1))
         far = lengths[min(SEEDS, lengths.size) - 1] * MARGIN
-        own = candidates(seen.q, seen.weight, B, reflections(lattice, space_group, 1 / far), share)
-    return best_of(comm.allgather(own), seen.q, seen.weight, B)
+        far = min(far, float(3 * MOST * np.linalg.det(B) / (4 * np.pi)) ** (1 / 3))
+        allowed = reflections(lattice, space_group, 1 / far)
+        rotations = laue_rotations(space_group)
+        own = candidates(seen.q, seen.weight, B, allowed, rotations, share)
+    shares = comm.gather(own)
+    return on_root(comm, lambda: best_of(shares or [], seen.q, seen.weight, B))

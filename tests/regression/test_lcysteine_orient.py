@@ -9,8 +9,8 @@ import pytest
 from mpi4py import MPI
 from scipy.spatial.transform import Rotation
 
-from nxmpi.crystal.indexing import nearest_equivalent, rotations_of_cell
-from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.indexing import nearest_equivalent
+from nxmpi.crystal.laue import lattice_rotations
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.params import FramesParams, NormParams, OrientParams, OutputParams, ScanParams
 from nxmpi.pipeline.frames import run_frames
@@ -68,7 +68,7 @@ def test_every_sweep_is_indexed_with_the_known_cell(searched, lcysteine):
     assert found.mean() >= 0.95
     reference = json.loads((lcysteine / "reference.json").read_text())
     _, lattice = cell_of(path)
-    rotations = rotations_of_cell(reciprocal_matrix(lattice))
+    rotations = lattice_rotations(lattice, "P 21 21 21")
     for name in NAMES:
         with h5py.File(path) as file:
             UB = file[f"{name}/instrument/detector/ub_matrix"][()]

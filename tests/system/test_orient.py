@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 from system.mpi import error_lines, run_nxmpi
 from system.scans import simulated
 
-from nxmpi.crystal.indexing import nearest_equivalent, rotations_of_cell
+from nxmpi.crystal.indexing import nearest_equivalent
 from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.laue import lattice_rotations
 from nxmpi.model import Lattice
 from nxmpi.nexus.geometry import read_geometry, read_sample
 from nxmpi.nexus.truth import read_truth
@@ -62,13 +63,16 @@ def assert_right(wrapper):
     """Hold orientation and cell to the truth; the distance was held there."""
     _, crystal = truth_of(wrapper)
     cell, U = crystal["unit_cell"], crystal["U"]
-    B = reciprocal_matrix(Lattice(**dict(zip(Lattice.__slots__, cell.tolist(), strict=True))))
+    lattice = Lattice(**dict(zip(Lattice.__slots__, cell.tolist(), strict=True)))
+    B = reciprocal_matrix(lattice)
+    with h5py.File(wrapper) as file:
+        symbol = read_sample(file["f1"]).space_group
     for name in NAMES:
-        geometry, lattice = geometry_of(wrapper, name)
-        near = nearest_equivalent(np.array(geometry.UB), U @ B, rotations_of_cell(B))
+        geometry, refined = geometry_of(wrapper, name)
+        near = nearest_equivalent(np.array(geometry.UB), U @ B, lattice_rotations(lattice, symbol))
         u, _, v = np.linalg.svd(near @ np.linalg.inv(U @ B))
         assert np.degrees(Rotation.from_matrix(u @ v).magnitude()) < 0.01
-        found = np.array([getattr(lattice, each) for each in Lattice.__slots__])
+        found = np.array([getattr(refined, each) for each in Lattice.__slots__])
         assert (np.abs(found / cell - 1) < 5e-5).all()
 
 

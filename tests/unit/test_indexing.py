@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from nxmpi.crystal.indexing import best_of, candidates, index, nearest_equivalent, rotations_of_cell
+from nxmpi.crystal.indexing import best_of, candidates, index, nearest_equivalent
 from nxmpi.crystal.lattice import reciprocal_matrix
-from nxmpi.crystal.symmetry import reflections
+from nxmpi.crystal.laue import lattice_rotations, laue_rotations, metric_rotations
+from nxmpi.crystal.symmetry import lattice_translations, reflections
 from nxmpi.model import Lattice
 
 Q_MAX = 1.0
@@ -17,7 +18,7 @@ CRYSTALS = {
     "cubic F": ((5.6, 5.6, 5.6, 90.0, 90.0, 90.0), "F m -3 m", 24),
     "tetragonal": ((4.6, 4.6, 3.0, 90.0, 90.0, 90.0), "P 42/m n m", 8),
     "hexagonal": ((5.0, 5.0, 7.0, 90.0, 90.0, 120.0), "P 6/m m m", 12),
-    "rhombohedral": ((5.0, 5.0, 14.0, 90.0, 90.0, 120.0), "R -3 m", 12),
+    "rhombohedral": ((5.0, 5.0, 14.0, 90.0, 90.0, 120.0), "R -3 m", 6),
     "orthorhombic": ((5.475, 8.211, 12.158, 90.0, 90.0, 90.0), "P 21 21 21", 4),
     "monoclinic": ((7.0, 9.0, 6.0, 90.0, 105.0, 90.0), "C 2/m", 2),
     "triclinic": ((6.0, 7.0, 8.0, 85.0, 95.0, 110.0), "P -1", 1),
@@ -40,9 +41,10 @@ def peaks_of(lattice, symbol, seed, n_true=150, n_false=150):
     return np.concatenate([true, false]), U, hkl
 
 
-def angle_between(UB, wanted, B):
+def angle_between(UB, wanted, lattice):
     """Return the angle from an orientation to the nearest equivalent of another [degrees]."""
-    rotations = rotations_of_cell(B)
+    # places of peaks alone do not tell obverse from reverse
+    B, rotations = reciprocal_matrix(lattice), metric_rotations(lattice)
     u, _, v = np.linalg.svd(nearest_equivalent(UB, wanted @ B, rotations) @ np.linalg.inv(B))
     return np.degrees(Rotation.from_matrix(u @ v @ wanted.T).magnitude())
 
@@ -55,8 +57,9 @@ def test_half_of_the_peaks_false_and_a_cell_off_by_a_percent(name, seed):
     q, U, hkl = peaks_of(lattice, symbol, seed)
     off = lattice_of((*(np.array(values[:3]) * 1.01), *values[3:]))
     guess = reciprocal_matrix(off)
-    found = index(q, np.ones(len(q)), guess, reflections(off, symbol, 0.99 / Q_MAX))
-    assert angle_between(found.UB, U, reciprocal_matrix(lattice)) < 0.1
+    allowed = reflections(off, symbol, 0.99 / Q_MAX)
+    found = index(q, np.ones(len(q)), guess, allowed, laue_rotations(symbol))
+    assert angle_between(found.UB, U, lattice) < 0.1
     assert found.explained[: len(hkl)].all()
     assert found.explained[len(hkl) :].mean() < 0.15
     np.testing.assert_allclose(
@@ -65,19 +68,23 @@ def test_half_of_the_peaks_false_and_a_cell_off_by_a_percent(name, seed):
 
 
 @pytest.mark.parametrize("name", CRYSTALS)
-def test_rotations_are_those_of_the_crystal_family(name):
-    values, _, n = CRYSTALS[name]
-    B = reciprocal_matrix(lattice_of(values))
-    rotations = rotations_of_cell(B, tolerance=1e-6)
+def test_rotations_are_those_of_the_lattice(name):
+    values, symbol, n = CRYSTALS[name]
+    lattice = lattice_of(values)
+    B, rotations = reciprocal_matrix(lattice), lattice_rotations(lattice, symbol)
     assert len(rotations) == n
     lengths = np.linalg.norm(B @ rotations, axis=1)
     np.testing.assert_allclose(lengths, np.tile(np.linalg.norm(B, axis=0), (n, 1)), rtol=1e-9)
+    translations, hkl = lattice_translations(symbol), reflections(lattice, symbol, 1.0)
+    for each in rotations:
+        phases = hkl @ each.T @ translations.T
+        np.testing.assert_allclose(phases, np.round(phases), atol=1e-9)
 
 
 def test_equivalent_orientations_are_one():
-    values, _, n = CRYSTALS["hexagonal"]
-    B = reciprocal_matrix(lattice_of(values))
-    rotations = rotations_of_cell(B)
+    values, symbol, n = CRYSTALS["hexagonal"]
+    lattice = lattice_of(values)
+    B, rotations = reciprocal_matrix(lattice), lattice_rotations(lattice, symbol)
     UB = Rotation.random(random_state=4).as_matrix() @ B
     found = [nearest_equivalent(UB @ each, B, rotations) for each in rotations]
     np.testing.assert_allclose(found, np.tile(found[0], (n, 1, 1)), atol=1e-12)
@@ -91,7 +98,8 @@ def test_nothing_is_found_in_no_peaks_or_in_peaks_on_a_line(n):
     lattice = lattice_of(values)
     q = np.arange(1, n + 1)[:, None] * np.array([[0.15, 0.16, 0.12]])
     everything = reflections(lattice, symbol, 1.0)
-    assert index(q, np.ones(n), reciprocal_matrix(lattice), everything) is None
+    rotations = laue_rotations(symbol)
+    assert index(q, np.ones(n), reciprocal_matrix(lattice), everything, rotations) is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 1000])
@@ -104,6 +112,7 @@ def test_shares_of_the_pairs_lead_to_the_same_bits(n):
         np.ones(len(q)),
         reflections(lattice, symbol, 2),
     )
-    shares = [candidates(q, weight, B, allowed, (i, n)) for i in range(n)]
-    found, wanted = best_of(shares, q, weight, B), index(q, weight, B, allowed)
+    turns = laue_rotations(symbol)
+    shares = [candidates(q, weight, B, allowed, turns, (i, n)) for i in range(n)]
+    found, wanted = best_of(shares, q, weight, B), index(q, weight, B, allowed, turns)
     assert np.array_equal(found.UB, wanted.UB)

@@ -18,8 +18,10 @@ from unit.peaks_scan import (
     write_scan,
 )
 
-from nxmpi.crystal.indexing import nearest_equivalent, rotations_of_cell
+from nxmpi.crystal.indexing import nearest_equivalent
 from nxmpi.crystal.lattice import reciprocal_matrix, reduced
+from nxmpi.crystal.laue import lattice_rotations
+from nxmpi.crystal.symmetry import is_allowed
 from nxmpi.errors import CollectiveError
 from nxmpi.nexus.geometry import read_geometry, read_sample
 from nxmpi.nexus.process import read_inputs
@@ -75,7 +77,7 @@ def errors_of(path, crystal, name="f1"):
     """Return the error of the orientation [degrees] and those of the cell [1]."""
     geometry, sample, _ = result(path, name)
     B = reciprocal_matrix(crystal.lattice)
-    rotations = rotations_of_cell(B)
+    rotations = lattice_rotations(crystal.lattice, crystal.space_group)
     near = nearest_equivalent(np.array(geometry.UB), np.asarray(crystal.U) @ B, rotations)
     u, _, v = np.linalg.svd(near @ np.linalg.inv(np.asarray(crystal.U) @ B))
     cell = np.array([getattr(sample.lattice, each) for each in NAMES])
@@ -147,6 +149,33 @@ def test_distance_and_cell_together_are_as_good_as_their_errors_say(tmp_path):
             pulls.append((float(value) - true) / float(error))
     assert np.abs(pulls).max() < 3.5
     assert np.std(pulls) == pytest.approx(1.0, abs=0.6)
+
+
+PSEUDO = {
+    "tetragonal, almost cubic": ((4.6, 4.6, 4.645, 90.0, 90.0, 90.0), "P 4/m m m"),
+    "orthorhombic, almost tetragonal": ((5.30, 5.37, 7.5, 90.0, 90.0, 90.0), "P n m a"),
+    "C, almost tetragonal": ((6.30, 6.25, 7.1, 90.0, 90.0, 90.0), "C m c m"),
+    "monoclinic, almost orthorhombic": ((5.2, 6.1, 7.3, 90.0, 90.7, 90.0), "P 1 21/c 1"),
+    "obverse": ((5.0, 5.0, 14.0, 90.0, 90.0, 120.0), "R -3 m :H"),
+    "glide planes that tell axes apart": ((5.4, 5.4, 5.4, 90.0, 90.0, 90.0), "P a -3"),
+}
+
+
+@pytest.mark.parametrize("name", PSEUDO)
+def test_axes_that_look_alike_are_not_exchanged(tmp_path, name):
+    cell, symbol = PSEUDO[name]
+    for seed in range(5):
+        U = random_rotation(seed)
+        crystal = Crystal(cell=cell, space_group=symbol, U=U, n_peaks=120)
+        root = tmp_path / f"{seed}"
+        path = write_scan(root, crystal, [peaks_of(crystal, i, seed)[0] for i in ALL])
+        orient(path)
+        angle, error = errors_of(path, crystal)
+        assert angle < 0.01
+        assert error.max() < 5e-5
+        found = result(path)[2]
+        hkl = np.round(np.column_stack([found[index] for index in "hkl"]))
+        assert is_allowed(symbol, hkl).mean() > 0.99
 
 
 @pytest.mark.full
@@ -391,6 +420,102 @@ def test_record_tells_what_was_done(tmp_path):
         np.testing.assert_allclose(
             file["f2/instrument/detector/ub_matrix"][()], np.array(result(path, "f2")[0].UB)
         )
+
+
+def test_other_positions_keep_their_cell(tmp_path):
+    crystal = crystal_of("monoclinic")
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
+    orient(path)
+    before = digest(path)
+    for params in ({"cell": (6.2, 5.3, 7.1, 90.0, 103.0, 90.0)}, {"find_cell": True}):
+        with pytest.raises(CollectiveError, match="expected all positions with another cell"):
+            run_orient(MPI.COMM_SELF, path, OrientParams(**params), OutputParams(), entries=("f1",))
+    assert run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), entries=("f1",)) == []
+    assert digest(path) == before
+
+
+def test_cell_is_made_of_its_symmetry(tmp_path):
+    crystal = crystal_of("cubic")
+    off = (4.1, 4.12, 4.1, 90.0, 90.0, 90.3)
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL], cell=off)
+    orient(path)
+    assert errors_of(path, crystal)[1].max() < 5e-5
+
+
+def test_positions_of_different_cells_are_refused(tmp_path):
+    crystal = crystal_of("monoclinic")
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
+    with h5py.File(path, "r+") as file:
+        del file["f2/sample"]
+        file.copy("entry/sample", "f2/sample")
+        file["f2/sample/unitcell_a"][...] = 7.2
+    with pytest.raises(CollectiveError, match="expected one cell and space group at all positions"):
+        orient(path)
+
+
+def test_orientation_again_knows_the_geometry_of_the_frames(tmp_path):
+    crystal = crystal_of("tetragonal")
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
+    orient(path)
+    for free in (("cell", "orientation"), ("cell", "orientation", "centre"), ("orientation",)):
+        orient(path, free=free)
+        with h5py.File(path) as file:
+            recorded = read_inputs(file["f1"], "nxrefine")
+            center = file["f1/instrument/detector/beam_center_x"][()]
+        assert recorded["before"]["geometry"]["beam_center"] == [743.3, 806.1]
+        assert recorded["after"]["geometry"]["beam_center"][0] == center
+
+
+def test_unasked_only_what_changed_matters(tmp_path):
+    crystal = crystal_of("tetragonal")
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
+    orient(path, free=("cell", "orientation"))
+    assert run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), unasked=True) == []
+    with h5py.File(path, "r+") as file:
+        del file["f1/peaks/h"]
+    assert run_orient(MPI.COMM_SELF, path, OrientParams(), OutputParams(), unasked=True)
+
+
+@pytest.mark.parametrize("symbol", ["P 1 21/c 1", "P m -3 m", ""])
+def test_space_group_is_kept_where_it_fits(tmp_path, symbol):
+    crystal = Crystal(cell=CELLS["monoclinic"][0], space_group="P 1 21/c 1", U=random_rotation(1))
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
+    with h5py.File(path, "r+") as file:
+        del file["entry/sample/space_group"]
+        file["entry/sample/space_group"] = symbol
+    orient(path, cell=crystal.cell)
+    wanted = symbol if symbol == "P 1 21/c 1" else "P 1 2/m 1"
+    assert result(path)[1].space_group == wanted
+
+
+@pytest.mark.parametrize("value", [np.inf, 0.0, -1.0, np.nan])
+def test_errors_that_are_none_are_taken_for_unknown(tmp_path, value):
+    crystal = crystal_of("cubic")
+    peaks = [peaks_of(crystal, i)[0] for i in ALL]
+    peaks[0]["x_errors"][7] = peaks[1]["z_errors"][3] = value
+    path = write_scan(tmp_path, crystal, peaks)
+    orient(path)
+    assert errors_of(path, crystal)[0] < 0.01
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_too_few_peaks(tmp_path, n):
+    crystal = crystal_of("cubic")
+    for seed in range(3):
+        peaks = [few(peaks_of(crystal, 0, seed)[0], n)]
+        path = write_scan(tmp_path / f"{seed}", crystal, peaks)
+        before = digest(path)
+        with pytest.raises(CollectiveError, match="expected an orientation that explains"):
+            orient(path)
+        assert digest(path) == before
+
+
+def test_useless_values_are_replaced(tmp_path):
+    crystal = crystal_of("cubic")
+    peaks = [peaks_of(crystal, i)[0] for i in ALL]
+    path = write_scan(tmp_path, crystal, peaks, cell=(0.0,) * 6, orientation=np.zeros((3, 3)))
+    orient(path, cell=crystal.cell)
+    assert errors_of(path, crystal)[0] < 0.01
 
 
 def few(columns, n):
