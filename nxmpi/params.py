@@ -90,7 +90,7 @@ class OrientParams:
     """Take no notice of the file's."""
     bravais: str | None = None
     """Lattice to take of those that a cell that was found fits, such as ``cF``."""
-    tolerance: float = 0.2
+    tolerance: float = 0.5
     """Largest misfit of a lattice that is taken for one of higher symmetry [degrees]."""
     grains: int = 1
     """Crystals to be looked for."""

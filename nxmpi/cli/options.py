@@ -183,7 +183,7 @@ ORIENTING = (
         help="Find the cell, and take it for a lattice such as cF, of those that fit.",
     ),
     click.option(
-        "--tolerance", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True,
+        "--tolerance", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True,
         help="Misfit up to which a cell that is found is taken for one of higher symmetry "
         "[degrees].",
     ),

@@ -20,6 +20,7 @@ from nxmpi.stages.orient import orient, seen_at
 from nxmpi.stages.refine import Fit, refine_orientations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mpi4py import MPI
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FEWEST = 6
 """Peaks that an orientation is refined with."""
+AS_GOOD = 2.0
+"""Residuals with the symmetry of a lattice, to those without any, with which it is taken [1]."""
 OUTLIERS = 0.6
 """Largest part of the peaks of a position, among those refined with, that are outliers [1]."""
 
@@ -184,16 +187,35 @@ def _choose(
             )
         )
     )
-    cells = conventional_cells(np.array(fit.refined.geometries[0].UB), 10 * params.tolerance)
-    chosen = _chosen(cells, params)
+    cells = conventional_cells(np.array(fit.refined.geometries[0].UB), 4 * params.tolerance)
+    sizes = _median_sizes(fit)
+
+    def is_as_good(each: Conventional) -> bool:
+        lattice, turned = conventional(refined, each, near)
+        own = refine_orientations(seen, geometries, lattice, each.space_group, turned, groups)
+        return bool((_median_sizes(own) <= AS_GOOD * sizes).all())
+
+    chosen = _chosen(cells, params, is_as_good)
     lines = describe_lattices(cells, chosen)
     lattice, turned = conventional(refined, chosen, near)
     return lattice, chosen.space_group, turned, lines
 
 
-def _chosen(cells: list[Conventional], params: OrientParams) -> Conventional:
+def _median_sizes(fit: Fit) -> F8:
+    """Return the medians of the sizes of residuals of x, y and phi, (3,) float64."""
+    return np.asarray(np.nanmedian(np.abs(np.concatenate(fit.residuals)), axis=0))
+
+
+def _chosen(
+    cells: list[Conventional], params: OrientParams, is_as_good: Callable[[Conventional], bool]
+) -> Conventional:  # fmt: skip
+    """Return the lattice that is asked for, or that of the highest symmetry that fits.
+
+    Not its misfit alone decides, but whether peaks fit as well with its symmetry as without any.
+    """
     if params.bravais is None:
-        return next(each for each in cells if each.misfit <= params.tolerance)
+        close = (each for each in cells if each.misfit <= params.tolerance)
+        return next(each for each in close if each.bravais == "aP" or is_as_good(each))
     fitting = [each for each in cells if each.bravais == params.bravais]
     if not fitting:
         there = ", ".join(dict.fromkeys(each.bravais for each in cells))

@@ -422,6 +422,18 @@ def test_record_tells_what_was_done(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "cell", [(5.2, 6.1, 7.3, 90.0, 90.3, 90.0), (4.6, 4.6, 4.61, 90.0, 90.0, 90.0)]
+)
+def test_small_distortions_are_seen_without_a_cell(tmp_path, cell):
+    symbol = "P 1 2/m 1" if cell[4] != 90 else "P 4/m m m"
+    crystal = Crystal(cell=cell, space_group=symbol, U=random_rotation(4))
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL], cell=False)
+    lines = orient(path)
+    (taken,) = (line for line in lines if line.rstrip().endswith("taken"))
+    assert taken.split()[0] == ("mP" if cell[4] != 90 else "tP")
+
+
 def test_other_positions_keep_their_cell(tmp_path):
     crystal = crystal_of("monoclinic")
     path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
