@@ -82,7 +82,7 @@ def run_orienting(options):
     """Return the seconds of each part, called once before that, and the cell that is found."""
     comm, params = MPI.COMM_SELF, OrientParams()
     with h5py.File(options.path) as file:
-        positions = read_peaked(file, list(POSITIONS))
+        positions = read_peaked(file, list(POSITIONS), needs_cell=True)
     lattice, symbol = crystal_of(positions[0], params)
     geometries = tuple(each.geometry for each in positions)
     seen, before = seen_with(geometries, positions), tuple(each.UB for each in positions)
