@@ -264,6 +264,33 @@ def test_second_grain_is_told_of_and_indexed_if_asked_for(tmp_path, grains):
             assert file["f1/peaks"].attrs["grain_ub_matrices"].shape == (2, 3, 3)
 
 
+def test_matrices_of_grains_do_not_outlive_them(tmp_path):
+    crystal = crystal_of("hexagonal")
+    turn = Rotation.from_euler("xyz", [8.0, 3.0, 11.0], degrees=True).as_matrix()
+    other = Crystal(cell=crystal.cell, space_group=crystal.space_group, U=turn @ crystal.U)
+    peaks = [join(peaks_of(crystal, 0)[0], peaks_of(other, 0, n=120)[0])]
+    path = write_scan(tmp_path, crystal, peaks)
+    for grains in (2, 1):
+        orient(path, grains=grains)
+        with h5py.File(path) as file:
+            assert ("grain_ub_matrices" in file["f1/peaks"].attrs) == (grains == 2)
+
+
+def test_phi_that_is_a_group_is_refined(tmp_path):
+    crystal = crystal_of("monoclinic")
+    path = write_scan(tmp_path, crystal, [peaks_of(crystal, i)[0] for i in ALL])
+    with h5py.File(path, "r+") as file:
+        del file["f2/instrument/goniometer/phi"]
+        group = file.create_group("f2/instrument/goniometer/phi")
+        group["value"] = -5.05 + 0.1 * np.arange(3600)
+        group.attrs["signal"] = "value"
+    orient(path, free=("cell", "orientation", "phi0"))
+    starts = [result(path, name)[0].goniometer.phi[0] for name in ("f1", "f2")]
+    assert starts[1] - starts[0] == pytest.approx(0.0, abs=0.01)  # as it was simulated
+    with h5py.File(path) as file:
+        assert file["f2/instrument/goniometer/phi/value"].shape == (3600,)
+
+
 def test_beam_centre_three_pixels_off(tmp_path):
     """Near the crystal, where that is almost half of the way between reflections."""
     cell = (11.0, 12.0, 14.0, 90.0, 90.0, 90.0)
