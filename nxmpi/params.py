@@ -10,6 +10,12 @@ from nxmpi.errors import InputError
 Voxels = Literal["centred", "lower-edge"]
 FlatField = Literal["response", "correction"]
 Compression = Literal["bitshuffle-lz4", "gzip", "none"]
+Reflections = Literal["allowed", "integers", "none"]
+Fill = Literal["laplace", "matern", "linear", "none"]
+Missing = Literal["window", "fill"]
+WindowShape = Literal["tukey", "blackman", "gaussian", "lanczos", "none"]
+Support = Literal["sphere", "ellipsoid"]
+Precision = Literal["single", "double"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,6 +231,83 @@ class SymmetrizeParams:
 
     laue: str | None = None
     """Laue class or space group; None for the sample's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PunchParams:
+    """What is cut out of a symmetrized volume, and how the holes are filled."""
+
+    reflections: Reflections = "allowed"
+    """Those the space group allows, all integers, or none besides those listed."""
+    listed: tuple[tuple[float, ...], ...] = ()
+    """Further ones: h, k, l [r.l.u.] and, where there is a fourth number, radius [1/Å]."""
+    satellites: tuple[tuple[float, float, float], ...] = ()
+    """Wave vectors q: holes at +q and -q of every reflection too [r.l.u.]."""
+    radius: float = 0.2
+    """Of the ellipsoids [1/Å]; |Q| holds 2 pi, as everywhere in this class."""
+    growth: float = 0.0
+    """What is added to the radius with |Q| [1]."""
+    satellite_radius: float | None = None
+    """Of satellites [1/Å]; None for that of reflections."""
+    central_radius: float | None = None
+    """Around 0 0 0, for the direct beam [1/Å]; None for that of reflections."""
+    fill: Fill = "laplace"
+    power: int = 1
+    """m of Matérn's equation (epsilon² - nabla²)^m u = 0."""
+    epsilon: float = 0.0
+    """Its epsilon [Å]."""
+    missing: Missing = "window"
+    """Voxels that were not measured: left to the window, or filled by the same equation."""
+    karen: int | None = None
+    """Edge of the box of a running median [voxels], which then stands in for all of this."""
+
+    def __post_init__(self) -> None:
+        for name in ("radius", "satellite_radius", "central_radius"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected a number above 0 [1/Å], found {value}")
+        if not self.growth >= 0 or not self.epsilon >= 0 or self.power < 1:
+            raise InputError(
+                f"punch: expected growth and epsilon not below 0 and a power of at least 1, found "
+                f"{self.growth}, {self.epsilon}, {self.power}"
+            )
+        if self.karen is not None and (self.karen < 3 or self.karen % 2 == 0):
+            raise InputError(
+                f"karen: expected an odd number of voxels, 3 at least, found {self.karen}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowParams:
+    """What a volume is multiplied by before its Fourier transform."""
+
+    window: WindowShape = "tukey"
+    """As a function of r = |Q| / q_max, 0 beyond r = 1; none is 1 everywhere."""
+    support: Support = "sphere"
+    """Where r = 1: at |Q| = q_max, or on the ellipsoid of the lattice that touches the grid."""
+    q_max: float | None = None
+    """[1/Å]; None for the largest sphere that the grid holds."""
+
+    def __post_init__(self) -> None:
+        if self.q_max is not None and not self.q_max > 0:
+            raise InputError(f"q_max: expected a number above 0 [1/Å], found {self.q_max}")
+        if self.q_max is not None and self.support == "ellipsoid":
+            raise InputError("q_max: expected none with the ellipsoid, which touches the grid")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PdfParams:
+    """How a volume is transformed."""
+
+    subtract_mean: bool = True
+    """Take away the mean under the window, which would peak at 0 0 0."""
+    spacing: float | None = None
+    """Widest spacing in real space [Å], reached by zeros around the volume; None for none."""
+    precision: Precision = "single"
+
+    def __post_init__(self) -> None:
+        if self.spacing is not None and not self.spacing > 0:
+            raise InputError(f"spacing: expected a number above 0 [Å], found {self.spacing}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
