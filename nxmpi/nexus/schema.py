@@ -104,6 +104,10 @@ VOLUME = "entry/data"
 COUNTS, NORM, ERRORS, HITS = "v", "n", "v_errors", "n_pixels"
 SYMMETRIZED, SYMMETRIZED_ERRORS, IMAGES = "data", "data_errors", "redundancy"
 """In a symmetrized volume; the last is how many images of a voxel were measured."""
+FILLED, PUNCHED, DATA_WEIGHTS = "fill", "punch", "data_weights"
+"""Beside it: without Bragg peaks, with holes in their place, and what the window divides by."""
+PDF_VOLUME, PDF_SIGNAL, PDF_ERRORS = "entry/pdf", "pdf", "pdf_errors"
+PDF_AXES = ("z", "y", "x")
 FACTORS = "entry/norm_factors"
 """In a transform: each factor of the norm."""
 GRID_AXES = "grid_axes"
@@ -132,14 +136,21 @@ class Twin(NamedTuple):
     symmetrized: str
     """NXdata group in the wrapper, of the volume averaged over its Laue group."""
     symmetrize_task: str
+    total_pdf: str
+    """NXdata group in the wrapper, of the Fourier transform with Bragg peaks."""
+    pdf: str
+    """The one without them."""
+    pdf_task: str
 
 
 REGULAR = Twin(
-    "transform", "nxtransform", "nxcombine", "", "symm_transform", "nxsymmetrize"
+    "transform", "nxtransform", "nxcombine", "", "symm_transform", "nxsymmetrize",
+    "total_pdf", "pdf", "nxpdf",
 )  # fmt: skip
 MASKED = Twin(
     "masked_transform", "nxmasked_transform", "nxmasked_combine", "masked_",
     "symm_masked_transform", "nxmasked_symmetrize",
+    "total_masked_pdf", "masked_pdf", "nxmasked_pdf",
 )  # fmt: skip
 
 
@@ -173,6 +184,14 @@ class ScanFiles:
     def symmetrized(self, twin: Twin) -> Path:
         """Return the volume averaged over its Laue group."""
         return self.folder / f"{twin.prefix}symm_transform.nxs"
+
+    def total_pdf(self, twin: Twin) -> Path:
+        """Return the Fourier transform of the symmetrized volume."""
+        return self.folder / f"{twin.prefix}total_pdf.nxs"
+
+    def pdf(self, twin: Twin) -> Path:
+        """Return the 3D-ΔPDF."""
+        return self.folder / f"{twin.prefix}pdf.nxs"
 
     def truth(self) -> Path:
         """Return the known answer of a simulated scan."""

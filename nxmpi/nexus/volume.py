@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.values import link_to, open_file, put, read_array, replace_group, require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from nxmpi._typing import F8
@@ -28,13 +29,36 @@ SHOWN = {"data": schema.COUNTS, "weights": schema.NORM, "data_errors": schema.ER
 """Names in the wrapper of what a transform or combined volume holds."""
 
 
+class Space(NamedTuple):
+    """How volumes of reciprocal or of real space look in files."""
+
+    group: str
+    """Path of the NXdata group in a volume's file."""
+    axes: tuple[str, str, str]
+    """Names of the axes, the slowest first."""
+    labels: tuple[str, str, str]
+    """What stands beside the axes, the fastest first."""
+    parameters: Callable[[Lattice], tuple[float, ...]]
+    """Returns the lengths that axes are in units of, the fastest first, and angles [degrees]."""
+
+
+def _reciprocal_lengths(lattice: Lattice) -> tuple[float, ...]:
+    a, b, c, *angles = reciprocal_parameters(lattice)
+    return 2 * np.pi * a, 2 * np.pi * b, 2 * np.pi * c, *angles
+
+
+RECIPROCAL = Space(schema.VOLUME, schema.AXES, ("H (r.l.u.)", "K (r.l.u.)", "L (r.l.u.)"),
+                   _reciprocal_lengths)  # fmt: skip
+REAL = Space(schema.PDF_VOLUME, schema.PDF_AXES, ("x (a)", "y (b)", "z (c)"), astuple)
+
+
 class VolumeFile(NamedTuple):
     """A volume and the file that holds it."""
 
     path: Path
     grid: HKLGrid
     lattice: Lattice | None
-    """Whose reciprocal axes are the grid's."""
+    """Whose reciprocal axes are the grid's; whose axes they are in real space."""
     title: str
     fills: Mapping[str, float]
     """Datasets, the signal first, and what stands in voxels never written."""
@@ -43,6 +67,7 @@ class VolumeFile(NamedTuple):
     """Of the group that holds the datasets."""
     factors: Mapping[str, F8] = MappingProxyType({})
     """Factors of the norm: (n_frames,) or (n_slow, n_fast) each. The root's alone are written."""
+    space: Space = RECIPROCAL
 
 
 def create_volume(file: h5py.File, volume: VolumeFile, storage: Mapping[str, Any]) -> None:
@@ -54,17 +79,13 @@ def create_volume(file: h5py.File, volume: VolumeFile, storage: Mapping[str, Any
         Arguments of ``create_dataset``, for compression.
     """
     entry = replace_group(file, schema.SHARED, "NXentry")
-    entry.attrs["default"] = schema.VOLUME.rpartition("/")[2]
+    entry.attrs["default"] = volume.space.group.rpartition("/")[2]
     file.attrs["default"] = schema.SHARED
-    data = replace_group(file, schema.VOLUME, "NXdata")
-    shape = volume.grid.array_shape
-    chunks = tuple(min(CHUNK, n) for n in shape)
-    for name, fill in volume.fills.items():
-        data.create_dataset(
-            name, shape=shape, dtype=volume.dtype, fillvalue=fill, chunks=chunks, **storage
-        )
-    _put_axes(data, volume.grid, volume.lattice)
-    _describe(data, next(iter(volume.fills)), volume.lattice, volume.title)
+    data = replace_group(file, volume.space.group, "NXdata")
+    create_datasets(data, volume, storage)
+    describe_map(
+        data, volume.grid, volume.lattice, next(iter(volume.fills)), volume.title, volume.space
+    )
     data.attrs.update(volume.attributes)
     if volume.factors:
         factors = replace_group(file, schema.FACTORS, "NXcollection")
@@ -73,27 +94,14 @@ def create_volume(file: h5py.File, volume: VolumeFile, storage: Mapping[str, Any
             factors.create_dataset(name, data=single, **storage)
 
 
-def _put_axes(data: h5py.Group, grid: HKLGrid, lattice: Lattice | None) -> None:
-    along = grid.axes != HKL
-    if along:
-        data.attrs[schema.GRID_AXES] = np.array(grid.axes)
-    for axis, (name, letter) in enumerate(zip(reversed(schema.AXES), "HKL", strict=True)):
-        index = f"[{' '.join(f'{x:g}' for x in grid.axes[axis])}]" if along else letter
-        values = axis_values(grid, axis)
-        dataset = put(data, name, values, long_name=f"{index} (r.l.u.)")
-        if values.size == 1:
-            dataset.attrs["step"] = grid.step[axis]  # a plane's thickness, which no values tell
-        if lattice is not None:
-            dataset.attrs["scaling_factor"] = 2 * np.pi * reciprocal_parameters(lattice)[axis]
-
-
-def _describe(data: h5py.Group, signal: str, lattice: Lattice | None, title: str) -> None:
-    data.attrs["signal"] = signal
-    data.attrs["axes"] = list(schema.AXES)
-    put(data, "title", title)
-    if lattice is not None:
-        alpha, beta, gamma = reciprocal_parameters(lattice)[3:]
-        data.attrs["angles"] = [gamma, beta, alpha]
+def create_datasets(data: h5py.Group, volume: VolumeFile, storage: Mapping[str, Any]) -> None:
+    """Create the datasets of a volume alone. Not collective."""
+    shape = volume.grid.array_shape
+    chunks = tuple(min(CHUNK, n) for n in shape)
+    for name, fill in volume.fills.items():
+        data.create_dataset(
+            name, shape=shape, dtype=volume.dtype, fillvalue=fill, chunks=chunks, **storage
+        )
 
 
 def axis_values(grid: HKLGrid, axis: int) -> F8:
@@ -164,14 +172,14 @@ def write_volume_group(
     Parameters
     ----------
     links : mapping
-        What the group's ``data`` and so on are called in the volume's file.
+        What the group's ``data`` and so on are called in the volume's file, the signal first.
     """
     data = replace_group(entry, name, "NXdata")
     for shown, dataset in links.items():
         if dataset in volume.fills:
-            link_to(data, shown, volume.path, f"{schema.VOLUME}/{dataset}")
-    _put_axes(data, volume.grid, volume.lattice)
-    _describe(data, "data", volume.lattice, volume.title)
+            link_to(data, shown, volume.path, f"{volume.space.group}/{dataset}")
+    signal = next(iter(links))
+    describe_map(data, volume.grid, volume.lattice, signal, volume.title, volume.space)
     put(data, "command", command)
     entry.attrs["default"] = name
     entry.file.attrs["default"] = entry.name.strip("/")
@@ -230,8 +238,25 @@ def has_chunk(dataset: h5py.Dataset, start: tuple[int, int, int]) -> bool:
 
 
 def describe_map(
-    data: h5py.Group, grid: HKLGrid, lattice: Lattice | None, signal: str, title: str
+    data: h5py.Group, grid: HKLGrid, lattice: Lattice | None, signal: str, title: str,
+    space: Space = RECIPROCAL,
 ) -> None:  # fmt: skip
     """Write the axes of a map into its group, and what makes it plottable. Not collective."""
-    _put_axes(data, grid, lattice)
-    _describe(data, signal, lattice, title)
+    along = grid.axes != HKL
+    if along:
+        data.attrs[schema.GRID_AXES] = np.array(grid.axes)
+    for axis, (name, label) in enumerate(zip(reversed(space.axes), space.labels, strict=True)):
+        if along and space is RECIPROCAL:
+            label = f"[{' '.join(f'{x:g}' for x in grid.axes[axis])}] (r.l.u.)"
+        values = axis_values(grid, axis)
+        dataset = put(data, name, values, long_name=label)
+        if values.size == 1:
+            dataset.attrs["step"] = grid.step[axis]  # a plane's thickness, which no values tell
+        if lattice is not None:
+            dataset.attrs["scaling_factor"] = space.parameters(lattice)[axis]
+    data.attrs["signal"] = signal
+    data.attrs["axes"] = list(space.axes)
+    put(data, "title", title)
+    if lattice is not None:
+        alpha, beta, gamma = space.parameters(lattice)[3:]
+        data.attrs["angles"] = [gamma, beta, alpha]

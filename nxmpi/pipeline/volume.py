@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.nexus import schema
 from nxmpi.nexus.volume import create_volume
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.h5 import create_file, filters
@@ -23,10 +22,12 @@ if TYPE_CHECKING:
     from nxmpi.params import OutputParams
     from nxmpi.stages.bricks import Pillar
 
+    Create = Callable[[h5py.File, VolumeFile, Mapping[str, object]], None]
+
 
 def write_volume(
     comm: MPI.Intracomm, output: OutputParams, target: VolumeFile, pillars: list[Pillar],
-    fill: Callable[[Pillar], Mapping[str, F8]],
+    fill: Callable[[Pillar], Mapping[str, F8]], create: Create = create_volume,
 ) -> None:  # fmt: skip
     """Write a volume under a temporary name.
 
@@ -39,18 +40,20 @@ def write_volume(
         Of this rank; no two ranks have the same.
     fill : callable
         Returns the (at most 32, at most 32, n_h) float64 arrays of a pillar, by dataset.
+    create : callable
+        Creates the datasets in the open file of the root.
     """
     rounds = largest(comm, len(pillars))
     starts = [(p.l, p.k, h) for p in pillars for h in range(p.h_start, p.h_stop, WIDTH)]
-    paths = {name: f"{schema.VOLUME}/{name}" for name in target.fills}
+    paths = {name: f"{target.space.group}/{name}" for name in target.fills}
     nothing = np.empty((0, 0, 0), target.dtype)
 
-    def create(file: h5py.File) -> None:
-        create_volume(file, target, filters(output.compression))
+    def create_all(file: h5py.File) -> None:
+        create(file, target, filters(output.compression))
 
     chunks = dict.fromkeys(paths.values(), starts)
     root_writes = output.root_writes
-    with create_file(comm, target.path, create, chunks, root_writes=root_writes) as out:
+    with create_file(comm, target.path, create_all, chunks, root_writes=root_writes) as out:
         for n in range(rounds):
             pieces = dict.fromkeys(paths, nothing)
             where = (slice(0, 0),) * 3
