@@ -231,6 +231,12 @@ class SymmetrizeParams:
 
     laue: str | None = None
     """Laue class or space group; None for the sample's."""
+    outliers: float | None = None
+    """Leave out images that are farther from the others of their orbit [standard deviations]."""
+
+    def __post_init__(self) -> None:
+        if self.outliers is not None and not (math.isfinite(self.outliers) and self.outliers > 0):
+            raise InputError(f"outliers: expected a number above 0, found {self.outliers}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,8 +249,9 @@ class PunchParams:
     """Further ones: h, k, l [r.l.u.] and, where there is a fourth number, radius [1/Å]."""
     satellites: tuple[tuple[float, float, float], ...] = ()
     """Wave vectors q: holes at +q and -q of every reflection too [r.l.u.]."""
-    radius: float = 0.2
-    """Of the ellipsoids [1/Å]; |Q| holds 2 pi, as everywhere in this class."""
+    radius: float | None = None
+    """Of the ellipsoids [1/Å], |Q| with 2 pi, as everywhere in this class; None leaves it to the
+    files, and is 0.2 where they say nothing."""
     growth: float = 0.0
     """What is added to the radius with |Q| [1]."""
     satellite_radius: float | None = None

@@ -16,6 +16,7 @@ from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
 from nxmpi.cli.frames import frames
 from nxmpi.cli.orient import orient
+from nxmpi.cli.pdf import pdf
 from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
@@ -28,7 +29,7 @@ from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
 from nxmpi.parallel.signals import heed_signals
 
-CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize")
+CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize", "pdf")
 """Commands that a signal stops where they can be gone on with; it ends the others at once."""
 
 
@@ -54,6 +55,7 @@ for command in (
     transform,
     combine,
     symmetrize,
+    pdf,
     plot,
     predict,
     simulate,

@@ -24,21 +24,34 @@ def norm_unit(largest: float) -> float:
     return float(2.0 ** (np.frexp(largest)[1] - DIGITS)) if largest > 0 else 1.0
 
 
-def as_integers(intensity: F8, norm: F8, unit: float) -> tuple[I8, I8]:
-    """Return counts and norm of voxels as integers.
+def whole_counts(intensity: F8, norm: F8) -> I8:
+    """Return counts of voxels from counts by norm.
 
     Parameters
     ----------
     intensity : (...) float64
-        Counts by norm, NaN where nothing was measured; single precision tells counts up to some
-        millions.
+        NaN where nothing was measured; single precision tells counts up to some millions.
     norm : (...) float64
+    """
+    with np.errstate(invalid="ignore"):
+        return np.rint(np.where(norm > 0, intensity * norm, 0.0)).astype(np.int64)
+
+
+def in_units(norm: F8, unit: float) -> I8:
+    """Return the same memory with norm as whole numbers of units.
+
+    Parameters
+    ----------
+    norm : (2, n, n_k, n_h) float64
+        Overwritten.
     unit : float
         See `norm_unit`.
     """
-    measured = norm > 0
-    counts = np.where(measured, np.rint(np.nan_to_num(intensity) * norm), 0.0)
-    return counts.astype(np.int64), np.where(measured, np.rint(norm / unit), 0.0).astype(np.int64)
+    whole = norm.view(np.int64)
+    for side in range(2):
+        for plane, values in zip(whole[side], norm[side], strict=True):
+            plane[:] = np.rint(values / unit)
+    return whole
 
 
 def own_ranges(group: VoxelGroup, size: int, rank: int) -> list[tuple[int, int, int]]:

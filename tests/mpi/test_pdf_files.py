@@ -1,0 +1,146 @@
+"""Symmetrized volumes to real space in files, on any number of ranks."""
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings the filters
+import numpy as np
+import pytest
+from mpi4py import MPI
+from pytest_mpi import parallel_assert
+
+from nxmpi.errors import CollectiveError
+from nxmpi.params import OutputParams, PdfParams, PunchParams, SymmetrizeParams, WindowParams
+from nxmpi.pipeline.pdf import Choices, run_pdf
+from nxmpi.pipeline.symmetrize import run_symmetrize
+
+RANKS = [1, 2, 3, 4, 7]
+CELLS = {
+    "P 6/m m m": (5, 5, 7, 90, 90, 120), "P m -3 m": (5, 5, 5, 90, 90, 90),
+    "C 1 2/c 1": (5, 6, 7, 90, 105, 90),
+}  # fmt: skip
+N = 41
+"""Voxels along each axis: more than a chunk, and an odd number."""
+CHOICES = Choices(
+    punch=PunchParams(radius=0.3, satellites=((0.5, 0, 0),), satellite_radius=0.2),
+    window=WindowParams(), pdf=PdfParams(),
+)  # fmt: skip
+FILES = ("symm_transform.nxs", "total_pdf.nxs", "pdf.nxs")
+OUTPUT = OutputParams()
+
+
+def write(comm, root, symbol):
+    """Write a scan with a combined volume, on the root, and return its path on all ranks."""
+    path = root / "quartz" / "label" / "quartz_300K.nxs"
+    if comm.rank == 0:
+        (path.parent / "300K").mkdir(parents=True)
+        axis = -2 + 0.1 * np.arange(N)
+        rng = np.random.default_rng(7)
+        norm = rng.uniform(1, 900, (N, N, N)).astype(np.float32) * (rng.random((N, N, N)) > 0.3)
+        norm[19:22, 19:22, 19:22] = 0  # the direct beam
+        bragg = np.exp(-((axis - np.rint(axis)) ** 2) / (2 * 0.05**2))
+        mean = 3 + 200 * bragg * bragg[:, None] * bragg[:, None, None]
+        with h5py.File(path.parent / "300K" / "transform.nxs", "w") as file:
+            with np.errstate(invalid="ignore"):
+                file["entry/data/v"] = (rng.poisson(mean * norm) / norm).astype(np.float32)
+            file["entry/data/n"] = norm.astype(np.float32)
+        with h5py.File(path, "w") as file:
+            sample = file.create_group("entry/sample")
+            names = ("a", "b", "c", "alpha", "beta", "gamma")
+            for name, value in zip(names, CELLS[symbol], strict=True):
+                sample[f"unitcell_{name}"] = float(value)
+            sample["space_group"] = symbol
+            file["f1/sample"] = sample
+            for name in ("Qh", "Qk", "Ql"):
+                file[f"entry/transform/{name}"] = axis
+    return comm.bcast(path)
+
+
+def made(path):
+    found = {}
+    for name in FILES:
+        with h5py.File(path.parent / "300K" / name) as file:
+            file.visititems(
+                lambda where, item, name=name: (
+                    found.update({(name, where): item[()]})
+                    if isinstance(item, h5py.Dataset)
+                    else None
+                )
+            )
+    return found
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("symbol", CELLS)
+def test_the_same_bits_on_any_number_of_ranks(comm, shared_tmp_path, symbol):
+    one = write(comm, shared_tmp_path / "one", symbol)
+    every = write(comm, shared_tmp_path / "every", symbol)
+    for single, path in ((MPI.COMM_SELF, one), (comm, every)):
+        if single is comm or comm.rank == 0:
+            run_symmetrize(single, path, SymmetrizeParams(), OUTPUT)
+            targets = run_pdf(single, path, CHOICES, OUTPUT)
+    same = True
+    if comm.rank == 0:
+        wanted, found = made(one), made(every)
+        same = wanted.keys() == found.keys() and all(
+            np.asarray(wanted[key]).tobytes() == np.asarray(found[key]).tobytes() for key in wanted
+        )
+        assert [target.name for target in targets] == list(FILES)
+    parallel_assert(same, participating=True)
+    assert run_pdf(comm, every, CHOICES, OUTPUT) == []
+    assert run_symmetrize(comm, every, SymmetrizeParams(), OUTPUT) == []
+
+
+@pytest.mark.parallel([1, 2])
+def test_other_parameters_make_it_again_and_symmetrize_too(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    run_symmetrize(comm, path, SymmetrizeParams(), OUTPUT)
+    run_pdf(comm, path, CHOICES, OUTPUT)
+    first = made(path)
+    other = Choices(punch=PunchParams(radius=0.5), window=CHOICES.window, pdf=CHOICES.pdf)
+    comm.Barrier()
+    assert len(run_pdf(comm, path, other, OUTPUT)) == 3
+    second = made(path)
+    parallel_assert(first.keys() == second.keys())
+    changed = {
+        name for (_, name), values in second.items()
+        if np.asarray(first[_, name]).tobytes() != np.asarray(values).tobytes()
+    }  # fmt: skip
+    parallel_assert(
+        changed == {"entry/data/fill", "entry/data/punch", "entry/pdf/pdf", "entry/pdf/pdf_errors"}
+    )
+    comm.Barrier()
+    run_symmetrize(comm, path, SymmetrizeParams(laue="-1"), OUTPUT)
+    with h5py.File(path.parent / "300K" / FILES[0]) as file:
+        parallel_assert("fill" not in file["entry/data"])
+    comm.Barrier()
+    parallel_assert(len(run_pdf(comm, path, other, OUTPUT)) == 3)
+
+
+@pytest.mark.parallel([1])
+def test_holes_are_empty_in_punch_and_filled_in_fill(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    run_symmetrize(comm, path, SymmetrizeParams(), OUTPUT)
+    run_pdf(comm, path, CHOICES, OUTPUT)
+    found = {name.rpartition("/")[2]: values for (_, name), values in made(path).items()}
+    axis = found["Qh"]
+    a_star = 2 * np.pi / 5
+    whole = (np.rint(axis) - axis) * a_star
+    holes = whole**2 + whole[:, None] ** 2 + whole[:, None, None] ** 2 <= 0.3**2 * (1 + 1e-9)
+    half = (np.abs(np.abs(axis - np.rint(axis)) - 0.5)) * a_star
+    for one in range(3):
+        parts = [whole**2] * 3
+        parts[one] = half**2
+        satellite = parts[0] + parts[1][:, None] + parts[2][:, None, None]
+        holes |= satellite <= 0.2**2 * (1 + 1e-9)
+    kept = np.isfinite(found["punch"])
+    assert not (kept & holes).any()
+    assert np.array_equal(found["punch"][~holes], found["data"][~holes], equal_nan=True)
+    assert np.isfinite(found["fill"][holes]).all()
+    assert found["fill"][holes].max() < 10  # no Bragg peak
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_volume_that_is_not_symmetrized_is_refused(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    with pytest.raises(CollectiveError, match=r"symm_transform\.nxs: expected a symmetrized"):
+        run_pdf(comm, path, CHOICES, OUTPUT)
+    parallel_assert(not list((path.parent / "300K").glob(".*")))
