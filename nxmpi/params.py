@@ -278,6 +278,11 @@ class PunchParams:
                 f"punch: expected growth and epsilon not below 0 and a power of at least 1, found "
                 f"{self.growth}, {self.epsilon}, {self.power}"
             )
+        if self.missing == "fill" and (self.fill != "laplace" or self.karen is not None):
+            raise InputError(
+                "punch: expected holes to be filled by laplace where what was not measured is "
+                f"filled too, found {'karen' if self.karen else self.fill}"
+            )
         if self.karen is not None and (self.karen < 3 or self.karen % 2 == 0):
             raise InputError(
                 f"karen: expected an odd number of voxels, 3 at least, found {self.karen}"

@@ -153,6 +153,17 @@ def voxel_group(operators: I8, grid: HKLGrid) -> VoxelGroup:
     return VoxelGroup(whole.astype(np.int64), low, high)
 
 
+def has_all_images(group: VoxelGroup, l: int) -> Mask:
+    """Return which voxels of a plane have all of their images in the grid, (n_k, n_h) bool."""
+    h, k = (np.arange(group.low[i], group.high[i] + 1) for i in (0, 1))
+    inside = np.ones((len(k), len(h)), np.bool_)
+    for matrix in group.matrices:
+        for row, low, high in zip(matrix, group.low, group.high, strict=True):
+            image = row[0] * h + row[1] * k[:, None] + row[2] * l
+            inside &= (image >= low) & (image <= high)
+    return inside
+
+
 def _fitting_steps(operators: I8, step: F8) -> F8:
     """Return steps that are the same along equivalent axes: the smallest of them."""
     alike = (operators != 0).any(axis=0)

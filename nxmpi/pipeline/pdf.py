@@ -190,7 +190,7 @@ def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path
             write_real(comm, plan, total_file(plan), values, output)
             del total, values
         with timer.part("punch and fill"):
-            filled = _fill(comm, plan, volume)
+            filled = _fill(comm, plan, volume, weights)
         with timer.part("write"):
             write_beside(comm, plan, _beside(comm, volume, filled, weights), output)
             del volume
@@ -209,14 +209,17 @@ def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path
     return plan.targets
 
 
-def _fill(comm: MPI.Intracomm, plan: Plan, volume: NDArray[Any]) -> Filled | Smoothed:
+def _fill(
+    comm: MPI.Intracomm, plan: Plan, volume: NDArray[Any], weights: NDArray[Any]
+) -> Filled | Smoothed:
     punch, sample = plan.choices.punch, plan.sample
     start, _ = even_slabs(plan.grid.array_shape[0], comm.size)[comm.rank]
     if punch.karen is not None:
         return karen(comm, volume, plan.group, punch.karen)
     with all_or_none(comm):
         holes = find_holes(plan.group, plan.grid, sample.lattice, plan.absences, punch)
-    return punch_and_fill(comm, volume, start, holes, punch)
+        wanted = weights > 0 if punch.missing == "fill" else None
+    return punch_and_fill(comm, volume, start, holes, punch, wanted)
 
 
 def _beside(
@@ -253,6 +256,11 @@ def _holes_told(filled: Filled | Smoothed) -> str:
         f"{report.missing} beside voxels that were not measured, {report.failed} with nothing "
         f"measured around them and left empty), {report.voxels} voxels punched, "
         f"{report.factorizations} factorizations"
+        + (
+            f", {report.together} voxels filled with what was not measured"
+            if report.together
+            else ""
+        )
     )
 
 
