@@ -150,6 +150,9 @@ benchmark: setup
 	$(BIN)/python benchmarks/transform.py
 	$(BIN)/python benchmarks/frames.py
 	$(BIN)/python benchmarks/orient.py
+	$(BIN)/python benchmarks/symmetrize.py
+	$(BIN)/python benchmarks/fill.py
+	$(BIN)/python benchmarks/pdf.py
 
 clean:
 	rm -rf .venv .venv-nxrefine $(DEMO)
