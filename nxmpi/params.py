@@ -16,6 +16,7 @@ Missing = Literal["window", "fill"]
 WindowShape = Literal["tukey", "blackman", "gaussian", "lanczos", "none"]
 Support = Literal["sphere", "ellipsoid"]
 Precision = Literal["single", "double"]
+ExportFormat = Literal["yell", "numpy", "ccp4map"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ import nxmpi
 from nxmpi import log
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
+from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
 from nxmpi.cli.orient import orient
 from nxmpi.cli.pdf import pdf
@@ -57,6 +58,7 @@ for command in (
     symmetrize,
     pdf,
     plot,
+    export,
     predict,
     simulate,
     check,
