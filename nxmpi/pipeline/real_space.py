@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,11 +36,44 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import NDArray
 
-    from nxmpi.params import OutputParams
-    from nxmpi.pipeline.pdf import Plan
+    from nxmpi.crystal.laue import VoxelGroup
+    from nxmpi.model import HKLGrid, Sample
+    from nxmpi.params import OutputParams, PdfParams, PunchParams, WindowParams
+    from nxmpi.pipeline.inputs import Inputs
     from nxmpi.stages.fourier import Sizes
 
     Values = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Parameters of this step."""
+
+    punch: PunchParams
+    window: WindowParams
+    pdf: PdfParams
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What all ranks need to know of one volume."""
+
+    twin: schema.Twin
+    files: schema.ScanFiles
+    grid: HKLGrid
+    sample: Sample
+    group: VoxelGroup
+    choices: Choices
+    absences: str
+    """Symbol of a space group with the systematic absences."""
+    inputs: Inputs
+
+    @property
+    def targets(self) -> list[Path]:
+        """The files that are made or changed."""
+        files, twin = self.files, self.twin
+        return [files.symmetrized(twin), files.total_pdf(twin), files.pdf(twin)]
+
 
 ADDED = (schema.FILLED, schema.PUNCHED, schema.DATA_WEIGHTS)
 """Datasets that this step puts beside the symmetrized volume."""

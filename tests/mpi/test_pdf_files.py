@@ -9,7 +9,8 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.errors import CollectiveError
 from nxmpi.params import OutputParams, PdfParams, PunchParams, SymmetrizeParams, WindowParams
-from nxmpi.pipeline.pdf import Choices, run_pdf
+from nxmpi.pipeline.pdf import run_pdf
+from nxmpi.pipeline.real_space import Choices
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
 RANKS = [1, 2, 3, 4, 7]
