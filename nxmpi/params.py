@@ -272,11 +272,14 @@ class PunchParams:
     def __post_init__(self) -> None:
         for name in ("radius", "satellite_radius", "central_radius"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}: expected a number above 0 [1/Å], found {value}")
-        if not self.growth >= 0 or not self.epsilon >= 0 or self.power < 1:
+        if not all(math.isfinite(value) for row in self.satellites for value in row):
+            raise InputError(f"satellites: expected numbers, found {self.satellites}")
+        if not 0 <= self.growth < 0.5 or not self.epsilon >= 0 or self.power < 1:
             raise InputError(
-                f"punch: expected growth and epsilon not below 0 and a power of at least 1, found "
+                f"punch: expected a growth from 0 to 0.5, epsilon not below 0 and a power of at "
+                "least 1, found "
                 f"{self.growth}, {self.epsilon}, {self.power}"
             )
         if self.missing == "fill" and (self.fill != "laplace" or self.karen is not None):
@@ -284,9 +287,9 @@ class PunchParams:
                 "punch: expected holes to be filled by laplace where what was not measured is "
                 f"filled too, found {'karen' if self.karen else self.fill}"
             )
-        if self.karen is not None and (self.karen < 3 or self.karen % 2 == 0):
+        if self.karen is not None and (not 3 <= self.karen <= 51 or self.karen % 2 == 0):
             raise InputError(
-                f"karen: expected an odd number of voxels, 3 at least, found {self.karen}"
+                f"karen: expected an odd number of voxels from 3 to 51, found {self.karen}"
             )
 
 

@@ -266,7 +266,9 @@ def describe_map(
     if along:
         data.attrs[schema.GRID_AXES] = np.array(grid.axes)
     for axis, (name, label) in enumerate(zip(reversed(space.axes), space.labels, strict=True)):
-        if along and space is RECIPROCAL:
+        if along and space is REAL:
+            label = f"{name} (dual to [{' '.join(f'{x:g}' for x in grid.axes[axis])}])"
+        elif along:
             label = f"[{' '.join(f'{x:g}' for x in grid.axes[axis])}] (r.l.u.)"
         values = axis_values(grid, axis)
         dataset = put(data, name, values, long_name=label)

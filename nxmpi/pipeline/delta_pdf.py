@@ -68,11 +68,11 @@ def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path
             filled = _fill(comm, plan, volume, weights)
         with timer.part("write"):
             write_beside(comm, plan, _beside(comm, volume, filled, weights), output)
-            del volume
         with timer.part("transform"):
             delta = pdf(comm, filled.values, weights, plan.group, sizes, params)
         with timer.part("errors"):
-            variances = _variances(comm, plan, filled)
+            variances = _variances(comm, plan, volume, filled)
+            del volume
             errors = pdf_errors(comm, variances, weights, plan.group, sizes, params)
         with timer.part("write"):
             values = {schema.PDF_SIGNAL: delta.real.values, schema.PDF_ERRORS: errors.values}
@@ -108,12 +108,20 @@ def _beside(
         }
 
 
-def _variances(comm: MPI.Intracomm, plan: Plan, filled: Filled | Smoothed) -> NDArray[Any]:
-    """Return the variances of the filled volume, 0 where it was filled. Collective on ``comm``."""
-    variances = read_slab(comm, plan, schema.SYMMETRIZED_ERRORS)
-    with all_or_none(comm):
-        for plane, punched, values in zip(variances, filled.punched, filled.values, strict=True):
-            plane *= plane
+def _variances(
+    comm: MPI.Intracomm, plan: Plan, volume: NDArray[Any], filled: Filled | Smoothed
+) -> NDArray[Any]:
+    """Return the variances of the filled volume, 0 where it was filled.
+
+    Collective on ``comm``. They are counts by the square of norm: in the mean true however few,
+    where the errors in the file, those of single voxels, are never 0.
+    """
+    variances = read_slab(comm, plan, schema.NORM)
+    with all_or_none(comm), np.errstate(divide="ignore", invalid="ignore"):
+        for plane, measured, punched, values in zip(
+            variances, volume, filled.punched, filled.values, strict=True
+        ):
+            plane[:] = np.maximum(measured, 0) / plane
             plane[punched] = 0
             plane[np.isnan(values)] = np.nan
     return variances

@@ -22,6 +22,7 @@ from nxmpi.pipeline.delta_pdf import STEP, make_pdf
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
 from nxmpi.pipeline.parameters import read_layers, resolve
 from nxmpi.pipeline.real_space import Choices, Plan
+from nxmpi.pipeline.symmetrize import STEP as SYMMETRIZE
 from nxmpi.pipeline.wrapper import require_writable
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def run_pdf(
     StoppedError
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
-    with step_lock(comm, wrapper, schema.SHARED, STEP):
+    with (
+        step_lock(comm, wrapper, schema.SHARED, STEP),
+        step_lock(comm, wrapper, schema.SHARED, SYMMETRIZE),  # whose file is written anew
+    ):
         plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), choices, output))
         return [path for plan in plans for path in make_pdf(comm, plan, output)]
 
@@ -95,7 +99,20 @@ def _plan(
         raise InputError(
             f"{file}: expected a symmetrized volume, found none of ours (nxmpi symmetrize makes it)"
         )
+    if fingerprint(made) != key:
+        raise InputError(
+            f"{file}: expected the volume that {wrapper.filename} records, found another one "
+            "(nxmpi symmetrize makes it again)"
+        )
     operators = np.array(made["laue"], dtype=np.int64)
+    group = voxel_group(operators, grid)
+    one_sided = (group.low < group.high) & ((group.low >= 0) | (group.high <= 0))
+    if one_sided.any():
+        first, last = (np.multiply(end, grid.step).tolist() for end in (group.low, group.high))
+        raise InputError(
+            f"{file}: expected a grid with 0 inside along h, k and l, found {first} to {last} "
+            "(--qh, --qk and --ql of nxmpi transform)"
+        )
     absences = sample.space_group or f"hall: -{sample.centring or 'P'} 1"
     if not sample.space_group and not sample.centring:
         log.info("no space group or centring is known: no reflection is taken for absent")
@@ -104,7 +121,7 @@ def _plan(
         **json_input(asdict(choices)),
     }  # fmt: skip
     return Plan(
-        twin=twin, files=files, grid=grid, sample=sample, group=voxel_group(operators, grid),
+        twin=twin, files=files, grid=grid, sample=sample, group=group,
         choices=choices, absences=absences, inputs=inputs,
     )  # fmt: skip
 
