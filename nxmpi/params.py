@@ -223,6 +223,16 @@ class CombineParams:
 
     refine_scale: bool = False
     """Multiply the norm of each position by a scale that its overlaps tell, the first's by 1."""
+    background: Path | None = None
+    """Scan file of the empty beam or the empty can, transformed on the same grid."""
+    background_scale: float = 1.0
+    """What its intensity is multiplied by before it is subtracted."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.background_scale) and self.background_scale > 0):
+            raise InputError(
+                f"background-scale: expected a number above 0, found {self.background_scale}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
