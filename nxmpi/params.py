@@ -235,6 +235,34 @@ class CombineParams:
             )
 
 
+Range = tuple[float, float, float]
+"""Start, step and stop [r.l.u.]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceParams:
+    """What part of reciprocal space the frames are binned onto."""
+
+    plane: str | None = None
+    """A name such as ``h k 0.5`` or ``h h l``; None for a box."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last h, k and l [r.l.u.]."""
+    ranges: tuple[Range | None, Range | None, Range | None] = (None, None, None)
+    """Along what h, k and l stand for; None for what the scan's grid covers."""
+    thickness: float | None = None
+    """Of a plane, along its normal [r.l.u.]; None for one voxel of the scan's grid."""
+    masked: bool = False
+    """Leave out what the 3-D mask excludes."""
+
+    def __post_init__(self) -> None:
+        if (self.plane is None) == (self.box is None):
+            raise InputError("slice: expected a plane or a box")
+        if self.box is not None and self.thickness is not None:
+            raise InputError("thickness: expected a plane, found a box")
+        if self.thickness is not None and not self.thickness > 0:
+            raise InputError(f"thickness: expected above 0, found {self.thickness}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SymmetrizeParams:
     """What a volume is averaged over."""

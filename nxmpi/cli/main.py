@@ -20,6 +20,7 @@ from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
+from nxmpi.cli.slice import slice_
 from nxmpi.cli.symmetrize import symmetrize
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
@@ -54,6 +55,7 @@ for command in (
     transform,
     combine,
     symmetrize,
+    slice_,
     plot,
     predict,
     simulate,
