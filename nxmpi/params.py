@@ -264,6 +264,34 @@ class SliceParams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CutParams:
+    """What part of a volume is added up, and along what."""
+
+    line: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Its ends [r.l.u., or cells in real space]."""
+    width: float | None = None
+    """Diameter of the line [1/Å, Å in real space]; None for the longest edge of a voxel."""
+    step: float | None = None
+    """Of the coordinate that changes most along the line; None for the volume's."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last centre of voxels along each axis."""
+    along: tuple[str, ...] = ()
+    """Axes of the box that are left, h, k, l or x, y, z; none for the one of most voxels."""
+
+    def __post_init__(self) -> None:
+        if (self.line is None) == (self.box is None):
+            raise InputError("cut: expected a line or a box")
+        if self.line is None and (self.width is not None or self.step is not None):
+            raise InputError("cut: a box has neither width nor step")
+        if self.line is not None and self.along:
+            raise InputError("cut: a line has no axes that are left")
+        for name in ("width", "step"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected above 0, found {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SymmetrizeParams:
     """What a volume is averaged over."""
 

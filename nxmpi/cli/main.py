@@ -14,6 +14,7 @@ import nxmpi
 from nxmpi import log
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
+from nxmpi.cli.cut import cut
 from nxmpi.cli.frames import frames
 from nxmpi.cli.orient import orient
 from nxmpi.cli.plot import plot
@@ -56,6 +57,7 @@ for command in (
     combine,
     symmetrize,
     slice_,
+    cut,
     plot,
     predict,
     simulate,
