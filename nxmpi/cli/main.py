@@ -22,6 +22,7 @@ from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
 from nxmpi.cli.slice import slice_
+from nxmpi.cli.sum import sum_
 from nxmpi.cli.symmetrize import symmetrize
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
@@ -58,6 +59,7 @@ for command in (
     symmetrize,
     slice_,
     cut,
+    sum_,
     plot,
     predict,
     simulate,
