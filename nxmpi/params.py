@@ -224,6 +224,72 @@ class CombineParams:
 
     refine_scale: bool = False
     """Multiply the norm of each position by a scale that its overlaps tell, the first's by 1."""
+    background: Path | None = None
+    """Scan file of the empty beam or the empty can, transformed on the same grid."""
+    background_scale: float = 1.0
+    """What its intensity is multiplied by before it is subtracted."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.background_scale) and self.background_scale > 0):
+            raise InputError(
+                f"background-scale: expected a number above 0, found {self.background_scale}"
+            )
+
+
+Range = tuple[float, float, float]
+"""Start, step and stop [r.l.u.]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceParams:
+    """What part of reciprocal space the frames are binned onto."""
+
+    plane: str | None = None
+    """A name such as ``h k 0.5`` or ``h h l``; None for a box."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last h, k and l [r.l.u.]."""
+    ranges: tuple[Range | None, Range | None, Range | None] = (None, None, None)
+    """Along what h, k and l stand for; None for what the scan's grid covers."""
+    thickness: float | None = None
+    """Of a plane, along its normal [r.l.u.]; None for one voxel of the scan's grid."""
+    masked: bool = False
+    """Leave out what the 3-D mask excludes."""
+
+    def __post_init__(self) -> None:
+        if (self.plane is None) == (self.box is None):
+            raise InputError("slice: expected a plane or a box")
+        if self.box is not None and self.thickness is not None:
+            raise InputError("thickness: expected a plane, found a box")
+        if self.thickness is not None and not self.thickness > 0:
+            raise InputError(f"thickness: expected above 0, found {self.thickness}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutParams:
+    """What part of a volume is added up, and along what."""
+
+    line: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Its ends [r.l.u., or cells in real space]."""
+    width: float | None = None
+    """Diameter of the line [1/Å, Å in real space]; None for the longest edge of a voxel."""
+    step: float | None = None
+    """Of the coordinate that changes most along the line; None for the volume's."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last centre of voxels along each axis."""
+    along: tuple[str, ...] = ()
+    """Axes of the box that are left, h, k, l or x, y, z; none for the one of most voxels."""
+
+    def __post_init__(self) -> None:
+        if (self.line is None) == (self.box is None):
+            raise InputError("cut: expected a line or a box")
+        if self.line is None and (self.width is not None or self.step is not None):
+            raise InputError("cut: a box has neither width nor step")
+        if self.line is not None and self.along:
+            raise InputError("cut: a line has no axes that are left")
+        for name in ("width", "step"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected above 0, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -208,6 +208,14 @@ COMBINING = (
         "--refine-scale", is_flag=True,
         help="Bring positions to one scale, that of the first, by their overlaps.",
     ),
+    click.option(
+        "--background", type=FILE,
+        help="Scan of the empty beam or can, transformed on the same grid, to subtract.",
+    ),
+    click.option(
+        "--background-scale", type=float, metavar="S",
+        help="What its intensity is multiplied by; 1 by default.",
+    ),
 )  # fmt: skip
 SYMMETRY = (
     click.option(
@@ -353,7 +361,14 @@ def orient_params(options: dict[str, Any]) -> OrientParams:
 
 def combine_params(options: dict[str, Any]) -> CombineParams:
     """Return what the options of `COMBINING` say."""
-    return CombineParams(refine_scale=options["refine_scale"])
+    background, scale = options["background"], options["background_scale"]
+    if scale is not None and background is None:
+        raise click.UsageError("--background-scale needs --background")
+    return CombineParams(
+        refine_scale=options["refine_scale"],
+        background=background,
+        background_scale=1.0 if scale is None else scale,
+    )
 
 
 def symmetrize_params(options: dict[str, Any]) -> SymmetrizeParams:

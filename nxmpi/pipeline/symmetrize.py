@@ -94,6 +94,7 @@ def _plans(
                 raise InputError(
                     f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
                 )
+            _require_counts(file)
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
                 "outliers": params.outliers or 0.0,
@@ -114,6 +115,16 @@ def _plans(
                          outliers=params.outliers, inputs=inputs)
                 )  # fmt: skip
     return plans
+
+
+def _require_counts(file: Path) -> None:
+    with open_file(file) as data:
+        group = find(data, schema.VOLUME)
+        if group is not None and schema.BACKGROUND_SCALE in group.attrs:
+            raise InputError(
+                f"{file}:/{schema.VOLUME}: expected a volume of counts, found one less a "
+                "background, whose average is not made yet (nxmpi reduce --to combine ends before)"
+            )
 
 
 def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
