@@ -16,6 +16,7 @@ Missing = Literal["window", "fill"]
 WindowShape = Literal["tukey", "blackman", "gaussian", "lanczos", "none"]
 Support = Literal["sphere", "ellipsoid"]
 Precision = Literal["single", "double"]
+ExportFormat = Literal["yell", "numpy", "ccp4map"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,6 +302,12 @@ class SymmetrizeParams:
 
     laue: str | None = None
     """Laue class or space group; None for the sample's."""
+    outliers: float | None = None
+    """Leave out images that are farther from the others of their orbit [standard deviations]."""
+
+    def __post_init__(self) -> None:
+        if self.outliers is not None and not (math.isfinite(self.outliers) and self.outliers > 0):
+            raise InputError(f"outliers: expected a number above 0, found {self.outliers}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -313,8 +320,9 @@ class PunchParams:
     """Further ones: h, k, l [r.l.u.] and, where there is a fourth number, radius [1/Å]."""
     satellites: tuple[tuple[float, float, float], ...] = ()
     """Wave vectors q: holes at +q and -q of every reflection too [r.l.u.]."""
-    radius: float = 0.2
-    """Of the ellipsoids [1/Å]; |Q| holds 2 pi, as everywhere in this class."""
+    radius: float | None = None
+    """Of the ellipsoids [1/Å], |Q| with 2 pi, as everywhere in this class; None leaves it to the
+    files, and is 0.2 where they say nothing."""
     growth: float = 0.0
     """What is added to the radius with |Q| [1]."""
     satellite_radius: float | None = None
@@ -334,16 +342,24 @@ class PunchParams:
     def __post_init__(self) -> None:
         for name in ("radius", "satellite_radius", "central_radius"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}: expected a number above 0 [1/Å], found {value}")
-        if not self.growth >= 0 or not self.epsilon >= 0 or self.power < 1:
+        if not all(math.isfinite(value) for row in self.satellites for value in row):
+            raise InputError(f"satellites: expected numbers, found {self.satellites}")
+        if not 0 <= self.growth < 0.5 or not self.epsilon >= 0 or self.power < 1:
             raise InputError(
-                f"punch: expected growth and epsilon not below 0 and a power of at least 1, found "
+                f"punch: expected a growth from 0 to 0.5, epsilon not below 0 and a power of at "
+                "least 1, found "
                 f"{self.growth}, {self.epsilon}, {self.power}"
             )
-        if self.karen is not None and (self.karen < 3 or self.karen % 2 == 0):
+        if self.missing == "fill" and (self.fill != "laplace" or self.karen is not None):
             raise InputError(
-                f"karen: expected an odd number of voxels, 3 at least, found {self.karen}"
+                "punch: expected holes to be filled by laplace where what was not measured is "
+                f"filled too, found {'karen' if self.karen else self.fill}"
+            )
+        if self.karen is not None and (not 3 <= self.karen <= 51 or self.karen % 2 == 0):
+            raise InputError(
+                f"karen: expected an odd number of voxels from 3 to 51, found {self.karen}"
             )
 
 

@@ -15,8 +15,10 @@ from nxmpi import log
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
 from nxmpi.cli.cut import cut
+from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
 from nxmpi.cli.orient import orient
+from nxmpi.cli.pdf import pdf
 from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
@@ -31,7 +33,7 @@ from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
 from nxmpi.parallel.signals import heed_signals
 
-CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize")
+CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize", "pdf")
 """Commands that a signal stops where they can be gone on with; it ends the others at once."""
 
 
@@ -57,10 +59,12 @@ for command in (
     transform,
     combine,
     symmetrize,
+    pdf,
     slice_,
     cut,
     sum_,
     plot,
+    export,
     predict,
     simulate,
     check,

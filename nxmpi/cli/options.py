@@ -232,6 +232,11 @@ SYMMETRY = (
         "--laue", metavar="GROUP",
         help="Laue class, such as 6/mmm or -31m, or a space group; the sample's by default.",
     ),
+    click.option(
+        "--outliers", type=float, metavar="SIGMAS",
+        help="Leave out images of a voxel that are farther from the others, of three or more, than "
+        "so many standard deviations.",
+    ),
 )  # fmt: skip
 
 
@@ -383,7 +388,7 @@ def combine_params(options: dict[str, Any]) -> CombineParams:
 
 def symmetrize_params(options: dict[str, Any]) -> SymmetrizeParams:
     """Return what the options of `SYMMETRY` say."""
-    return SymmetrizeParams(laue=options["laue"])
+    return SymmetrizeParams(laue=options["laue"], outliers=options["outliers"])
 
 
 def output_params(options: dict[str, Any]) -> OutputParams:

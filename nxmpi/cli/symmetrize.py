@@ -23,10 +23,11 @@ def symmetrize(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Average the combined volume of SCAN over its Laue group: intensity with errors.
 
     Counts and norm of the distinct images of each voxel are added, then divided; how many there
-    were is kept beside them.
+    were, and chi squared of these against their mean, is kept beside them, and R_int by |Q|.
 
     \b
     mpiexec -n 4 nxmpi symmetrize sample_300K.nxs
+    mpiexec -n 4 nxmpi symmetrize sample_300K.nxs --outliers 5
     """
     with shared.usage_errors():
         params, output = shared.symmetrize_params(options), shared.output_params(options)

@@ -1,120 +1,193 @@
-"""Sums over the images of voxels; places are counted from the voxel of 0 0 0."""
+"""Sums over the images of voxels, row by row; places are counted from the voxel of 0 0 0."""
 
+from typing import Any
+
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from nxmpi._typing import I4, I8
+from nxmpi._typing import I8
+
+Values = NDArray[Any]
+"""int64, int8 or float32."""
+Images = NDArray[np.int8]
+"""Numbers of images, which are 48 at most."""
+
+
+@njit(cache=True, nogil=True)
+def _part_above(slope: int, offset: int, start: int, stop: int) -> tuple[int, int]:
+    """Return the part of start <= h < stop where slope * h + offset >= 0."""
+    if slope > 0:
+        return max(start, -(offset // slope)), stop
+    if slope < 0:
+        return start, min(stop, offset // -slope + 1)
+    return (start, stop) if offset >= 0 else (start, start)
+
+
+@njit(cache=True, nogil=True)
+def _part_between(
+    slope: int, offset: int, low: int, high: int, start: int, stop: int
+) -> tuple[int, int]:
+    """Return the part of start <= h < stop where slope * h + offset is in low, …, high."""
+    start, stop = _part_above(slope, offset - low, start, stop)
+    return _part_above(-slope, high - offset, start, stop)
+
+
+@njit(cache=True, nogil=True)
+def _part_first(
+    slope: int, offset: int, then_slope: int, then_offset: int, start: int, stop: int
+) -> tuple[int, int]:
+    """Return the part of a row where a number is above 0, or is 0 and another is not below."""
+    if slope == 0:
+        if offset == 0:
+            return _part_above(then_slope, then_offset, start, stop)
+        return _part_above(0, offset, start, stop)
+    at = -offset // slope
+    if slope * at + offset == 0 and then_slope * at + then_offset < 0:
+        return _part_above(slope, offset - 1, start, stop)
+    return _part_above(slope, offset, start, stop)
+
+
+@njit(cache=True, nogil=True)
+def _count_fixed(matrices: I8, k: int, l: int, start: int, stop: int, fixed: I8) -> bool:
+    """Count how many operators map each voxel of a row to itself; say whether any but one does."""
+    fixed[: stop - start] = 0
+    several = False
+    for g in range(matrices.shape[0]):
+        a, first, last = matrices[g], start, stop
+        for i in range(3):
+            own = k if i == 1 else l if i == 2 else 0
+            slope = a[i, 0] - (1 if i == 0 else 0)
+            first, last = _part_between(
+                slope, a[i, 1] * k + a[i, 2] * l - own, 0, 0, first, last
+            )  # fmt: skip
+        for h in range(first, last):
+            fixed[h - start] += 1
+            several |= fixed[h - start] > 1
+    return several
 
 
 @njit(cache=True, nogil=True)
 def add_planar(
-    counts: I8, norm: I8, matrices: I8, low: I8, high: I8, first: int, distinct: bool,
-    sum_counts: I8, sum_norm: I8, images: I4,
+    values: Values, matrices: I8, low: I8, high: I8, first: int, distinct: bool,
+    largest: bool,
 ) -> None:  # fmt: skip
-    """Add the images of every voxel that operators make which keep l or change its sign.
+    """Replace values by their sums over the images that keep l or change its sign, in place.
 
     Parameters
     ----------
-    counts, norm : (2, n, n_k, n_h) int64
+    values : (2, n, n_k, n_h) int64, int8 or float32
         Planes l = first, first + 1, … and those of -l; of l = 0 the first is used.
     matrices : (m, 3, 3) int64
-        A group, on columns (h, k, l).
+        A group with the inversion, on columns (h, k, l).
     low, high : (3,) int64
-        First and last voxel along h, k, l; nothing is added from outside.
+        First and last voxel along h, k, l; what is outside adds nothing.
     first : int
         The least l, not below 0.
     distinct : bool
-        Count every image once; otherwise as often as operators lead to it.
-    sum_counts, sum_norm : (2, n, n_k, n_h) int64
-        Overwritten by the sums.
-    images : (2, n, n_k, n_h) int32
-        Overwritten by the number of images that have a norm.
+        Add every image once; otherwise as often as operators lead to it.
+    largest : bool
+        Take the largest of the images, of values not below 0, instead of their sum.
 
     Notes
     -----
-    Voxels one of whose images came before take its sums: of an orbit only one is added up.
+    One voxel of each orbit, inside the grid or not, is the farthest along a direction that no
+    operator keeps; for groups of mirrors these fill a sector. In a row they follow each other, and
+    so do their images, along a line: loops run along h, without a question about a voxel.
     """
-    n_k, n_h = counts.shape[2:]
-    for p in range(counts.shape[1]):
-        for s in range(2):
-            l = first + p if s == 0 else -first - p
-            if (s == 1 and l == 0) or l < low[2] or l > high[2]:
+    n_k, n_h = values.shape[2:]
+    # the scalar product with (3, 1), in a metric that the group leaves as it is
+    along_h, along_k = 0, 0
+    reach_h, reach_k = 0, 0
+    far = np.maximum(-low, high)
+    for g in range(matrices.shape[0]):
+        a = matrices[g]
+        ahead_h, ahead_k = 3 * a[0, 0] + a[0, 1], 3 * a[1, 0] + a[1, 1]
+        along_h += a[0, 0] * ahead_h + a[1, 0] * ahead_k
+        along_k += a[0, 1] * ahead_h + a[1, 1] * ahead_k
+        reach_h = max(reach_h, (np.abs(a[0]) * far).sum())
+        reach_k = max(reach_k, (np.abs(a[1]) * far).sum())
+    wide = 2 * reach_k + 1
+    totals = np.zeros(2 * reach_h + 1, values.dtype)
+    fixed = np.zeros(2 * reach_h + 1, np.int64)
+    flat = values.reshape(-1)
+    for p in range(values.shape[1]):
+        l = first + p
+        for k in range(-reach_k, reach_k + 1):
+            start, stop = -reach_h, reach_h + 1
+            for g in range(matrices.shape[0]):
+                a = matrices[g]
+                if a[2, 2] < 0 and l > 0:
+                    continue
+                h_offset = a[0, 1] * k + a[0, 2] * l
+                k_offset = a[1, 1] * k + a[1, 2] * l
+                start, stop = _part_first(
+                    along_h * (1 - a[0, 0]) - along_k * a[1, 0],
+                    along_k * (k - k_offset) - along_h * h_offset,
+                    wide * (1 - a[0, 0]) - a[1, 0], k - k_offset - wide * h_offset,
+                    start, stop,
+                )  # fmt: skip
+            if start >= stop:
                 continue
-            for k_index in range(n_k):
-                k = k_index + low[1]
-                for h_index in range(n_h):
-                    h = h_index + low[0]
-                    total_counts, total_norm, total_images, same = 0, 0, 0, 0
-                    for g in range(matrices.shape[0]):
-                        a = matrices[g]
-                        h_image = a[0, 0] * h + a[0, 1] * k + a[0, 2] * l
-                        k_image = a[1, 0] * h + a[1, 1] * k + a[1, 2] * l
-                        l_image = a[2, 2] * l
-                        if (
-                            h_image < low[0] or h_image > high[0] or k_image < low[1]
-                            or k_image > high[1] or l_image < low[2] or l_image > high[2]
-                        ):  # fmt: skip
-                            continue
-                        side = 1 if l_image < 0 else 0
-                        i, j = k_image - low[1], h_image - low[0]
-                        if side < s or (
-                            side == s and (i < k_index or (i == k_index and j < h_index))
-                        ):
-                            total_counts = sum_counts[side, p, i, j]
-                            total_norm = sum_norm[side, p, i, j]
-                            total_images = images[side, p, i, j]
-                            same = 1
-                            break
-                        total_counts += counts[side, p, i, j]
-                        total_norm += norm[side, p, i, j]
-                        if norm[side, p, i, j] > 0:
-                            total_images += 1
-                        if side == s and i == k_index and j == h_index:
-                            same += 1
-                    if distinct and same > 1:
-                        total_counts //= same
-                        total_norm //= same
-                        total_images //= same
-                    sum_counts[s, p, k_index, h_index] = total_counts
-                    sum_norm[s, p, k_index, h_index] = total_norm
-                    images[s, p, k_index, h_index] = total_images
+            totals[: stop - start] = 0
+            for writing in range(2):
+                if writing and distinct and not largest:
+                    _divide(totals, matrices, k, l, start, stop, fixed)
+                for g in range(matrices.shape[0]):
+                    a = matrices[g]
+                    l_image = a[2, 2] * l
+                    if l_image < low[2] or l_image > high[2]:
+                        continue
+                    h_offset = a[0, 1] * k + a[0, 2] * l
+                    k_offset = a[1, 1] * k + a[1, 2] * l
+                    begin, end = _part_between(a[0, 0], h_offset, low[0], high[0], start, stop)
+                    begin, end = _part_between(a[1, 0], k_offset, low[1], high[1], begin, end)
+                    if begin >= end:
+                        continue
+                    plane = (values.shape[1] if l_image < 0 else 0) + p
+                    step = a[1, 0] * n_h + a[0, 0]
+                    place = (plane * n_k + k_offset - low[1]) * n_h + h_offset - low[0]
+                    place += step * begin
+                    if writing:
+                        for i in range(end - begin):
+                            flat[place + step * i] = totals[begin - start + i]
+                    elif largest:
+                        for i in range(end - begin):
+                            if flat[place + step * i] > totals[begin - start + i]:
+                                totals[begin - start + i] = flat[place + step * i]
+                    else:
+                        for i in range(end - begin):
+                            totals[begin - start + i] += flat[place + step * i]
 
 
 @njit(cache=True, nogil=True)
-def divide_by_stabilizers(
-    matrices: I8, low: I8, first: int, sum_counts: I8, sum_norm: I8, images: I4
+def _divide(
+    totals: Values, matrices: I8, k: int, l: int, start: int, stop: int, fixed: I8
 ) -> None:  # fmt: skip
+    """Divide totals of a row, in place, by how many operators map its voxels to themselves."""
+    if _count_fixed(matrices, k, l, start, stop, fixed):
+        for i in range(stop - start):
+            if fixed[i] > 1:
+                totals[i] = totals[i] // fixed[i]
+
+
+@njit(cache=True, nogil=True)
+def divide_by_stabilizers(values: Values, matrices: I8, low: int, first: int) -> None:
     """Divide sums over all operators by the number of those that map the voxel to itself.
 
     Parameters
     ----------
+    values : (n, n_k, n_h) int64 or int8
+        In place; the divisions leave no rest.
     matrices : (m, 3, 3) int64
         The whole group.
-    low : (3,) int64
-        The first voxel along h and k; the last number is not looked at.
+    low : int
+        The first voxel along h and along k.
     first : int
         The first l.
-    sum_counts, sum_norm : (n, n_k, n_h) int64
-        In place; the divisions leave no rest.
-    images : (n, n_k, n_h) int32
     """
-    for p in range(sum_counts.shape[0]):
-        l = first + p
-        for i in range(sum_counts.shape[1]):
-            k = i + low[1]
-            for j in range(sum_counts.shape[2]):
-                h = j + low[0]
-                if images[p, i, j] == 0:
-                    continue
-                n = 0
-                for g in range(matrices.shape[0]):
-                    a = matrices[g]
-                    if (
-                        a[0, 0] * h + a[0, 1] * k + a[0, 2] * l == h
-                        and a[1, 0] * h + a[1, 1] * k + a[1, 2] * l == k
-                        and a[2, 0] * h + a[2, 1] * k + a[2, 2] * l == l
-                    ):
-                        n += 1
-                if n > 1:
-                    sum_counts[p, i, j] //= n
-                    sum_norm[p, i, j] //= n
-                    images[p, i, j] //= n
+    n_h = values.shape[2]
+    fixed = np.zeros(n_h, np.int64)
+    for p in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            _divide(values[p, i], matrices, i + low, first + p, low, low + n_h, fixed)

@@ -107,7 +107,12 @@ SUM, BACKGROUND_SUM, BACKGROUND_NORM = "counts", "background_counts", "backgroun
 BACKGROUND_SCALE = "background_scale"
 """Attribute of such a volume."""
 SYMMETRIZED, SYMMETRIZED_ERRORS, IMAGES = "data", "data_errors", "redundancy"
-"""In a symmetrized volume; the last is how many images of a voxel were measured."""
+"""In a symmetrized volume; the last is how many images of a voxel were measured. Beside them is
+`CHI2`, of the images against their mean."""
+SHELLS = "image_agreement"
+"""In the entry of a symmetrized volume: how well images agree, by shells of |Q|."""
+LEFT_OUT = "left_out_images"
+"""Attribute of a symmetrized volume: voxels that were left out of it, as they deviate."""
 FILLED, PUNCHED, DATA_WEIGHTS = "fill", "punch", "data_weights"
 """Beside it: without Bragg peaks, with holes in their place, and what the window divides by."""
 PDF_VOLUME, PDF_SIGNAL, PDF_ERRORS = "entry/pdf", "pdf", "pdf_errors"

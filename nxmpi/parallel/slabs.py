@@ -69,3 +69,40 @@ def deal_anew(comm: MPI.Intracomm, slab: NDArray[T], have: Ranges, want: Ranges)
 def _common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     a, b = max(one[0], other[0]), min(one[1], other[1])
     return a, max(a, b)
+
+
+def with_halo(
+    comm: MPI.Intracomm, slab: NDArray[T], slabs: Ranges, reach: int
+) -> tuple[NDArray[T], int]:
+    """Return a rank's planes with up to ``reach`` others on each side, as far as there are any.
+
+    Collective on ``comm``: planes come from all ranks that have them, however few each has.
+
+    Parameters
+    ----------
+    slab : (n, ...)
+    slabs : list of tuple of int
+        Of all ranks, in order.
+
+    Returns
+    -------
+    planes : (n + before + after, ...)
+    before : int
+    """
+    n_all = slabs[-1][1]
+    wanted = [(max(a - reach, 0), min(b + reach, n_all)) if b > a else (a, a) for a, b in slabs]
+    (own, stop), (first, last) = slabs[comm.rank], wanted[comm.rank]
+    planes = np.empty((last - first, *slab.shape[1:]), slab.dtype)
+    planes[own - first : stop - first] = slab
+    for shift in range(1, comm.size):
+        to, fro = (comm.rank + shift) % comm.size, (comm.rank - shift) % comm.size
+        going, coming = (
+            _common(slabs[comm.rank], wanted[to]),
+            _common(slabs[fro], wanted[comm.rank]),
+        )
+        received = planes[coming[0] - first : coming[1] - first]
+        if coming[0] == coming[1]:
+            received = planes[:0]
+        sent = slab[going[0] - own : going[1] - own] if going[1] > going[0] else slab[:0]
+        comm.Sendrecv(np.ascontiguousarray(sent), to, recvbuf=received, source=fro)
+    return planes, own - first

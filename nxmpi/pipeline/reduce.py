@@ -12,7 +12,9 @@ from nxmpi.parallel.collective import kept_on_root
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.frames import run_frames
 from nxmpi.pipeline.orient import run_orient
+from nxmpi.pipeline.pdf import run_pdf
 from nxmpi.pipeline.scan import read_scan
+from nxmpi.pipeline.symmetrize import group_of, operators_of, run_symmetrize
 from nxmpi.pipeline.transform import run_transform
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
         OrientParams,
         OutputParams,
         ScanParams,
+        SymmetrizeParams,
         TransformParams,
     )
+    from nxmpi.pipeline.real_space import Choices as PdfChoices
 
 log = logging.getLogger(__name__)
-STEPS = ("frames", "orient", "transform", "combine")
+STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class Choices:
     orient: OrientParams
     transform: TransformParams
     combine: CombineParams
+    symmetrize: SymmetrizeParams
+    pdf: PdfChoices
     output: OutputParams
 
 
@@ -85,10 +91,14 @@ def run_reduce(
         run_transform(comm, wrapper, scan, norm, choices.transform, output)
     if "combine" in steps:
         run_combine(comm, wrapper, choices.combine, output)
+    if "symmetrize" in steps:
+        run_symmetrize(comm, wrapper, choices.symmetrize, output)
+    if "pdf" in steps:
+        run_pdf(comm, wrapper, choices.pdf, output)
 
 
 def _look_ahead(wrapper: Path, choices: Choices, steps: tuple[str, ...]) -> None:
-    """Read what the transform needs, unless the orientation is still to be found. Not collective.
+    """Read what later steps need, unless the orientation is still to be found. Not collective.
 
     Raises
     ------
@@ -99,4 +109,7 @@ def _look_ahead(wrapper: Path, choices: Choices, steps: tuple[str, ...]) -> None
         names = chosen_entries(file, choices.scan.entries)
         is_oriented = all(has_orientation(file[name]) for name in names)
     if is_oriented or "orient" not in steps:
-        read_scan(wrapper, choices.scan, choices.norm)
+        scan = read_scan(wrapper, choices.scan, choices.norm)
+        if "symmetrize" in steps:
+            operators = operators_of(wrapper, scan.sample, choices.symmetrize)
+            group_of(wrapper, operators, scan.grid)

@@ -3,74 +3,57 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, astuple
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import nxmpi
 from nxmpi.crystal.lattice import lattice_along
-from nxmpi.crystal.laue import laue_operators, voxel_group
+from nxmpi.crystal.laue import coset_leaders, keeps_lattice, laue_operators, voxel_group
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.shells import R_INT, R_WEIGHTED, describe_residuals, write_shells
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import (
     CHUNK,
     VolumeFile,
-    open_volume,
+    create_volume,
     read_grid,
-    read_part,
-    title_of,
     write_volume_group,
 )
-from nxmpi.parallel.arrays import largest
-from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
+from nxmpi.pipeline.averaged import Plan, averaged, told
+from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import Pillar
-from nxmpi.stages.combine import combine
-from nxmpi.stages.planes import as_integers, norm_unit, own_ranges, to_slabs
-from nxmpi.stages.symmetrize import Planes, owned_planes, symmetrize
+from nxmpi.stages.planes import to_slabs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import h5py
     from mpi4py import MPI
 
-    from nxmpi._typing import F8
+    from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.model import HKLGrid, Sample
     from nxmpi.params import OutputParams, SymmetrizeParams
-    from nxmpi.stages.symmetrize import Symmetrized
+    from nxmpi.pipeline.averaged import Values
+    from nxmpi.stages.shells import Shells
 
 log = logging.getLogger(__name__)
 STEP = "symmetrize"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What all ranks need to know of one volume."""
-
-    twin: schema.Twin
-    files: schema.ScanFiles
-    grid: HKLGrid
-    sample: Sample
-    group: VoxelGroup
-    inputs: Inputs
-
-    @property
-    def target(self) -> Path:
-        """The file that is made."""
-        return self.files.symmetrized(self.twin)
 
 
 def run_symmetrize(
@@ -101,13 +84,7 @@ def _plans(
     plans = []
     with open_file(files.wrapper) as wrapper:
         sample = read_sample(wrapper[entry_names(wrapper)[0]])
-        symbol = params.laue or sample.space_group or sample.laue_group
-        if not symbol:
-            raise InputError(
-                f"{files.wrapper}:/{schema.SHARED}/{schema.SAMPLE}: expected a space group or Laue "
-                "group, found neither (--laue names it)"
-            )
-        operators = laue_operators(symbol)
+        operators = operators_of(files.wrapper, sample, params)
         for twin in (schema.REGULAR, schema.MASKED):
             file = files.combined(twin)
             grid = read_grid(find(wrapper[schema.SHARED], twin.group))
@@ -117,8 +94,11 @@ def _plans(
                 raise InputError(
                     f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
                 )
+            _require_counts(file)
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
+                "outliers": params.outliers or 0.0,
+                "cell": list(astuple(sample.lattice)), "grid": json_input(asdict(grid)),
                 "volume": read_fingerprint(file) or f"{file.stat().st_mtime_ns}",
             }  # fmt: skip
             done, reason = False, "--overwrite"
@@ -129,131 +109,152 @@ def _plans(
             log.info("%s: %s", twin.symmetrize_task, "complete" if done else reason)
             if not done:
                 require_writable(files)
-                group = voxel_group(operators, grid)
+                group = group_of(files.wrapper, operators, grid)
                 plans.append(
                     Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,
-                         inputs=inputs)
+                         outliers=params.outliers, inputs=inputs)
                 )  # fmt: skip
     return plans
+
+
+def _require_counts(file: Path) -> None:
+    with open_file(file) as data:
+        group = find(data, schema.VOLUME)
+        if group is not None and schema.BACKGROUND_SCALE in group.attrs:
+            raise InputError(
+                f"{file}:/{schema.VOLUME}: expected a volume of counts, found one less a "
+                "background, whose average is not made yet (nxmpi reduce --to combine ends before)"
+            )
+
+
+def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
+    """Return the operators of the Laue group, (n, 3, 3) int64. Not collective.
+
+    Raises
+    ------
+    InputError
+        If nobody says what the symmetry is.
+    """
+    symbol = params.laue or (sample and (sample.space_group or sample.laue_group))
+    where = f"{wrapper}:/{schema.SHARED}/{schema.SAMPLE}"
+    if not symbol:
+        raise InputError(
+            f"{where}: expected a space group or Laue group, found neither (--laue names it)"
+        )
+    operators = laue_operators(symbol)
+    if sample and not keeps_lattice(operators, sample.lattice):
+        cell = " ".join(f"{value:g}" for value in astuple(sample.lattice))
+        raise InputError(
+            f"{where}: expected a cell with the symmetry {symbol}, found {cell} (--laue names "
+            "another symmetry, or setting, such as 'R -3 m :R' or 'P 1 1 2/m')"
+        )
+    return operators
+
+
+def group_of(wrapper: Path, operators: I8, grid: HKLGrid) -> VoxelGroup:
+    """Return the operators on a grid. Not collective.
+
+    Raises
+    ------
+    InputError
+        If they do not map it to itself.
+    """
+    try:
+        group = voxel_group(operators, grid)
+        coset_leaders(group.matrices)  # what cannot be done is told before work begins
+    except InputError as error:
+        raise InputError(
+            f"{wrapper}: {error}; nxmpi reduce --to combine does without symmetry"
+        ) from error
+    return group
 
 
 def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path:
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
-    with timer.part("read"):
-        planes, unit = _read(comm, plan)
-    with timer.part("symmetrize"):
-        sums = symmetrize(comm, planes, plan.group)
-        del planes
+    average = averaged(comm, plan, timer)
     n_l = plan.grid.array_shape[0]
     rows = -(-n_l // CHUNK)
     slabs = [
         (min(start * CHUNK, n_l), min(stop * CHUNK, n_l))
         for start, stop in (block_range(rows, comm.size, rank) for rank in range(comm.size))
     ]
+    volume = _file(plan, average.n_left_out)
     with unpublished_removed(comm, [plan.target]):
         with timer.part("exchange"):
-            made = _intensities(comm, plan, sums, unit, slabs)
+            values = average.values
+            made = {name: to_slabs(comm, values.pop(name), plan.group, slabs) for name in [*values]}
         with timer.part("write"):
-            _write(comm, plan, made, slabs[comm.rank][0], output)
+            write = partial(_create, shells=average.shells)
+            temporary_file = volume._replace(path=temporary(plan.target))
+            _write(comm, made, slabs[comm.rank][0], output, (temporary_file, write))
         line = (
             f"{plan.twin.symmetrize_task}: {len(plan.group.matrices)} operators, "
-            f"{timer.summary(comm)}"
+            f"{told(average, plan.outliers)}, {timer.summary(comm)}"
         )
-        on_root(comm, lambda: _publish(plan, start_time, line))
+        on_root(comm, lambda: _publish(plan, start_time, line, (volume, average.shells)))
     log.info("%s", line)
     return plan.target
 
 
-def _read(comm: MPI.Intracomm, plan: Plan) -> tuple[Planes, float]:
-    """Return this rank's planes and the unit of their norm. Collective on ``comm``."""
-    first, stop = owned_planes(plan.group, comm.size, comm.rank)
-    shape = (2, stop - first, *plan.grid.array_shape[1:])
-    top = 0.0
-    with all_or_none(comm):
-        volume, weight = open_volume(plan.files.combined(plan.twin))
-        pieces = list(_pieces(plan.group, comm))
-        for _, a, b in pieces:
-            low = int(plan.group.low[2])
-            norm = read_part(weight, (slice(a - low, b - low), slice(None), slice(None)))
-            top = max(top, float(norm.max(initial=0.0)))
-    unit = norm_unit(largest(comm, top))
-    with all_or_none(comm):
-        counts, norms = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        for side, a, b in pieces:
-            where = (slice(a - low, b - low), slice(None), slice(None))
-            values = as_integers(read_part(volume, where), read_part(weight, where), unit)
-            places = np.abs(np.arange(a, b)) - first
-            counts[side, places], norms[side, places] = values
-        volume.file.close()
-    return Planes(first, counts, norms), unit
-
-
-def _pieces(group: VoxelGroup, comm: MPI.Intracomm) -> list[tuple[int, int, int]]:
-    """Return the planes of this rank a chunk at a time: side, range of l. Not collective."""
-    return [
-        (side, start, min(start + CHUNK, b))
-        for side, a, b in own_ranges(group, comm.size, comm.rank)
-        for start in range(a, b, CHUNK)
-    ]
-
-
-def _intensities(
-    comm: MPI.Intracomm, plan: Plan, sums: Symmetrized, unit: float,
-    slabs: list[tuple[int, int]],
-) -> dict[str, F8]:  # fmt: skip
-    """Return what is written of this rank's slab. Collective on ``comm``."""
-    with all_or_none(comm):
-        single = [np.empty(sums.counts.shape, np.float32) for _ in range(3)]
-        for s in range(2):
-            for p in range(sums.counts.shape[1]):
-                values = combine([sums.counts[s, p].astype(np.float64)], [sums.norm[s, p] * unit])
-                for array, plane in zip(single, values, strict=True):
-                    array[s, p] = plane
-    names = (schema.SYMMETRIZED, schema.NORM, schema.SYMMETRIZED_ERRORS)
-    made = {
-        name: to_slabs(comm, array, plan.group, slabs)
-        for name, array in zip(names, single, strict=True)
-    }
-    made[schema.IMAGES] = to_slabs(comm, sums.images.astype(np.float32), plan.group, slabs)
-    return made
-
-
 def _write(
-    comm: MPI.Intracomm, plan: Plan, made: dict[str, F8], start: int, output: OutputParams
+    comm: MPI.Intracomm, made: Values, start: int, output: OutputParams,
+    target: tuple[VolumeFile, partial[None]],
 ) -> None:  # fmt: skip
     n, n_k, n_h = made[schema.NORM].shape
     pillars = [
         Pillar(start + l, k, 0, n_h) for l in range(0, n, CHUNK) for k in range(0, n_k, CHUNK)
     ]
 
-    def fill(pillar: Pillar) -> dict[str, F8]:
+    def fill(pillar: Pillar) -> Values:
         l, k = pillar.l - start, pillar.k
         return {name: values[l : l + CHUNK, k : k + CHUNK] for name, values in made.items()}
 
-    write_volume(comm, output, _file(plan, temporary(plan.target)), pillars, fill)
+    volume, create = target
+    write_volume(comm, output, volume, pillars, fill, create)
 
 
-def _file(plan: Plan, path: Path) -> VolumeFile:
+def _file(plan: Plan, n_left_out: int) -> VolumeFile:
     return VolumeFile(
-        path=path,
+        path=plan.target,
         grid=plan.grid,
         lattice=lattice_along(plan.sample.lattice, plan.grid.axes),
-        title=title_of(plan.sample, plan.files.scan, plan.twin.symmetrized),
+        title=plan.title,
         fills={
             schema.SYMMETRIZED: np.nan, schema.NORM: 0.0, schema.SYMMETRIZED_ERRORS: np.nan,
-            schema.IMAGES: 0.0,
+            schema.IMAGES: 0.0, schema.CHI2: np.nan,
         },
         dtype="f4",
-        attributes={schema.FINGERPRINT: fingerprint(plan.inputs)},
+        attributes={
+            schema.FINGERPRINT: fingerprint(plan.inputs), schema.LEFT_OUT: n_left_out,
+        },
     )  # fmt: skip
 
 
-def _publish(plan: Plan, start_time: str, line: str) -> None:
+def _create(
+    file: h5py.File, volume: VolumeFile, storage: Mapping[str, object], shells: Shells
+) -> None:
+    create_volume(file, volume, storage)
+    describe_residuals(file)
+    _write_shells(file[schema.SHARED], schema.SHELLS, volume, shells)
+
+
+def _write_shells(entry: h5py.Group, name: str, volume: VolumeFile, shells: Shells) -> None:
+    columns: dict[str, F8 | I8] = {
+        R_INT: shells.r_int, R_WEIGHTED: shells.r_weighted, schema.CHI2: shells.chi2,
+        "orbits": shells.orbits, "voxels": shells.voxels,
+    }  # fmt: skip
+    title = f"{volume.title}: agreement of images"
+    write_shells(entry, name, title, shells.edges, columns)
+
+
+def _publish(
+    plan: Plan, start_time: str, line: str, made: tuple[VolumeFile, Shells]
+) -> None:  # fmt: skip
     """Not collective: the root calls it."""
     links = {
         "data": schema.SYMMETRIZED, "weights": schema.NORM,
-        "data_errors": schema.SYMMETRIZED_ERRORS,
+        "data_errors": schema.SYMMETRIZED_ERRORS, schema.CHI2: schema.CHI2,
     }  # fmt: skip
     process = Process(
         task=plan.twin.symmetrize_task, start_time=start_time, end_time=now(), note=line,
@@ -261,8 +262,8 @@ def _publish(plan: Plan, start_time: str, line: str) -> None:
     )  # fmt: skip
 
     def change(file: h5py.File) -> None:
-        entry = file[schema.SHARED]
-        volume = _file(plan, plan.target)
+        entry, (volume, shells) = file[schema.SHARED], made
+        _write_shells(entry, f"{plan.twin.prefix}{schema.SHELLS}", volume, shells)
         write_volume_group(entry, plan.twin.symmetrized, volume, f"nxmpi {STEP}", links)
         write_process(entry, process)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nxmpi.errors import InputError
 from nxmpi.stages.symmetrize import ROUND, owned_planes
 
 if TYPE_CHECKING:
@@ -19,26 +20,60 @@ DIGITS = 45
 """Binary digits of the largest norm: sums over 48 images stay whole numbers in float64."""
 
 
+WHOLE, SINGLE = 0.02, 1e-6
+"""How far from whole numbers counts may be [counts], and to themselves by single precision [1]."""
+LARGEST = 2.0**52
+"""Of counts: sums over images fit 64 bits."""
+
+
 def norm_unit(largest: float) -> float:
     """Return the unit of integer norms, a power of two, from the largest norm of the volume."""
     return float(2.0 ** (np.frexp(largest)[1] - DIGITS)) if largest > 0 else 1.0
 
 
-def as_integers(intensity: F8, norm: F8, unit: float) -> tuple[I8, I8]:
-    """Return counts and norm of voxels as integers.
+def whole_counts(intensity: F8, norm: F8) -> I8:
+    """Return counts of voxels from counts by norm.
 
     Parameters
     ----------
     intensity : (...) float64
-        Counts by norm, NaN where nothing was measured; single precision tells counts up to some
-        millions.
+        Single precision tells counts up to some millions.
     norm : (...) float64
+        0 where nothing was measured.
+
+    Raises
+    ------
+    InputError
+        If these are no counts.
+    """
+    with np.errstate(invalid="ignore"):
+        counts = np.where(norm > 0, intensity * norm, 0.0)
+    whole = np.rint(counts)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(counts - whole) > WHOLE + SINGLE * np.abs(whole)
+    if off.any() or not np.isfinite(counts).all() or np.abs(counts).max(initial=0) > LARGEST:
+        worst = counts[off | ~np.isfinite(counts) | (np.abs(counts) > LARGEST)][0]
+        raise InputError(
+            f"expected intensity times norm to be counts, whole numbers, found {worst:g}"
+        )
+    return whole.astype(np.int64)
+
+
+def in_units(norm: F8, unit: float) -> I8:
+    """Return the same memory with norm as whole numbers of units.
+
+    Parameters
+    ----------
+    norm : (2, n, n_k, n_h) float64
+        Overwritten.
     unit : float
         See `norm_unit`.
     """
-    measured = norm > 0
-    counts = np.where(measured, np.rint(np.nan_to_num(intensity) * norm), 0.0)
-    return counts.astype(np.int64), np.where(measured, np.rint(norm / unit), 0.0).astype(np.int64)
+    whole = norm.view(np.int64)
+    for side in range(2):
+        for plane, values in zip(whole[side], norm[side], strict=True):
+            plane[:] = np.rint(values / unit)
+    return whole
 
 
 def own_ranges(group: VoxelGroup, size: int, rank: int) -> list[tuple[int, int, int]]:

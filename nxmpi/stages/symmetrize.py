@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import NDArray
 
-    from nxmpi._typing import I4, I8
+    from nxmpi._typing import I8
     from nxmpi.crystal.laue import VoxelGroup
+    from nxmpi.kernels.symmetry import Images, Values
 
 ROUND = 64 * 2**20
 """Most that a rank sends to another at a time [bytes]."""
@@ -38,8 +39,8 @@ class Symmetrized(NamedTuple):
 
     counts: I8
     norm: I8
-    images: I4
-    """(2, n, n_k, n_h) int32: images that have a norm."""
+    images: Images
+    """(2, n, n_k, n_h) int8: images that have a norm."""
 
 
 def owned_planes(group: VoxelGroup, size: int, rank: int) -> tuple[int, int]:
@@ -50,9 +51,7 @@ def owned_planes(group: VoxelGroup, size: int, rank: int) -> tuple[int, int]:
 def symmetrize(comm: MPI.Intracomm, planes: Planes, group: VoxelGroup) -> Symmetrized:
     """Return the sums of counts and norm over the distinct images of each voxel.
 
-    Collective on ``comm``: only groups that exchange l with h and k send planes, in rounds of
-    `ROUND` at most. Sums of integers are the same in any order, so no result depends on the number
-    of ranks, and all voxels of an orbit have the same bits.
+    Collective on ``comm``: see `add_images`.
 
     Parameters
     ----------
@@ -60,49 +59,63 @@ def symmetrize(comm: MPI.Intracomm, planes: Planes, group: VoxelGroup) -> Symmet
         Of this rank, as `owned_planes` says. What is outside of the grid counts nothing.
     """
     with all_or_none(comm):
-        planar, leaders = coset_leaders(group.matrices)
         sums = Symmetrized(
-            np.zeros_like(planes.counts), np.zeros_like(planes.norm),
-            np.zeros(planes.counts.shape, np.int32),
-        )  # fmt: skip
-        add_planar(
-            planes.counts, planes.norm, planar, group.low, group.high, planes.first,
-            len(leaders) == 1, *sums,
-        )  # fmt: skip
-    if len(leaders) == 1:
-        return sums
-    return _exchanged(comm, planes.first, sums, leaders, group)
+            planes.counts.copy(), planes.norm.copy(), (planes.norm > 0).view(np.int8)
+        )
+    for values in sums:
+        add_images(comm, values, planes.first, group)
+    return sums
 
 
-def _exchanged(
-    comm: MPI.Intracomm, first: int, sums: Symmetrized, leaders: I8, group: VoxelGroup
-) -> Symmetrized:
-    """Return sums over all operators from those that keep l. Collective on ``comm``.
+def add_images(
+    comm: MPI.Intracomm, values: Values, first: int, group: VoxelGroup, *,
+    largest: bool = False,
+) -> None:  # fmt: skip
+    """Replace the values of voxels by their sums over the distinct images of each, in place.
+
+    Collective on ``comm``: only groups that exchange l with h and k send planes, in rounds of
+    `ROUND` at most. Sums of integers are the same in any order, so no result depends on the number
+    of ranks, and all voxels of an orbit have the same bits.
+
+    Parameters
+    ----------
+    values : (2, n, n_k, n_h) int64, int8 or float32
+        Planes of this rank, as of `Planes`. Sums of 48 fit in it.
+    first : int
+        The least |l|.
+    largest : bool
+        Take the largest of the images, of values not below 0, instead of their sum.
+    """
+    with all_or_none(comm):
+        planar, leaders = coset_leaders(group.matrices)
+        add_planar(values, planar, group.low, group.high, first, len(leaders) == 1, largest)
+    if len(leaders) > 1:
+        _add_exchanged(comm, values, first, leaders, group, largest=largest)
+
+
+def _add_exchanged(
+    comm: MPI.Intracomm, values: Values, first: int, leaders: I8, group: VoxelGroup, *,
+    largest: bool,
+) -> None:  # fmt: skip
+    """Make sums over all operators of those that keep l, in place. Collective on ``comm``.
 
     What they are at l >= 0 tells them at -l; where all signs are alike, h, k >= 0 tells the rest.
     """
     reach, signs = int(group.high[0]), _changes_signs(group.matrices)
     low = 0 if signs else -reach
-    parts: list[NDArray[Any]] = []
-    for values in sums:
-        own = np.ascontiguousarray(values[0][:, low + reach :, low + reach :])
-        total = own.copy()
-        for leader in leaders[1:]:
-            total += _images(comm, own, leader, reach, low)
-        parts.append(total)
+    own = np.ascontiguousarray(values[0][:, low + reach :, low + reach :])
+    total = own.copy()
+    for leader in leaders[1:]:
+        images = _images(comm, own, leader, reach, low)
+        (np.maximum if largest else np.add)(total, images, out=total)
+        del images
     with all_or_none(comm):
-        lows = np.full(3, low, np.int64)
-        divide_by_stabilizers(group.matrices, lows, first, *parts)
-        wholes: list[NDArray[Any]] = [*sums]
-        for whole, part in zip(wholes, parts, strict=True):
-            if signs:
-                corner = np.abs(np.arange(-reach, reach + 1))
-                whole[:] = part[:, corner][:, :, corner]
-            else:
-                whole[0], whole[1] = part, part[:, ::-1, ::-1]
-            if first == 0 and len(part):
-                whole[1, 0] = 0
-    return sums
+        if not largest:
+            divide_by_stabilizers(total, group.matrices, low, first)
+        corner = np.abs(np.arange(-reach, reach + 1))
+        for p, plane in enumerate(total):
+            values[0, p] = plane[corner][:, corner] if signs else plane
+            values[1, p] = 0 if first + p == 0 else values[0, p, ::-1, ::-1]
 
 
 def _changes_signs(matrices: I8) -> bool:

@@ -100,9 +100,45 @@ def test_planes_are_sent_in_rounds(comm, name, monkeypatch):
         all(np.array_equal(a, b) for a, b in zip(whole, rounds, strict=True)),
         participating=True,
     )
-    again = symmetrize(comm, Planes(planes.first, whole.counts, whole.norm), group)
-    assert isinstance(again, Symmetrized)
-    images = np.where(whole.images > 0, again.norm // np.maximum(whole.norm, 1), 0)
-    mean = np.divide(whole.counts, whole.norm, out=np.zeros(images.shape), where=whole.norm > 0)
-    same = np.divide(again.counts, again.norm, out=np.zeros(images.shape), where=again.norm > 0)
-    np.testing.assert_allclose(same, mean, rtol=1e-15)  # a symmetric volume stays as it is
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("name", GROUPS)
+def test_averages_are_symmetric_to_the_bit_and_stay_as_they_are(comm, name):
+    assert_symmetric(comm, name, 11)
+
+
+@pytest.mark.full
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("name", GROUPS)
+def test_large_averages_are_sums_over_images_and_symmetric_to_the_bit(comm, name):
+    assert_symmetric(comm, name, 101)
+
+
+def assert_symmetric(comm, name, n):
+    """Compare with the images of one operator after another; voxels of every operator's images."""
+    shape, reach = (n, n, n), n // 2
+    group = voxel_group(laue_operators(name), grid_of(shape, (-reach,) * 3))
+    counts, norm = volume(shape, 4)
+    planes = planes_of(counts, norm, group, comm.size, comm.rank)
+    found = symmetrize(comm, planes, group)
+    again = symmetrize(comm, Planes(planes.first, found.counts, found.norm), group)
+    wanted = [np.zeros(shape, np.int64) for _ in range(3)]
+    fixed, inside = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    l, k, h = np.indices(shape, np.int16) - np.int16(reach)
+    for matrix in group.matrices:
+        image = [a * h + b * k + c * l for a, b, c in matrix.astype(np.int16)]
+        fixed += (image[0] == h) & (image[1] == k) & (image[2] == l)
+        within = np.all([np.abs(axis) <= reach for axis in image], axis=0)
+        where = tuple(np.where(within, axis, 0) + reach for axis in reversed(image))
+        inside += within
+        for total, values in zip(wanted, (counts, norm, norm > 0), strict=True):
+            total += np.where(within, values[where], 0)
+    wanted = [total // fixed for total in wanted]
+    assert_equal_to(found, planes.first, wanted, group)
+    inside //= fixed
+    assert_equal_to(
+        Symmetrized(again.counts, again.norm, again.images), planes.first,
+        [wanted[0] * inside, wanted[1] * inside, np.where(wanted[2] > 0, inside, 0)], group,
+    )  # fmt: skip
+    parallel_assert(sum(comm.allgather(int(found.images.max(initial=0)))) > 0)

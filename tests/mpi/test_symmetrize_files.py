@@ -6,7 +6,7 @@ import pytest
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
-from nxmpi.errors import CollectiveError
+from nxmpi.errors import CollectiveError, InputError
 from nxmpi.params import OutputParams, SymmetrizeParams
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
@@ -111,8 +111,17 @@ def test_what_is_shown_in_the_scan_file(comm, shared_tmp_path):
         assert [*group.attrs["axes"]] == ["Ql", "Qk", "Qh"]
         assert group.attrs["signal"] == "data"
         np.testing.assert_allclose(group.attrs["angles"], [60, 90, 90], atol=1e-9)
-        assert group["data"].shape == group["weights"].shape == (N, N, N)
+        assert group["data"].shape == group["weights"].shape == group["chi2"].shape == (N, N, N)
+        shells = file["entry/image_agreement"]
+        assert (shells.attrs["signal"], *shells.attrs["axes"]) == ("r_int", "Q")
+        assert shells["Q"].shape == shells["r_int"].shape == shells["chi2"].shape == (20,)
         assert file["entry/nxworkflow/nxsymmetrize/program"][()] == b"nxsymmetrize"
+        note = file["entry/nxworkflow/nxsymmetrize/note/data"][()].decode()
+        assert "24 operators, R_int 0." in note
+        assert "left out" not in note
+    with h5py.File(path.parent / "300K" / "symm_transform.nxs") as file:
+        assert "by images less one" in file["entry/data/chi2"].attrs["long_name"]
+        np.testing.assert_array_equal(file["entry/image_agreement/orbits"], shells_of(path))
 
 
 @pytest.mark.parallel([1, 3])
@@ -153,3 +162,135 @@ def test_a_laue_class_may_be_named(comm, shared_tmp_path):
     run_symmetrize(comm, path, PARAMS, OUTPUT)
     assert tetragonal == 16
     assert made(path)["redundancy"].max() > 24
+
+
+def shells_of(path):
+    """Return the orbits in shells, as the scan file has them."""
+    with h5py.File(path) as file:
+        return file["entry/image_agreement/orbits"][()]
+
+
+@pytest.mark.parallel([1])
+def test_agreement_of_images_is_that_of_a_plain_sum(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "C 1 2/c 1")
+    run_symmetrize(comm, path, SymmetrizeParams(laue="-1"), OUTPUT)
+    counts, norm = (values.astype(np.float64) for values in sums())
+    other = (slice(None, None, -1),) * 3
+    pairs = (norm > 0) & (norm[other] > 0)
+    pairs[N // 2, N // 2, N // 2] = False
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (counts + counts[other]) / (norm + norm[other])
+        difference = np.abs(counts / norm - mean)
+        each = difference**2 * norm / mean
+        chi2 = np.where(pairs & (mean > 0), each + each[other], np.nan)
+        r_int = difference[pairs].sum() / (counts / norm)[pairs].sum()
+    np.testing.assert_allclose(made(path)["chi2"], chi2, rtol=1e-4, atol=1e-4)
+    with h5py.File(path) as file:
+        shells = file["entry/image_agreement"]
+        assert shells["voxels"][()].sum() == pairs.sum() == 2 * shells["orbits"][()].sum()
+        note = file["entry/nxworkflow/nxsymmetrize/note/data"][()].decode()
+    assert float(note.split("R_int ")[1].split()[0]) == pytest.approx(r_int, rel=1e-3)
+
+
+@pytest.mark.parallel([1, 3])
+def test_outliers_are_left_out_when_that_is_asked_for(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    bright = (12, 15, 9)
+    if comm.rank == 0:
+        with h5py.File(path.parent / "300K" / "transform.nxs", "r+") as file:
+            file["entry/data/v"][bright], file["entry/data/n"][bright] = 50.0, 100.0
+    comm.barrier()  # the others are to see it
+    run_symmetrize(comm, path, PARAMS, OUTPUT)
+    before = made(path)
+    assert run_symmetrize(comm, path, SymmetrizeParams(outliers=6.0), OUTPUT) != []
+    assert run_symmetrize(comm, path, SymmetrizeParams(outliers=6.0), OUTPUT) == []
+    after = made(path)
+    assert before["redundancy"][bright] - after["redundancy"][bright] == 1
+    assert after["data"][bright] < 0.2 * before["data"][bright]
+    with h5py.File(path.parent / "300K" / "symm_transform.nxs") as file:
+        n = file["entry/data"].attrs["left_out_images"]
+        lost = before["redundancy"].sum() - after["redundancy"].sum()
+        assert n >= 1
+        assert lost >= 48
+    with h5py.File(path) as file:
+        note = file["entry/nxworkflow/nxsymmetrize/note/data"][()].decode()
+    assert f"{n} images left out beyond 6 sigma" in note
+
+
+@pytest.mark.parallel([1])
+@pytest.mark.parametrize("outliers", [0.0, -3.0, float("nan"), float("inf")])
+def test_deviations_that_are_none_are_refused(comm, outliers):
+    with pytest.raises(InputError, match="outliers: expected a number above 0"):
+        SymmetrizeParams(outliers=outliers)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("cell", "laue"),
+    [
+        ((5, 5, 5, 70, 70, 70), "R -3 m"),  # hexagonal axes
+        ((5, 6, 7, 90, 90, 90), "P m -3 m"),
+        ((5, 5, 7, 90, 90, 120), "4/mmm"),
+        ((5, 6, 7, 90, 90, 110), "2/m"),  # unique axis b
+        ((5, 5, 5, 90, 90, 90), "23"),
+    ],
+)
+def test_a_cell_without_the_symmetry_is_refused(comm, shared_tmp_path, cell, laue):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    if comm.rank == 0:
+        with h5py.File(path, "r+") as file:
+            for name, value in zip(("a", "b", "c", "alpha", "beta", "gamma"), cell, strict=True):
+                file[f"entry/sample/unitcell_{name}"][...] = value
+    comm.Barrier()
+    with pytest.raises(CollectiveError, match=r"expected a (cell with the symmetry|class)"):
+        run_symmetrize(comm, path, SymmetrizeParams(laue=laue), OUTPUT)
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["v"].__setitem__((3, 4, 5), 0.123456), "to be counts"),
+        (lambda data: data["v"].__setitem__((3, 4, 5), np.inf), "to be counts"),
+        (lambda data: shortened(data), "expected the shape of the axes"),
+    ],
+    ids=["a part of a count", "infinite", "shape"],
+)
+def test_what_are_no_counts_is_refused_with_the_file(comm, shared_tmp_path, change, message):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    if comm.rank == 0:
+        with h5py.File(path.parent / "300K" / "transform.nxs", "r+") as file:
+            file["entry/data/n"][3, 4, 5] = 7.0
+            change(file["entry/data"])
+    comm.Barrier()
+    with pytest.raises(CollectiveError, match=rf"transform\.nxs.*{message}"):
+        run_symmetrize(comm, path, PARAMS, OUTPUT)
+
+
+def shortened(data):
+    values = data["n"][1:]
+    del data["n"]
+    data["n"] = values
+
+
+@pytest.mark.parallel([1])
+def test_nan_is_not_measured_whatever_the_norm(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    with h5py.File(path.parent / "300K" / "transform.nxs", "r+") as file:
+        file["entry/data/v"][20, 20, 20] = np.nan
+        file["entry/data/n"][20, 20, 20] = 5.0
+    run_symmetrize(comm, path, PARAMS, OUTPUT)
+    assert np.isnan(made(path)["data"][20, 20, 20])
+    assert made(path)["redundancy"][20, 20, 20] == 0
+
+
+@pytest.mark.parallel([1])
+def test_another_cell_makes_it_again(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    run_symmetrize(comm, path, PARAMS, OUTPUT)
+    with h5py.File(path, "r+") as file:
+        for name in "abc":
+            file[f"entry/sample/unitcell_{name}"][...] = 6.0
+    assert len(run_symmetrize(comm, path, PARAMS, OUTPUT)) == 1
+    with h5py.File(path.parent / "300K" / "symm_transform.nxs") as file:
+        assert file["entry/data/Qh"].attrs["scaling_factor"] == pytest.approx(2 * np.pi / 6)

@@ -12,10 +12,12 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 from system.mpi import run_mpi, run_nxmpi
 
-VOLUMES = (
+TRANSFORMS = (
     "f1_transform.nxs", "f1_masked_transform.nxs", "f2_transform.nxs", "f2_masked_transform.nxs",
-    "transform.nxs", "masked_transform.nxs",
 )  # fmt: skip
+REGULAR = ("transform.nxs", "symm_transform.nxs", "total_pdf.nxs", "pdf.nxs")
+COMBINED = (*REGULAR, *(f"masked_{name}" for name in REGULAR))
+VOLUMES = (*TRANSFORMS, *COMBINED)
 VARYING = ("start_time", "end_time", "pid", "note", "changed")
 """Of records in the scan file: what differs between two runs that give the same."""
 
@@ -148,7 +150,7 @@ def _collect(group, found):
 
 def _attributes(thing, found):
     for name, value in thing.attrs.items():
-        found[f"{thing.name}@{name}"] = np.asarray(value).astype("S").tobytes()
+        found[f"{thing.name}@{name}"] = str(np.asarray(value).tolist()).encode()
 
 
 def differences(one, other):

@@ -95,7 +95,7 @@ def test_a_background_is_subtracted_by_combine_and_reduce(scan, tmp_path):
     level = after["background_counts"][both] / after["background_norm"][both]
     np.testing.assert_allclose(after["v"][both], before["v"][both] - 0.5 * level, atol=2e-4)
     assert both.sum() > 1000
-    again = run(2, "reduce", scan.wrapper, *options)
+    again = run(2, "reduce", "--to", "combine", scan.wrapper, *options)
     assert "nxcombine is complete" in again.stderr
     run(2, "reduce", scan.wrapper)
     np.testing.assert_array_equal(volume(scan)["v"], before["v"])

@@ -94,6 +94,35 @@ def test_errors_are_the_square_root_of_the_variance(scan):
     np.testing.assert_allclose(errors[measured], expected, rtol=1e-5)  # stored as float32
 
 
+def test_correlation_vectors_are_found_with_their_signs(scan):
+    (truth,) = scan.parent.glob("*/truth.h5")
+    parameters, UB = read_diffuse(truth)
+    cell = np.linalg.inv(UB)  # rows: a, b, c
+    with h5py.File(truth.with_name("pdf.nxs")) as file:
+        data = file["entry/pdf"]
+        pdf, errors = data["pdf"][()], data["pdf_errors"][()]
+        z, y, x = (data[name][()] for name in "zyx")
+        assert np.allclose(
+            [data[n].attrs["scaling_factor"] for n in "xyz"], np.linalg.norm(cell, axis=1)
+        )
+    grid = np.stack(np.broadcast_arrays(x, y[:, None], z[:, None, None]), axis=-1)
+    rest = np.linalg.norm(grid @ cell, axis=-1) > 2.5
+    found = []
+    for vector, alpha in zip(parameters.vectors, parameters.alphas, strict=True):
+        l, k, h = (
+            np.abs(axis - v).argmin() for axis, v in zip((z, y, x), vector[::-1], strict=True)
+        )
+        value = pdf[l, k, h]
+        assert np.sign(value) == np.sign(alpha)
+        assert abs(value) > 20 * errors[l, k, h]
+        found.append(value / alpha)
+        for sign in (1, -1):
+            rest &= np.linalg.norm((grid - sign * vector) @ cell, axis=-1) > 1.0
+    assert np.max(found) < 2 * np.min(found)  # wide holes change the sizes
+    smallest = min(abs(np.array(found) * parameters.alphas))
+    assert np.abs(pdf[rest]).max() < smallest / 2
+
+
 def test_plot_is_drawn_of_the_reduced_scan(scan):
     picture = scan.with_name("picture.png")
     done = run_nxmpi(0, "plot", scan, "--output", picture)

@@ -74,14 +74,16 @@ def stored_chunks(dataset):
 
 def assert_same(one, other):
     """Compare all volumes of two folders, chunk by chunk: bits, and NaN where NaN."""
-    names = sorted(path.name for path in one.glob("*transform.nxs"))
-    assert names == sorted(path.name for path in other.glob("*transform.nxs"))
-    assert len(names) == 2 * (len(ENTRIES) + 1)
+    kinds = ("*transform.nxs", "*pdf.nxs")
+    names = sorted(path.name for kind in kinds for path in one.glob(kind))
+    assert names == sorted(path.name for kind in kinds for path in other.glob(kind))
+    assert len(names) == 2 * (len(ENTRIES) + 4)
     for name in names:
         with h5py.File(one / name, "r") as a, h5py.File(other / name, "r") as b:
-            a, b = a["entry/data"], b["entry/data"]
+            group = "entry/pdf" if name.endswith("pdf.nxs") else "entry/data"
+            a, b = a[group], b[group]
             assert list(a) == list(b)
-            for dataset in {"v", "n", "v_errors"} & set(a):
+            for dataset in [one for one in a if a[one].ndim == 3]:
                 x, y = a[dataset], b[dataset]
                 assert x.shape == y.shape
                 assert np.array_equal(x.fillvalue, y.fillvalue, equal_nan=True)

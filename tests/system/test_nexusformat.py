@@ -22,7 +22,10 @@ DATA_FILES = {
     "f2_masked_transform.nxs": "v",
     "transform.nxs": "v",
     "masked_transform.nxs": "v",
+    "symm_transform.nxs": "data",
+    "masked_symm_transform.nxs": "data",
 }
+REAL_FILES = ("total_pdf.nxs", "masked_total_pdf.nxs", "pdf.nxs", "masked_pdf.nxs")
 CELL = (5.1, 6.3, 7.2, 83.0, 97.0, 105.0)
 
 
@@ -125,11 +128,47 @@ def test_plane_is_found_by_its_coordinate(root):
     np.testing.assert_array_equal(plane.nxsignal.nxvalue, data.nxsignal.nxvalue[20])
 
 
-def test_default_of_the_scan_is_the_combined_volume(root):
-    assert root.get_default().nxpath == "/entry/masked_transform"
+def test_default_of_the_scan_is_the_pdf(root):
+    assert root.get_default().nxpath == "/entry/masked_pdf"
     assert root.plottable_data.nxsignal is not None
     for name in ("f1", "f2"):
         assert root[name].get_default().nxpath == f"/{name}/masked_transform"
+
+
+@pytest.mark.parametrize("prefix", ["", "masked_"])
+def test_symmetrized_volume_shows_what_was_punched_and_filled(scan, root, prefix):
+    data = root["entry"][f"symm_{prefix}transform"]
+    with h5py.File(scan.data / f"{prefix}symm_transform.nxs") as file:
+        made = {name: values[()] for name, values in file["entry/data"].items()}
+    assert data.nxsignal.nxname == "data"
+    assert data.nxweights.nxname == "data_weights"
+    links = {"data": "data", "data_errors": "data_errors", "data_weights": "data_weights",
+             "filled_data": "fill", "punched_data": "punch"}  # fmt: skip
+    for shown, name in links.items():
+        np.testing.assert_array_equal(data[shown].nxvalue, made[name])
+    holes = np.isnan(made["punch"]) & np.isfinite(made["data"])
+    assert holes.any()
+    kept = np.isfinite(made["punch"])
+    assert np.array_equal(made["fill"][kept], made["data"][kept])
+    outside = np.isinf(made["data_weights"])
+    assert outside.any()
+    assert made["data_weights"][20, 20, 15] == 1
+
+
+@pytest.mark.parametrize("group", ["total_pdf", "pdf", "total_masked_pdf", "masked_pdf"])
+def test_real_space_has_axes_in_units_of_the_cell(root, group):
+    data = root["entry"][group]
+    assert data.nxsignal.nxname == "pdf"
+    assert [axis.nxname for axis in data.nxaxes] == ["z", "y", "x"]
+    for axis, n, length in zip(data.nxaxes, (41, 41, 31), CELL[2::-1], strict=True):
+        np.testing.assert_allclose(axis.nxvalue, np.arange(-(n // 2), n // 2 + 1) / (n * 0.2))
+        assert axis.attrs["scaling_factor"] == pytest.approx(length)
+    np.testing.assert_allclose(data.attrs["angles"], CELL[:2:-1])
+    assert data.nxtitle.startswith("Ca Si O3 300K")
+    assert data.nxtitle.endswith("PDF")
+    values = data.nxsignal.nxvalue
+    assert np.array_equal(values, values[::-1, ::-1, ::-1])
+    assert (data.nxerrors is None) == group.startswith("total")
 
 
 @pytest.mark.parametrize("name", DATA_FILES)
@@ -140,6 +179,17 @@ def test_every_data_file_has_something_to_plot(scan, name):
     assert default.nxsignal.nxname == DATA_FILES[name]
     assert file.plottable_data is default
     assert default["title"].nxvalue
+    assert [len(axis) for axis in default.nxaxes] == list(default.nxsignal.shape)
+
+
+@pytest.mark.parametrize("name", REAL_FILES)
+def test_every_file_of_real_space_has_something_to_plot(scan, name):
+    file = nxopen(scan.data / name)
+    default = file.get_default()
+    assert default.nxpath == "/entry/pdf"
+    assert file.plottable_data is default
+    assert default.nxsignal.nxname == "pdf"
+    assert default["title"].nxvalue.endswith("PDF")
     assert [len(axis) for axis in default.nxaxes] == list(default.nxsignal.shape)
 
 
@@ -163,7 +213,9 @@ OF_POSITION = ("nxmax", "nxfind", "nxtransform", "nxmasked_transform")
 TASKS = [
     (entry, task, place)
     for entry, names in {
-        "f1": OF_POSITION, "f2": OF_POSITION, "entry": ("nxcombine", "nxmasked_combine"),
+        "f1": OF_POSITION, "f2": OF_POSITION,
+        "entry": ("nxcombine", "nxmasked_combine", "nxsymmetrize", "nxmasked_symmetrize",
+                  "nxpdf", "nxmasked_pdf"),
     }.items()
     for place, task in enumerate(names, 1)
 ]  # fmt: skip

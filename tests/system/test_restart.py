@@ -5,16 +5,29 @@ from pathlib import Path
 import h5py
 import pytest
 from system.mpi import error_lines, run_mpi, run_nxmpi
-from system.scans import VOLUMES, add_masks, contents, differences, simulated, volumes
+from system.scans import (
+    COMBINED,
+    TRANSFORMS,
+    VOLUMES,
+    add_masks,
+    contents,
+    differences,
+    simulated,
+    volumes,
+)
 
 OFTEN = ("--checkpoint", "1e-6", "--batch-frames", "1")
 KILLER = Path(__file__).with_name("kill_at.py")
-FILES = ("f1_transform.nxs", "f1_masked_transform.nxs", "transform.nxs", "masked_transform.nxs")
+FILES = (
+    "f1_transform.nxs", "f1_masked_transform.nxs", "transform.nxs", "masked_transform.nxs",
+    "symm_transform.nxs", "total_pdf.nxs", "pdf.nxs",
+)  # fmt: skip
 WRAPPER = "triclinite_300K.nxs"
 POINTS = [
     *(f"{kind}:{name}" for name in FILES for kind in ("before-replace", "after-replace")),
     *(f"before-fsync:{name}" for name in FILES),
-    *(f"{kind}:{WRAPPER}#{n}" for n in (1, 2, 3, 4)
+    *(f"{kind}:symm_transform.nxs#2" for kind in ("before-replace", "after-replace")),
+    *(f"{kind}:{WRAPPER}#{n}" for n in (1, 2, 3, 4, 5, 7)
       for kind in ("after-copy", "before-fsync", "before-replace", "after-replace")),
     *(f"{kind}:manifest.json#{n}" for n in (1, 2)
       for kind in ("before-fsync", "before-replace", "after-replace")),
@@ -24,7 +37,7 @@ FEW = (
     "before-replace:f1_transform.nxs", "after-replace:f1_masked_transform.nxs",
     f"before-replace:{WRAPPER}#1", f"after-replace:{WRAPPER}#2",
     "before-replace:manifest.json#2", "after-replace:manifest.json#1",
-    "after-replace:transform.nxs",
+    "after-replace:transform.nxs", "after-replace:symm_transform.nxs#2", "before-replace:pdf.nxs",
 )  # fmt: skip
 
 
@@ -190,14 +203,14 @@ def test_from_transform_does_the_frames_not_again(done, undisturbed):
 def test_from_combine_does_the_transforms_not_again(done, undisturbed):
     before = done.files()
     reduce(done, "--from", "combine")
-    assert touched(done, before) == {"transform.nxs", "masked_transform.nxs", WRAPPER}
+    assert touched(done, before) == {*COMBINED, WRAPPER}
     assert_same(done, undisturbed)
 
 
 def test_only_transform_does_the_combined_volume_not_again(done, undisturbed):
     before = done.files()
     reduce(done, "--only", "transform")
-    assert touched(done, before) == {*VOLUMES, WRAPPER} - {"transform.nxs", "masked_transform.nxs"}
+    assert touched(done, before) == {*TRANSFORMS, WRAPPER}
     assert_same(done, undisturbed, "/@default")
 
 
@@ -233,8 +246,7 @@ def test_changed_raw_frames_are_named_and_only_what_depends_on_them_is_done_agai
     before = done.files()
     said = reduce(done)
     assert touched(done, before) == {
-        "f2_transform.nxs", "f2_masked_transform.nxs", "transform.nxs", "masked_transform.nxs",
-        WRAPPER,
+        "f2_transform.nxs", "f2_masked_transform.nxs", *COMBINED, WRAPPER,
     }  # fmt: skip
     assert "f1: frames: complete" in said
     assert "f2: nxmax (changed since: raw), nxfind (changed since: raw)" in said
