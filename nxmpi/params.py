@@ -210,8 +210,12 @@ class ScanParams:
     """A settings file of CCTW, in the place of the geometry, grid and factors in the scan."""
     mask: bool = True
     """Make the masked twin where there is a 3-D mask."""
+    follow: float | None = None
+    """Wait for frames that are still to be written, so long for the next [s]."""
 
     def __post_init__(self) -> None:
+        if self.follow is not None and not self.follow > 0:
+            raise InputError(f"follow-timeout: expected a time above 0, found {self.follow}")
         if self.polarization is not None and not -1 <= self.polarization <= 1:
             raise InputError(f"polarization: expected -1 to 1, found {self.polarization}")
         if self.norm is not None and not self.norm > 0:

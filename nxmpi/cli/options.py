@@ -154,6 +154,16 @@ READING = (
         "one after each batch, as far as they take no more than a tenth of the time.",
     ),
 )  # fmt: skip
+FOLLOWING = (
+    click.option(
+        "--follow", is_flag=True,
+        help="Frames are still being written: wait for as many as the scan file announces.",
+    ),
+    click.option(
+        "--follow-timeout", type=click.FloatRange(0, min_open=True), default=60.0,
+        show_default=True, metavar="SECONDS", help="How long to wait for the next frame.",
+    ),
+)  # fmt: skip
 BINNING = (
     click.option(
         "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
@@ -274,6 +284,11 @@ def scan_params(options: dict[str, Any]) -> ScanParams:
         settings=options["settings"],
         mask=options["mask"],
     )
+
+
+def followed(params: ScanParams, options: dict[str, Any]) -> ScanParams:
+    """Return parameters with what the options of `FOLLOWING` say."""
+    return replace(params, follow=options["follow_timeout"] if options["follow"] else None)
 
 
 def flux_params(options: dict[str, Any]) -> NormParams:

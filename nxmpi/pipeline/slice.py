@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,9 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.section import Axis, Section
 from nxmpi.nexus.volume import RECIPROCAL, axis_label, axis_values, grid_from_axes, title_of
-from nxmpi.parallel.collective import all_or_none, kept_on_root
+from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.timing import Timer
-from nxmpi.pipeline.scan import Measured, Scan, read_scan
+from nxmpi.pipeline.scan import Measured, Scan, positions_at_once, read_scan
 from nxmpi.stages.combine import combine
 from nxmpi.stages.slice import Binned, bin_frames
 from nxmpi.stages.tables import bcast_tables, build_tables
@@ -60,18 +61,20 @@ def run_slice(
         On every rank, if the input is unusable, or the slice is too large.
     """
     timer = Timer()
-    with timer.part("tables"):
-        scan = kept_on_root(comm, lambda: _read(wrapper, params, scan_params, norm))
-        names = comm.bcast([m.position.name for m in scan.measured] if scan else None)
-    parts = [
-        _bin(comm, scan.measured[i] if scan else None, scan.grid if scan else None, params,
-             binning, timer)
-        for i in range(len(names))
-    ]  # fmt: skip
-    log.info("slice of %s, %s", ", ".join(names), timer.summary(comm))
+    scans, parts = [], []
+    for some in on_root(comm, lambda: positions_at_once(wrapper, scan_params)):
+        read = partial(_read, wrapper, params, replace(scan_params, entries=some), norm)
+        with timer.part("tables"):
+            scan = kept_on_root(comm, read)
+        scans.append(scan)
+        for i in range(comm.bcast(len(scan.measured) if scan else None)):
+            measured, grid = (scan.measured[i], scan.grid) if scan else (None, None)
+            parts.append(_bin(comm, measured, grid, params, binning, timer))
+    log.info("slice of %d positions, %s", len(parts), timer.summary(comm))
 
     def conclude() -> tuple[Section, Lattice | None]:
-        assert scan is not None
+        read = [each for each in scans if each is not None]
+        scan = replace(read[0], measured=[m for each in read for m in each.measured])
         lattice = lattice_along(scan.sample.lattice, scan.grid.axes) if scan.sample else None
         return _section(scan, lattice, parts, params), lattice
 
