@@ -103,6 +103,7 @@ demo: setup
 	echo
 	echo "scan file   $$scan (opens in NeXpy)"
 	echo "volumes     $${scan%/*}/*/*transform.nxs"
+	echo "3D-ΔPDF     $$(ls $${scan%/*}/*/pdf.nxs)"
 	echo "truth       $$(ls $${scan%/*}/*/truth.h5)"
 	echo "picture     $(DEMO)/demo.png"
 

@@ -16,6 +16,7 @@ Missing = Literal["window", "fill"]
 WindowShape = Literal["tukey", "blackman", "gaussian", "lanczos", "none"]
 Support = Literal["sphere", "ellipsoid"]
 Precision = Literal["single", "double"]
+ExportFormat = Literal["yell", "numpy", "ccp4map"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,6 +224,72 @@ class CombineParams:
 
     refine_scale: bool = False
     """Multiply the norm of each position by a scale that its overlaps tell, the first's by 1."""
+    background: Path | None = None
+    """Scan file of the empty beam or the empty can, transformed on the same grid."""
+    background_scale: float = 1.0
+    """What its intensity is multiplied by before it is subtracted."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.background_scale) and self.background_scale > 0):
+            raise InputError(
+                f"background-scale: expected a number above 0, found {self.background_scale}"
+            )
+
+
+Range = tuple[float, float, float]
+"""Start, step and stop [r.l.u.]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceParams:
+    """What part of reciprocal space the frames are binned onto."""
+
+    plane: str | None = None
+    """A name such as ``h k 0.5`` or ``h h l``; None for a box."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last h, k and l [r.l.u.]."""
+    ranges: tuple[Range | None, Range | None, Range | None] = (None, None, None)
+    """Along what h, k and l stand for; None for what the scan's grid covers."""
+    thickness: float | None = None
+    """Of a plane, along its normal [r.l.u.]; None for one voxel of the scan's grid."""
+    masked: bool = False
+    """Leave out what the 3-D mask excludes."""
+
+    def __post_init__(self) -> None:
+        if (self.plane is None) == (self.box is None):
+            raise InputError("slice: expected a plane or a box")
+        if self.box is not None and self.thickness is not None:
+            raise InputError("thickness: expected a plane, found a box")
+        if self.thickness is not None and not self.thickness > 0:
+            raise InputError(f"thickness: expected above 0, found {self.thickness}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutParams:
+    """What part of a volume is added up, and along what."""
+
+    line: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Its ends [r.l.u., or cells in real space]."""
+    width: float | None = None
+    """Diameter of the line [1/Å, Å in real space]; None for the longest edge of a voxel."""
+    step: float | None = None
+    """Of the coordinate that changes most along the line; None for the volume's."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last centre of voxels along each axis."""
+    along: tuple[str, ...] = ()
+    """Axes of the box that are left, h, k, l or x, y, z; none for the one of most voxels."""
+
+    def __post_init__(self) -> None:
+        if (self.line is None) == (self.box is None):
+            raise InputError("cut: expected a line or a box")
+        if self.line is None and (self.width is not None or self.step is not None):
+            raise InputError("cut: a box has neither width nor step")
+        if self.line is not None and self.along:
+            raise InputError("cut: a line has no axes that are left")
+        for name in ("width", "step"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected above 0, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,11 +338,14 @@ class PunchParams:
     def __post_init__(self) -> None:
         for name in ("radius", "satellite_radius", "central_radius"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}: expected a number above 0 [1/Å], found {value}")
-        if not self.growth >= 0 or not self.epsilon >= 0 or self.power < 1:
+        if not all(math.isfinite(value) for row in self.satellites for value in row):
+            raise InputError(f"satellites: expected numbers, found {self.satellites}")
+        if not 0 <= self.growth < 0.5 or not self.epsilon >= 0 or self.power < 1:
             raise InputError(
-                f"punch: expected growth and epsilon not below 0 and a power of at least 1, found "
+                f"punch: expected a growth from 0 to 0.5, epsilon not below 0 and a power of at "
+                "least 1, found "
                 f"{self.growth}, {self.epsilon}, {self.power}"
             )
         if self.missing == "fill" and (self.fill != "laplace" or self.karen is not None):
@@ -283,9 +353,9 @@ class PunchParams:
                 "punch: expected holes to be filled by laplace where what was not measured is "
                 f"filled too, found {'karen' if self.karen else self.fill}"
             )
-        if self.karen is not None and (self.karen < 3 or self.karen % 2 == 0):
+        if self.karen is not None and (not 3 <= self.karen <= 51 or self.karen % 2 == 0):
             raise InputError(
-                f"karen: expected an odd number of voxels, 3 at least, found {self.karen}"
+                f"karen: expected an odd number of voxels from 3 to 51, found {self.karen}"
             )
 
 

@@ -95,6 +95,22 @@ def file_input(stack: Stack) -> dict[str, object]:
     }  # fmt: skip
 
 
+def identity(file: Path) -> str:
+    """Return what tells one transform from another: its fingerprint, else size and time of change.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not file.exists():
+        raise InputError(f"{file}: expected a transform, found none (nxmpi transform makes it)")
+    status = file.stat()
+    return read_fingerprint(file) or f"{status.st_size} {status.st_mtime_ns}"
+
+
 def hash_input(array: NDArray[Any]) -> str:
     """Return a key of an array."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         SymmetrizeParams,
         TransformParams,
     )
-    from nxmpi.pipeline.pdf import Choices as PdfChoices
+    from nxmpi.pipeline.real_space import Choices as PdfChoices
 
 log = logging.getLogger(__name__)
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
