@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import hdf5plugin
+
 from nxmpi.cctw import guard
 from nxmpi.errors import NxmpiError
 
@@ -35,6 +37,7 @@ KEPT = 200
 PERCENT = re.compile(r"(\d+)\s*% completed")
 TROUBLE = re.compile(r"error (reading|writing)( mask)? chunk|resulted in exception", re.IGNORECASE)
 """In lines of a program that goes on as if nothing were the matter."""
+PLUGINS = "HDF5_PLUGIN_PATH"
 MPI_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_")
 """Of the variables by which a program would take itself for a rank of this job."""
 
@@ -151,8 +154,13 @@ def run_watched(
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return variables without those by which a program would take part in this MPI job."""
-    return {n: value for n, value in variables.items() if not n.startswith(MPI_PREFIXES)}
+    """Return variables without those by which a program would take part in this MPI job.
+
+    The plugins that HDF5 finds are those of the variables, then those that this package brings.
+    """
+    left = {n: value for n, value in variables.items() if not n.startswith(MPI_PREFIXES)}
+    plugins = [left.get(PLUGINS, ""), hdf5plugin.PLUGIN_PATH]
+    return left | {PLUGINS: os.pathsep.join(path for path in plugins if path)}
 
 
 def _watch(
