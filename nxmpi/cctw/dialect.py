@@ -116,11 +116,3 @@ def transform_command(
         "--output", places.output, "--normalization", "0", "--threads", str(threads),
         places.frames,
     ]  # fmt: skip
-
-
-def merge_command(program: Program, inputs: Sequence[str], output: str) -> list[str]:
-    """Return the command that adds transforms, sums of counts and of weights apart."""
-    return [
-        program.path, "merge", *inputs, "--output", output, "--normalization", "0",
-        "--compression", "0",
-    ]  # fmt: skip

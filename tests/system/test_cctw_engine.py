@@ -326,11 +326,18 @@ def test_what_cannot_be_is_found_before(fresh, tmp_path, args, text):
     assert scan.files() == before
 
 
-@pytest.mark.skipif(shutil.which("cctw") is None, reason="CCTW is not on PATH")
-def test_real_cctw(fresh, native, tmp_path):
+@pytest.mark.parametrize("name", ["cctw", "nxcctw"])
+def test_real_program(fresh, native, tmp_path, name):
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not on PATH")
     scan = fresh.copy(tmp_path / "e")
-    result = run_nxmpi(2, "transform", "--engine", "cctw", *ARGS, scan.wrapper)
+    result = run_nxmpi(
+        2, "transform", "--engine", "cctw", "--cctw", name, *ARGS, scan.wrapper
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    for name in ("f1", "f2"):
-        made, reference = (each.data / f"{name}_transform.nxs" for each in (scan, native))
-        assert (read(made, "v") != read(reference, "v")).sum() <= 2
+    for position in ("f1", "f2"):
+        for prefix in ("", "masked_"):
+            file = f"{position}_{prefix}transform.nxs"
+            assert (read(scan.data / file, "v") != read(native.data / file, "v")).sum() <= 2
+            norms = read(scan.data / file, "n"), read(native.data / file, "n")
+            assert (~np.isclose(*norms, rtol=1e-5)).sum() <= 2

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nxmpi.cctw.dialect import Places, ask, merge_command, transform_command
+from nxmpi.cctw.dialect import Places, ask, transform_command
 from nxmpi.errors import InputError
 
 PLACES = Places(
@@ -97,9 +97,3 @@ def test_mask_of_frames_and_second_weights(program):
     assert [words[i + 1] for i, word in enumerate(words) if word == "--weights"] == [
         "in.nxs#/a", "in.nxs#/b",
     ]  # fmt: skip
-
-
-def test_merge_keeps_sums_apart(program):
-    words = merge_command(ask(program("print('0.2.3')")), ["a.nxs#/d", "b.nxs#/d"], "c.nxs#/d")
-    assert words[1:4] == ["merge", "a.nxs#/d", "b.nxs#/d"]
-    assert words[words.index("--normalization") + 1] == "0"
