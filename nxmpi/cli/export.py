@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=shared.FILE)
 @click.option(
     "--format", "kind", type=click.Choice(get_args(ExportFormat)), required=True,
-    help="yell: HDF5 of Yell 1.0; numpy: an .npz; ccp4map: a map for Chimera, Coot, VESTA.",
+    help="yell: HDF5 for Yell and DISCUS; numpy: an .npz; ccp4map: for ChimeraX, Coot, VESTA.",
 )  # fmt: skip
 @click.option("--dataset", help="Such as fill or pdf_errors; the file's signal by default.")
 @click.option("--output", type=shared.FILE, help="The new file; beside FILE by default.")

@@ -1,46 +1,45 @@
-"""Volumes as other programs read them."""
+"""Volumes out of their files, a few planes at a time, for other programs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import h5py
-import mrcfile
 import numpy as np
 
+from nxmpi.crystal.lattice import reciprocal_parameters
 from nxmpi.errors import InputError
+from nxmpi.model import Lattice
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import find, open_file, read_array, signal_name
-from nxmpi.params import ExportFormat
+from nxmpi.nexus.volume import CHUNK, REAL, RECIPROCAL, Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
     from nxmpi._typing import F4, F8
 
-SUFFIXES = {"yell": ".h5", "numpy": ".npz", "ccp4map": ".map"}
-"""Of the files of each format."""
-assert set(SUFFIXES) == set(get_args(ExportFormat))
-
 
 class Exported(NamedTuple):
-    """A volume out of its file."""
+    """An open volume."""
 
-    values: F4
-    """(n_l, n_k, n_h) or (n_z, n_y, n_x) float32; NaN where nothing was measured."""
+    data: h5py.Dataset
+    """(n_l, n_k, n_h) or (n_z, n_y, n_x); NaN where there is no value."""
+    name: str
+    """Of the dataset."""
     axes: tuple[F8, F8, F8]
     """Along h, k, l [r.l.u.], or x, y, z in units of a, b, c."""
-    names: tuple[str, str, str]
-    lengths: tuple[float, float, float]
-    """What 1 is along the axes: 2π a*, 2π b*, 2π c* [1/Å], or a, b, c [Å]."""
-    angles: tuple[float, float, float]
-    """Between the axes: those of the reciprocal cell, or α, β, γ [degrees]."""
-    dataset: str
+    steps: tuple[float, float, float]
+    lattice: Lattice
+    """The cell in direct space, also of a volume of reciprocal space."""
+    space: Space
 
 
-def read_volume(path: Path, dataset: str | None) -> Exported:
-    """Return a volume, all of it. Not collective.
+@contextmanager
+def opened_volume(path: Path, dataset: str | None) -> Iterator[Exported]:
+    """Open a volume. Not collective.
 
     Parameters
     ----------
@@ -53,106 +52,86 @@ def read_volume(path: Path, dataset: str | None) -> Exported:
         If there is no such volume, or its axes do not say what they are.
     """
     with open_file(path) as file:
-        group = next(
-            (
-                found
-                for place in (schema.VOLUME, schema.PDF_VOLUME)
-                if isinstance(found := find(file, place), h5py.Group)
-            ),
-            None,
+        yield _describe(_find_group(file, path), path, dataset)
+
+
+def slabs(volume: Exported) -> Iterator[tuple[int, F4]]:
+    """Yield the first plane, and planes along l or z from it on. Not collective.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read.
+    """
+    for start in range(0, volume.data.shape[0], CHUNK):
+        try:
+            yield start, np.asarray(volume.data[start : start + CHUNK], dtype=np.float32)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{volume.data.file.filename}:{volume.data.name}: expected plane {start} and "
+                f"those after it to be readable, found: {error}"
+            ) from error
+
+
+def _find_group(file: h5py.File, path: Path) -> h5py.Group:
+    for place in (schema.VOLUME, schema.PDF_VOLUME):
+        group = find(file, place)
+        if isinstance(group, h5py.Group):
+            return group
+    raise InputError(
+        f"{path}: expected a volume in /{schema.VOLUME} or /{schema.PDF_VOLUME}, found none"
+    )
+
+
+def _describe(group: h5py.Group, path: Path, dataset: str | None) -> Exported:
+    datasets = [name for name in group if _is_volume(find(group, name))]
+    name = dataset or signal_name(group)
+    if name not in datasets:
+        expected = f"one of {', '.join(datasets)}" if datasets else "three dimensions"
+        raise InputError(f"{path}:{group.name}: expected {expected}, found {name}")
+    names = tuple(str(one) for one in np.ravel(group.attrs.get("axes", [])))
+    space = next((one for one in (RECIPROCAL, REAL) if one.axes == names), None)
+    if space is None:
+        raise InputError(
+            f"{path}:{group.name}: expected the axes {', '.join(RECIPROCAL.axes)} or "
+            f"{', '.join(REAL.axes)}, found {', '.join(names) or 'none'}"
         )
-        if group is None:
-            raise InputError(
-                f"{path}: expected a volume in /{schema.VOLUME} or /{schema.PDF_VOLUME}, found none"
-            )
-        there = [n for n, one in group.items() if isinstance(one, h5py.Dataset) and one.ndim == 3]
-        name = dataset or signal_name(group)
-        if name not in there:
-            raise InputError(
-                f"{path}:{group.name}: expected one of {', '.join(there)}, found {name}"
-            )
-        names = [str(one) for one in reversed(group.attrs.get("axes", []))]
-        axes = [read_array(group, one) for one in names]
-        lengths = [group[one].attrs.get("scaling_factor") for one in names if one in group]
-        angles = group.attrs.get("angles")
-        if len(lengths) != 3 or angles is None or any(one is None for one in (*axes, *lengths)):
-            raise InputError(
-                f"{path}:{group.name}: expected axes with scaling_factor, and angles, found "
-                f"{', '.join(names) or 'none'}"
-            )
-        values = np.asarray(group[name][()], dtype=np.float32)
-    h, k, l = (np.asarray(axis) for axis in axes)
+    h, k, l = (_axis(group, one, path) for one in reversed(names))
     return Exported(
-        values, (h, k, l), (names[0], names[1], names[2]),
-        (float(lengths[0]), float(lengths[1]), float(lengths[2])),
-        (float(angles[2]), float(angles[1]), float(angles[0])), name,
+        data=group[name], name=name, axes=(h[0], k[0], l[0]), steps=(h[1], k[1], l[1]),
+        lattice=_lattice(group, space, path), space=space,
     )  # fmt: skip
 
 
-def write_yell(path: Path, volume: Exported) -> str:
-    """Write /data as Yell reads it, [h, k, l], and return what to put into its model.
-
-    Notes
-    -----
-    Yell transforms even numbers of voxels with 0 at voxel n / 2: the last plane of odd ones is
-    left out, as its reference has it. What was not measured is 0, and is to have no weight.
-    """
-    kept = [n - n % 2 if n > 1 else n for n in volume.values.shape]
-    values = volume.values[: kept[0], : kept[1], : kept[2]]
-    with h5py.File(path, "w") as file:
-        file.attrs["filetype"] = "Yell 1.0"
-        file["data"] = np.nan_to_num(values.transpose(2, 1, 0).astype(np.float64))
-    first = " ".join(f"{axis[0]:.10g}" for axis in volume.axes)
-    steps = " ".join(f"{_step(axis):.10g}" for axis in volume.axes)
-    n_l, n_k, n_h = kept
-    return f"DiffuseScatteringGrid {first} {steps} {n_h} {n_k} {n_l}; {_missing(values)}"
+def _is_volume(found: object) -> bool:
+    return isinstance(found, h5py.Dataset) and found.ndim == 3
 
 
-def write_numpy(path: Path, volume: Exported) -> str:
-    """Write values and axes, NaN as it is, for ``numpy.load``. Return what they are called."""
-    axes = dict(zip(volume.names, volume.axes, strict=True))
-    with path.open("wb") as file:
-        np.savez(
-            file, allow_pickle=False, data=volume.values, lengths=np.array(volume.lengths),
-            angles=np.array(volume.angles), **axes,
-        )  # fmt: skip
-    return f"data[{', '.join(reversed(volume.names))}], lengths, angles"
+def _axis(group: h5py.Group, name: str, path: Path) -> tuple[F8, float]:
+    values = read_array(group, name)
+    if values is None or not values.size:
+        raise InputError(f"{path}:{group.name}/{name}: expected the places of voxels, found none")
+    if values.size == 1:
+        return values, float(group[name].attrs.get("step", 1.0))
+    digits = 6 if group[name].dtype.itemsize < 8 else 10
+    return values, float(f"{(values[-1] - values[0]) / (values.size - 1):.{digits}g}")
 
 
-def write_ccp4(path: Path, volume: Exported) -> str:
-    """Write a CCP4 map whose cell is all of the volume, 0 where it is. Return what is left out.
-
-    Notes
-    -----
-    The cell of a map is sampled a whole number of times, so that of the crystal cannot be its own.
-    What was not measured is 0: programs take NaN for an error.
-    """
-    n_l, n_k, n_h = volume.values.shape
-    with mrcfile.new(path, overwrite=True) as file:
-        file.set_data(np.nan_to_num(volume.values))
-        file.set_volume()
-        header = file.header
-        extents = [
-            n * _step(axis) * length
-            for n, axis, length in zip((n_h, n_k, n_l), volume.axes, volume.lengths, strict=True)
-        ]
-        header.cella = tuple(extents)
-        header.cellb = volume.angles
-        header.mx, header.my, header.mz = n_h, n_k, n_l
-        header.nxstart, header.nystart, header.nzstart = (
-            round(axis[0] / _step(axis)) for axis in volume.axes
+def _lattice(group: h5py.Group, space: Space, path: Path) -> Lattice:
+    lengths = [group[name].attrs.get("scaling_factor") for name in reversed(space.axes)]
+    angles = np.ravel(group.attrs.get("angles", []))
+    if angles.size != 3 or any(length is None for length in lengths):
+        raise InputError(
+            f"{path}:{group.name}: expected axes with scaling_factor, and three angles, found "
+            f"{sum(length is not None for length in lengths)} of the former, {angles.size} angles"
         )
-    return _missing(volume.values)
-
-
-def _step(axis: F8) -> float:
-    return float(axis[-1] - axis[0]) / (axis.size - 1) if axis.size > 1 else 1.0
-
-
-def _missing(values: F4) -> str:
-    return f"{int(np.isnan(values).sum())} voxels that were not measured are 0"
-
-
-WRITERS: dict[str, Callable[[Path, Exported], str]] = {
-    "yell": write_yell, "numpy": write_numpy, "ccp4map": write_ccp4,
-}  # fmt: skip
+    a, b, c = (float(length) for length in lengths)
+    gamma, beta, alpha = (float(angle) for angle in angles)
+    if space is REAL:
+        return Lattice(a=a, b=b, c=c, alpha=alpha, beta=beta, gamma=gamma)
+    turn = 2 * np.pi
+    reciprocal = Lattice(
+        a=a / turn, b=b / turn, c=c / turn, alpha=alpha, beta=beta, gamma=gamma
+    )  # fmt: skip
+    a, b, c, alpha, beta, gamma = reciprocal_parameters(reciprocal)
+    return Lattice(a=a, b=b, c=c, alpha=alpha, beta=beta, gamma=gamma)

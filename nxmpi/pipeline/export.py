@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
-from nxmpi.nexus.export import SUFFIXES, WRITERS, read_volume
+from nxmpi.nexus.export import opened_volume
+from nxmpi.nexus.export_formats import SUFFIXES, WRITERS
 from nxmpi.parallel.publish import publish, remove_quietly, temporary
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def export(
 ) -> tuple[Path, str]:
     """Write a volume for another program; return its file, and what that program is to know.
 
-    Not collective: the root calls it, with memory for the whole volume twice.
+    Not collective: the root calls it. Memory for some 32 planes.
 
     Parameters
     ----------
@@ -33,15 +34,18 @@ def export(
     InputError
         If there is no such volume, the file is there already, or it cannot be written.
     """
-    volume = read_volume(file, dataset)
-    target = output or file.with_name(f"{file.stem}_{volume.dataset}{SUFFIXES[kind]}")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target}: expected no file of this name, found one; --overwrite")
-    written = temporary(target)
-    try:
-        told = WRITERS[kind](written, volume)
-        publish(written, target)
-    except OSError as error:
-        remove_quietly(written)
-        raise InputError(f"{target}: cannot be written: {error}") from error
+    with opened_volume(file, dataset) as volume:
+        target = output or file.with_name(f"{file.stem}_{volume.name}{SUFFIXES[kind]}")
+        if target.exists() and target.samefile(file):
+            raise InputError(f"{target}: expected another file than that of the volume")
+        if target.exists() and not overwrite:
+            raise InputError(f"{target}: expected no file of this name, found one; --overwrite")
+        written = temporary(target)
+        try:
+            told = WRITERS[kind](written, volume)
+            publish(written, target)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{target}: cannot be written: {error}") from error
+        finally:
+            remove_quietly(written)
     return target, told

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 from matplotlib.colors import Normalize
 
+from nxmpi.crystal.lattice import direct_matrix
 from nxmpi.model import Lattice
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import find, read_array
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from nxmpi._typing import F8, Mask
+
 SHOWN = {"data": "symmetrized", "punched_data": "punched", "filled_data": "filled"}
 """In the group of a symmetrized volume: what it is called."""
 HEIGHTS = (0.0, 0.5, 1.0)
@@ -29,6 +32,10 @@ QUANTILE = 99.9
 """Of absolute values, beyond `NEAR`, which colours end at [percent]."""
 NEAR = 0.6
 """Distance from the origin within which values do not count for that [shortest axis]."""
+SEEN = 0.99
+"""Part of the sum of squares, beyond `NEAR`, that is within what is shown [1]."""
+MARGIN, LEAST = 1.3, 2.0
+"""Shown is so much more than that [1], and at least so far along x and y [cells]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,26 +112,57 @@ def draw_symmetrized(
 
 
 def draw_real_space(figure: Figure, panels: list[Axes], found: RealSpace | str) -> None:
-    """Draw planes of the 3D-ΔPDF, with the same colours, symmetric about zero."""
+    """Draw planes of the 3D-ΔPDF, as far as they hold anything, with colours about zero."""
     if isinstance(found, str):
         for axes, height in zip(panels, HEIGHTS, strict=True):
             add_title(axes, f"3D-ΔPDF at $z = {height:g}$")
             draw_text(axes, found)
         return
-    end = _largest(found)
+    shown = crop(found)
+    end = _largest(shown)
     norm = Normalize(-end, end)
-    for axes, plane in zip(panels, found.planes, strict=True):
+    for axes, plane in zip(panels, shown.planes, strict=True):
         image = draw_plane(axes, plane, found.lattice, norm, colors(DIVERGING))
         add_title(axes, f"3D-ΔPDF at $z = {plane.value:.3g}$")
     add_bar(figure, panels[-1], image, "3D-ΔPDF", beyond="both")
 
 
+def crop(found: RealSpace) -> RealSpace:
+    """Return the planes without the outer parts in which there is nothing to be seen.
+
+    Correlations end after some cells, and planes reach as far as voxels are fine.
+    """
+    squares = [
+        np.where(_is_far(plane, found.lattice), np.nan_to_num(plane.values) ** 2, 0.0)
+        for plane in found.planes
+    ]
+    every = np.sum(squares, axis=0)
+    x, y = found.planes[0].u, found.planes[0].v
+    columns, rows = _within(x, every.sum(axis=0)), _within(y, every.sum(axis=1))
+    planes = [
+        replace(plane, u=x[columns], v=y[rows], values=plane.values[np.ix_(rows, columns)])
+        for plane in found.planes
+    ]
+    return replace(found, planes=planes)
+
+
+def _within(axis: F8, squares: F8) -> Mask:
+    order = np.argsort(np.abs(axis), kind="stable")
+    sums = np.cumsum(squares[order])
+    last = order[min(np.searchsorted(sums, SEEN * sums[-1]), axis.size - 1)]
+    reach = max(MARGIN * abs(float(axis[last])), LEAST) if sums[-1] > 0 else np.inf
+    return np.asarray(np.abs(axis) <= reach)
+
+
+def _is_far(plane: Plane, lattice: Lattice) -> Mask:
+    shortest = min(lattice.a, lattice.b, lattice.c)
+    x, y = np.meshgrid(plane.u, plane.v)
+    places = np.stack([x, y, np.full_like(x, plane.value)], axis=-1) @ direct_matrix(lattice).T
+    return np.asarray((places**2).sum(axis=-1) > (NEAR * shortest) ** 2)
+
+
 def _largest(found: RealSpace) -> float:
-    shortest = min(found.lattice.a, found.lattice.b, found.lattice.c)
-    values = []
-    for plane in found.planes:
-        x, y, z = plane.u * found.lattice.a, plane.v[:, None] * found.lattice.b, plane.value
-        far = x**2 + y**2 + (z * found.lattice.c) ** 2 > (NEAR * shortest) ** 2
-        values.append(np.abs(plane.values[far]))
+    values = [np.abs(plane.values[_is_far(plane, found.lattice)]) for plane in found.planes]
     every = np.concatenate(values)
-    return float(np.percentile(every, QUANTILE)) if every.size and every.any() else 1.0
+    every = every[np.isfinite(every)]
+    return float(np.percentile(every, QUANTILE)) or 1.0 if every.size else 1.0

@@ -72,7 +72,7 @@ def punch_and_fill(
 
     Collective on ``comm``: of holes that are images of each other one is solved, in rounds of
     `nxmpi.stages.fill_rounds.ROUND`, by ranks that get the voxels about it; the values go to all.
-    A rank holds 2 to 2.25 times its slab, that of the input included, some times `ROUND`, and
+    A rank holds 2.5 times its slab, that of the input included, some times `ROUND`, and
     `nxmpi.stages.fill_system.MEMORY` of factorizations.
 
     Parameters

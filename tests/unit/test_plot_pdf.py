@@ -9,11 +9,14 @@ from nxmpi.model import HKLGrid, Lattice
 from nxmpi.nexus import schema
 from nxmpi.nexus.volume import REAL, VolumeFile, create_volume, write_volume_group
 from nxmpi.plot.real_space import (
+    RealSpace,
+    crop,
     draw_real_space,
     draw_symmetrized,
     read_real_space,
     read_symmetrized,
 )
+from nxmpi.plot.slices import Plane
 
 LATTICE = Lattice(a=5.0, b=5.0, c=8.0, alpha=90.0, beta=90.0, gamma=120.0)
 N_Z, N = 15, 21
@@ -77,6 +80,43 @@ def test_colours_are_symmetric_and_the_origin_does_not_count(scan):
     angle = np.degrees(np.arccos(x @ y / np.linalg.norm(x) / np.linalg.norm(y)))
     assert angle == pytest.approx(120)
     assert np.linalg.norm(x) == pytest.approx(LATTICE.a)
+
+
+def spots(n, step, places):
+    """Return three planes, 10 at the origin, 1 at some places, and little noise."""
+    coordinates = step * np.arange(-(n // 2), n // 2 + 1)
+    values = np.random.default_rng(2).normal(0, 1e-4, size=(3, n, n))
+    values[0, n // 2, n // 2] = 10
+    for x, y in places:
+        values[0, round(y / step) + n // 2, round(x / step) + n // 2] = 1
+    planes = [
+        Plane(normal="z", value=z, has_zero=True, u=coordinates, v=coordinates, values=one,
+              letters="xyz")
+        for z, one in zip((0.0, 0.5, 1.0), values, strict=True)
+    ]  # fmt: skip
+    return RealSpace(planes=planes, lattice=LATTICE)
+
+
+def test_planes_end_where_there_is_nothing_more():
+    shown = crop(spots(201, 0.1, [(1, 0), (-1, 0), (3, -2), (-3, 2)]))
+    for plane in shown.planes:
+        assert plane.values.shape == (plane.v.size, plane.u.size)
+        np.testing.assert_allclose([plane.u[0], plane.u[-1]], [-3.9, 3.9])
+        np.testing.assert_allclose([plane.v[0], plane.v[-1]], [-2.6, 2.6])
+    one = shown.planes[0]
+    assert one.values[one.v.searchsorted(-2.01), one.u.searchsorted(2.99)] == 1
+
+
+def test_planes_of_noise_are_shown_whole_and_zeros_too():
+    noise = spots(201, 0.1, [])
+    assert crop(noise).planes[0].values.shape == (201, 201)
+    for plane in noise.planes:
+        plane.values[...] = 0
+    assert crop(noise).planes[0].values.shape == (201, 201)
+    figure = Figure()
+    panels = [figure.add_subplot(1, 3, i) for i in (1, 2, 3)]
+    draw_real_space(figure, panels, noise)
+    assert panels[0].images[0].norm.vmax == 1
 
 
 def test_what_is_not_there_is_said(scan):
