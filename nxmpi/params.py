@@ -62,14 +62,24 @@ class TransformParams:
     """Parts of a pixel along fast and slow, and of a frame's rotation, binned each by itself."""
     hits: bool = False
     """Count the pixels of each voxel too."""
+    engine: str = "native"
+    """native, cctw, or, when it has been asked, the name and version of the program."""
     batch_frames: int = 32
     """Frames a rank holds at once."""
     memory: int = 0
     """Memory for the volume on this rank [bytes]; 0 = no limit."""
     checkpoint: float = 600.0
     """Time between checkpoints [s]."""
+    program: str = "cctw"
+    """Path of CCTW, or its name on PATH."""
+    program_time: float | None = None
+    """Which it may take for a volume [s]; None for any time."""
+    program_silence: float | None = 1800.0
+    """In which it may print nothing [s]."""
 
     def __post_init__(self) -> None:
+        if self.engine != "native" and (max(self.split) > 1 or self.hits):
+            raise InputError(f"split, hits: expected none with the engine {self.engine}")
         if self.batch_frames < 1:
             raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
         if min(self.split) < 1:

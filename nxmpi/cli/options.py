@@ -164,6 +164,24 @@ FOLLOWING = (
         show_default=True, metavar="SECONDS", help="How long to wait for the next frame.",
     ),
 )  # fmt: skip
+ENGINE = (
+    click.option(
+        "--engine", type=click.Choice(["native", "cctw"]), default="native", show_default=True,
+        help="What bins the frames: this program, or CCTW, a process for each position.",
+    ),
+    click.option(
+        "--cctw", "program", envvar="NXMPI_CCTW", default="cctw", show_default=True,
+        help="Path of CCTW, or its name on PATH.",
+    ),
+    click.option(
+        "--cctw-timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        help="Minutes that CCTW may take for a volume.",
+    ),
+    click.option(
+        "--cctw-silence", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        default=30.0, show_default=True, help="Minutes in which CCTW may print nothing.",
+    ),
+)  # fmt: skip
 BINNING = (
     click.option(
         "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
@@ -181,6 +199,7 @@ BINNING = (
         help="For the volume, on each node; most of what is free by default.",
     ),
     click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
+    *ENGINE,
 )  # fmt: skip
 ORIENTING = (
     click.option(
@@ -357,6 +376,10 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         hits=options["hits"],
         batch_frames=options["batch_frames"],
         memory=options["memory"] // ranks_of_node(comm),
+        engine=options["engine"],
+        program=options["program"],
+        program_time=None if options["cctw_timeout"] is None else 60 * options["cctw_timeout"],
+        program_silence=60 * options["cctw_silence"],
         **_checkpoint(options),
     )
 

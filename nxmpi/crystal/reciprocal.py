@@ -1,5 +1,7 @@
 """Pixel and frame to hkl, hkl to pixel and frame, hkl to voxel."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from nxmpi._typing import F8
@@ -7,6 +9,21 @@ from nxmpi.crystal.detector import detector_axes, pixel_positions
 from nxmpi.crystal.goniometer import centred, frame_matrices, goniometer_matrix, rotation
 from nxmpi.model import Geometry, HKLGrid, Vector
 from nxmpi.params import Voxels
+
+
+class Sights(NamedTuple):
+    """Where pixels are, and what leads from there to a grid; see `frame_transforms`."""
+
+    places: F8
+    """(n_slow, n_fast, 3) float64: pixels in the laboratory [mm]."""
+    matrices: F8
+    """(n_frames * views, 3, 3) float64 [voxels]."""
+    offset: F8
+    """(3,) float64 [voxels]."""
+    samples: F8
+    """(n_frames * views, 3) float64 [mm]."""
+    views: int
+    """In how many ways each frame is seen: parts of its pixels and of its rotation."""
 
 
 def scattering_vectors(positions: F8, wavelength: float) -> F8:

@@ -56,6 +56,7 @@ def transform_inputs(
         "skip_bad_frames": int(params.skip_bad_frames),
         "split": list(params.split),
         "hits": int(params.hits),
+        **({} if params.engine == "native" else {"engine": params.engine}),
         **{f"factor_{name}": text for name, text in measured.norm.origins.items()},
     }
 

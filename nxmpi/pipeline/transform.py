@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.crystal.lattice import lattice_along
-from nxmpi.errors import InputError
 from nxmpi.kernels.packing import PACKED
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import Stack, StackReader
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.values import open_file
 from nxmpi.nexus.volume import SHOWN, VolumeFile, title_of, write_volume_group
 from nxmpi.parallel.checkpoint import Checkpoint
-from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
+from nxmpi.parallel.collective import kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
-from nxmpi.parallel.memory import available_memory
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
+from nxmpi.pipeline.binning import Binning, bin_frames
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import Pillar, fill_pillar, pillars_held
-from nxmpi.stages.tables import bcast_tables, build_tables, covered_bytes, tables_of_volumes
-from nxmpi.stages.transform import Transformed, Workspace, transform
+from nxmpi.stages.tables import build_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +39,9 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8
     from nxmpi.kernels.tiles import Tables
     from nxmpi.model import HKLGrid, Sample
+    from nxmpi.nexus.frames import Stack
     from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+    from nxmpi.stages.transform import Transformed
 
 log = logging.getLogger(__name__)
 STEP = "transform"
@@ -100,7 +98,7 @@ def _transform_if_due(
 
     def plan_on_root() -> Plan:
         assert scan is not None
-        return _plan(scan, scan.measured[index], params, output)
+        return plan_position(scan, scan.measured[index], params, output)
 
     plan = on_root(comm, plan_on_root)
     if not plan.twins:
@@ -109,7 +107,16 @@ def _transform_if_due(
     return _transform_position(comm, plan, measured, params, output)
 
 
-def _plan(scan: Scan, measured: Measured, params: TransformParams, output: OutputParams) -> Plan:
+def plan_position(
+    scan: Scan, measured: Measured, params: TransformParams, output: OutputParams
+) -> Plan:
+    """Return what is to be made of a position, and make sure that it can be. Not collective.
+
+    Raises
+    ------
+    InputError
+        If another program made what is there, or results cannot be written.
+    """
     name = measured.position.name
     wanted = [schema.REGULAR, *([schema.MASKED] if measured.mask else [])]
     twins = {twin: transform_inputs(measured, scan.grid, params, twin) for twin in wanted}
@@ -138,22 +145,22 @@ def _transform_position(
     output: OutputParams,
 ) -> list[Path]:  # fmt: skip
     timer, start_time = Timer(), now()
-    params = replace(params, memory=params.memory or available_memory(comm))
-    with timer.part("tables"):
-        built = kept_on_root(comm, lambda: _tables(plan, measured, params))
-        scratch = on_root(comm, lambda: _scratch(plan, built, params, output, comm.size))
-        tables = bcast_tables(comm, built)
-    with all_or_none(comm):
-        reader = StackReader(plan.raw, plan.mask, skip_bad_frames=params.skip_bad_frames)
     folder = _checkpoint_folder(plan.files, plan.name)
     store = Checkpoint(folder, f"{fingerprint(_together(plan))} {PACKED}")
-    workspace = Workspace(store=store, timer=timer, scratch=scratch)
-    volume = transform(comm, tables, reader, params, workspace)
-    reader.close()
-    if volume.bad_frames and comm.rank == 0:
-        log.warning("%s: left out frames that cannot be read: %s", plan.name, volume.bad_frames)
-    frames = int((tables.scales > 0).sum()) - len(volume.bad_frames)
-    with unpublished_removed(comm, _targets(plan).values()):
+    binning = Binning(
+        name=f"{plan.files.wrapper}:/{plan.name}",
+        raw=plan.raw,
+        mask=plan.mask,
+        shape=plan.grid.shape,
+        scratch=output.scratch or plan.files.folder,
+        advice="give more --memory, use more nodes, or take larger steps (--qh, --qk, --ql)",
+    )
+
+    def build() -> Tables:
+        return _tables(plan, measured, params)
+
+    volume, frames = bin_frames(comm, binning, build, params, store, timer)
+    with unpublished_removed(comm, targets_of(plan).values()):
         with timer.part("write"):
             _write_volumes(comm, plan, volume, output, measured)
         line = f"{plan.name}: {frames} frames, {timer.summary(comm)}"
@@ -161,8 +168,8 @@ def _transform_position(
         def publish_all() -> None:
             publish_results(
                 plan.files.wrapper,
-                _targets(plan).values(),
-                lambda file: _write_records(
+                targets_of(plan).values(),
+                lambda file: write_records(
                     file[plan.name], plan, start_time, line, volume.bad_frames
                 ),
             )
@@ -170,10 +177,11 @@ def _transform_position(
 
         on_root(comm, publish_all)
     log.info("transform of %s", line)
-    return list(_targets(plan).values())
+    return list(targets_of(plan).values())
 
 
-def _targets(plan: Plan) -> dict[schema.Twin, Path]:
+def targets_of(plan: Plan) -> dict[schema.Twin, Path]:
+    """Return the final names of the volumes that are made."""
     return {twin: plan.files.transform(plan.name, twin) for twin in plan.twins}
 
 
@@ -187,7 +195,7 @@ def _write_volumes(
         detector, norm = measured.position.geometry.detector, measured.norm
         factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
     fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
-    for twin, target in _targets(plan).items():
+    for twin, target in targets_of(plan).items():
         some = 1 if twin == schema.MASKED else 2
         bricks, hits = (volume.kept, volume.excluded)[:some], volume.hits[:some]
 
@@ -198,7 +206,7 @@ def _write_volumes(
                 filled[schema.HITS] = fill_pillar(hits, pillar, 1 / volume.views)[1]  # noqa: B023
             return filled
 
-        file = _file(plan, twin, temporary(target), volume.unit)
+        file = volume_file(plan, twin, temporary(target), volume.unit)
         file = file._replace(fills=fills, factors=factors)
         write_volume(comm, output, file, pillars_held(bricks), fill)
 
@@ -219,38 +227,8 @@ def _tables(plan: Plan, measured: Measured | None, params: TransformParams) -> T
     return build_tables(position, factor, plan.grid, params, norm.blocked)
 
 
-def _scratch(
-    plan: Plan, tables: Tables | None, params: TransformParams, output: OutputParams, size: int
-) -> Path | None:
-    """Return where the volume is to lie if memory does not hold it, None if it does."""
-    assert tables is not None  # on the root
-    volumes, gib = 2 if params.hits else 1, 2.0**30
-    table = tables_of_volumes(tables) * volumes
-    grid = f"a grid of {' x '.join(str(s) for s in plan.grid.shape)} voxels"
-    advice = "give more --memory, use more nodes, or take larger steps (--qh, --qk, --ql)"
-    if table > params.memory:
-        raise InputError(
-            f"{plan.files.wrapper}:/{plan.name}: expected a grid that fits the memory, found "
-            f"{grid} whose tables alone take {table / 2**30:.1f} GiB of the "
-            f"{params.memory / 2**30:.1f} GiB of a rank; {advice}"
-        )
-    needed = covered_bytes(tables) * volumes
-    if needed // size + table <= params.memory:
-        return None
-    folder = output.scratch or plan.files.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{plan.files.wrapper}:/{plan.name}: expected a grid that fits memory or disk, found "
-            f"{grid} that needs {needed / gib:.1f} GiB over all ranks, {params.memory / gib:.1f} "
-            f"GiB of memory a rank and {free / gib:.1f} GiB free in {folder}; {advice}"
-        )
-    log.info("%s: the volume lies in a scratch file in %s", plan.name, folder)
-    return folder
-
-
-def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
+def volume_file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
+    """Return how a volume looks in a file; ``unit`` is that of its norm."""
     return VolumeFile(
         path=path,
         grid=plan.grid,
@@ -265,13 +243,13 @@ def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
     )
 
 
-def _write_records(
+def write_records(
     entry: h5py.Group, plan: Plan, start_time: str, line: str, bad_frames: list[int]
 ) -> None:
-    """Show the volumes in the wrapper, and record how they were made."""
+    """Show the volumes in the wrapper, and record how they were made. Not collective."""
     bad = f"\nFrames that could not be read: {bad_frames}" if bad_frames else ""
     for twin, inputs in plan.twins.items():
-        volume = _file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
+        volume = volume_file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
         write_volume_group(entry, twin.group, volume, f"nxmpi {STEP}", SHOWN)
         process = Process(
             task=twin.transform_task, start_time=start_time, end_time=now(),

@@ -12,13 +12,14 @@ from nxmpi.parallel.h5 import create_file, filters
 from nxmpi.stages.bricks import WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import h5py
     from mpi4py import MPI
 
     from nxmpi._typing import F8
     from nxmpi.nexus.volume import VolumeFile
+    from nxmpi.parallel.h5 import Output
     from nxmpi.params import OutputParams
     from nxmpi.stages.bricks import Pillar
 
@@ -43,10 +44,8 @@ def write_volume(
     create : callable
         Creates the datasets in the open file of the root.
     """
-    rounds = largest(comm, len(pillars))
     starts = [(p.l, p.k, h) for p in pillars for h in range(p.h_start, p.h_stop, WIDTH)]
     paths = {name: f"{target.space.group}/{name}" for name in target.fills}
-    nothing = np.empty((0, 0, 0), target.dtype)
 
     def create_all(file: h5py.File) -> None:
         create(file, target, filters(output.compression))
@@ -54,13 +53,35 @@ def write_volume(
     chunks = dict.fromkeys(paths.values(), starts)
     root_writes = output.root_writes
     with create_file(comm, target.path, create_all, chunks, root_writes=root_writes) as out:
-        for n in range(rounds):
-            pieces = dict.fromkeys(paths, nothing)
-            where = (slice(0, 0),) * 3
-            if n < len(pillars):
-                l, k, start, stop = pillars[n]
-                values = fill(pillars[n])
-                pieces = {name: values[name].astype(target.dtype, copy=False) for name in paths}
-                n_l, n_k, _ = next(iter(pieces.values())).shape
-                where = (slice(l, l + n_l), slice(k, k + n_k), slice(start, stop))
-            out.write_round({path: (where, pieces[name]) for name, path in paths.items()})
+        corners = [(p.l, p.k, p.h_start) for p in pillars]
+        write_parts(out, paths, target.dtype, corners, lambda n: fill(pillars[n]))
+
+
+def write_parts(
+    out: Output, paths: Mapping[str, str], dtype: str, corners: Sequence[tuple[int, int, int]],
+    fill: Callable[[int], Mapping[str, F8]],
+) -> None:  # fmt: skip
+    """Write the parts of volumes that each rank has, a part of every rank in a round.
+
+    Collective on the output's communicator.
+
+    Parameters
+    ----------
+    paths : mapping
+        Of the datasets, by name.
+    corners : sequence of tuple of int
+        First voxel of each part of this rank along l, k, h.
+    fill : callable
+        Returns the (n_l, n_k, n_h) float64 arrays of a part, by name.
+    """
+    nothing = np.empty((0, 0, 0), dtype)
+    for n in range(largest(out.comm, len(corners))):
+        pieces = dict.fromkeys(paths, nothing)
+        where = (slice(0, 0),) * 3
+        if n < len(corners):
+            values = fill(n)
+            pieces = {name: values[name].astype(dtype, copy=False) for name in paths}
+            l, k, h = corners[n]
+            n_l, n_k, n_h = next(iter(pieces.values())).shape
+            where = (slice(l, l + n_l), slice(k, k + n_k), slice(h, h + n_h))
+        out.write_round({path: (where, pieces[name]) for name, path in paths.items()})

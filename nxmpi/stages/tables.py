@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.crystal.detector import pixel_centres
-from nxmpi.crystal.reciprocal import frame_transforms
+from nxmpi.crystal.reciprocal import Sights, frame_transforms
 from nxmpi.errors import InputError
 from nxmpi.kernels.bricks import EDGE, VOXELS
 from nxmpi.kernels.tiles import Tables, reaches, unit_vectors
@@ -18,7 +18,7 @@ from nxmpi.stages.bricks import BRICK_BYTES
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from nxmpi._typing import F8
+    from nxmpi._typing import F8, Mask
     from nxmpi.model import HKLGrid, Position
     from nxmpi.params import TransformParams
 
@@ -50,12 +50,45 @@ def build_tables(
     InputError
         If no pixel is good, or no frame has a weight.
     """
-    n_fast = position.geometry.detector.shape[1]
-    slow, fast = np.nonzero(~position.bad)
-    if not slow.size:
-        raise InputError(f"{position.name}: expected good pixels, found all of them masked")
-    if not position.weight.max() > 0:
-        raise InputError(f"{position.name}: expected frames with a weight above 0, found none")
+    require_some(position.name, position.bad, position.weight)
+    geometry = position.geometry
+    matrices, offset, samples = frame_transforms(geometry, grid, params.voxels, params.split)
+    sights = Sights(
+        places=pixel_centres(geometry.detector),
+        matrices=matrices,
+        offset=offset,
+        samples=samples,
+        views=int(np.prod(params.split)),
+    )
+    return tables_of_sights(sights, position.bad, position.weight, factor, grid.shape, blocked)
+
+
+def require_some(name: str, bad: Mask, weight: F8) -> None:
+    """Make sure that there is something to bin. Raises `InputError` otherwise."""
+    if bad.all():
+        raise InputError(f"{name}: expected good pixels, found all of them masked")
+    if not weight.max() > 0:
+        raise InputError(f"{name}: expected frames with a weight above 0, found none")
+
+
+def tables_of_sights(
+    sights: Sights, bad: Mask, scale: F8, factor: F8, shape: tuple[int, int, int], blocked: float
+) -> Tables:
+    """Return the tables of frames that are seen in a given way. Not collective.
+
+    Parameters
+    ----------
+    bad : (n_slow, n_fast) bool
+        Pixels to leave out, not all of them.
+    scale : (n_frames,) float64
+        Of each frame, 0 to leave it out, not all 0 [1].
+    factor, blocked
+        See `build_tables`.
+    shape : tuple of int
+        Voxels along the axes of the grid.
+    """
+    n_fast = bad.shape[1]
+    slow, fast = np.nonzero(~bad)
     tile = slow // TILE[0] * -(-n_fast // TILE[1]) + fast // TILE[1]
     order = np.lexsort((slow // APART, fast, slow % APART, tile))
     slow, fast, tile = slow[order], fast[order], tile[order]
@@ -66,19 +99,14 @@ def build_tables(
         for each in (slow, fast)
         for edge in (np.minimum.reduceat(each, starts), np.maximum.reduceat(each, starts) + 1)
     ]
-    matrices, offset, samples = frame_transforms(
-        position.geometry, grid, params.voxels, params.split
-    )
-    moving = bool(samples.any())
-    places = np.ascontiguousarray(
-        pixel_centres(position.geometry.detector).reshape(-1, 3)[pixels].T
-    )
+    moving = bool(sights.samples.any())
+    places = np.ascontiguousarray(sights.places.reshape(-1, 3)[pixels].T)
     vectors = np.empty_like(places)
     unit_vectors(places[0], places[1], places[2], np.zeros(3), vectors)
     low = np.minimum.reduceat(vectors, starts, axis=1).T
     high = np.maximum.reduceat(vectors, starts, axis=1).T
     # unit vectors of v - t and of v are at most 2 |t|/|v| apart
-    shift = 2 * np.linalg.norm(samples, axis=1).max() / np.linalg.norm(places, axis=0).min()
+    shift = 2 * np.linalg.norm(sights.samples, axis=1).max() / np.linalg.norm(places, axis=0).min()
     weight = factor.ravel()[pixels]
     tables = Tables(
         pixels=pixels.astype(np.int32),
@@ -88,15 +116,15 @@ def build_tables(
         halves=(high - low) / 2 + shift,
         vectors=places if moving else vectors,
         weight=weight / weight.max(),
-        matrices=matrices,
-        offset=offset,
-        samples=samples,
-        scales=position.weight / position.weight.max() * 2.0**NORM_BITS,
-        shape=np.array(grid.shape, np.int64),
+        matrices=sights.matrices,
+        offset=sights.offset,
+        samples=sights.samples,
+        scales=scale / scale.max() * 2.0**NORM_BITS,
+        shape=np.array(shape, np.int64),
         n_fast=n_fast,
-        unit=float(position.weight.max() * weight.max() * 2.0**-NORM_BITS),
+        unit=float(scale.max() * weight.max() * 2.0**-NORM_BITS),
         moving=moving,
-        views=int(np.prod(params.split)),
+        views=sights.views,
         blocked=blocked,
     )
     tables.scales[~reaches(tables)] = 0.0

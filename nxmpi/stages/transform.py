@@ -57,6 +57,19 @@ class Store(Protocol):
         """Save the work done so far."""
 
 
+class NoStore:
+    """Keeps no checkpoints."""
+
+    def load(self, comm: MPI.Intracomm) -> tuple[object | None, Iterator[tuple[int, I8]]]:
+        """Return nothing."""
+        return None, iter(())
+
+    def save(
+        self, comm: MPI.Intracomm, state: object, pieces: Iterable[tuple[int, I8]]
+    ) -> None:  # fmt: skip
+        """Do nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
     """What a long stage works with besides its data."""
