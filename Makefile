@@ -103,6 +103,7 @@ demo: setup
 	echo
 	echo "scan file   $$scan (opens in NeXpy)"
 	echo "volumes     $${scan%/*}/*/*transform.nxs"
+	echo "3D-ΔPDF     $$(ls $${scan%/*}/*/pdf.nxs)"
 	echo "truth       $$(ls $${scan%/*}/*/truth.h5)"
 	echo "picture     $(DEMO)/demo.png"
 
@@ -150,6 +151,9 @@ benchmark: setup
 	$(BIN)/python benchmarks/transform.py
 	$(BIN)/python benchmarks/frames.py
 	$(BIN)/python benchmarks/orient.py
+	$(BIN)/python benchmarks/symmetrize.py
+	$(BIN)/python benchmarks/fill.py
+	$(BIN)/python benchmarks/pdf.py
 
 clean:
 	rm -rf .venv .venv-nxrefine $(DEMO)

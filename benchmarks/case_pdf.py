@@ -52,7 +52,8 @@ def write_case(folder, n):
             put(sample, name, value)
         put(sample, schema.SPACE_GROUP, SYMBOL)
         file[f"f1/{schema.SAMPLE}"] = sample
-        write_volume_group(file[schema.SHARED], schema.REGULAR.group, volume, "benchmark", SHOWN)
+        for entry in (schema.SHARED, "f1"):  # NXRefine averages what the positions have
+            write_volume_group(file[entry], schema.REGULAR.group, volume, "benchmark", SHOWN)
     return path
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 import scipy.sparse.linalg
-from case_pdf import EDGE, REACH
 from measure import MIB, memory
 
-RADIUS = 0.2
+EDGE, REACH, RADIUS = 5.0, 10.0, 0.2
+"""Those of `case_pdf.py`, which has to be imported before SciPy and cannot be here."""
 
 
 def main():

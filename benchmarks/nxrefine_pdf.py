@@ -20,7 +20,7 @@ def main():
     nxsetconfig(memory=20000)
     parts, last = {}, time.perf_counter()
     with nxopen(scan, "r") as root:
-        volume = NXSymmetry(root["entry/transform"], laue_group=laue).symmetrize()
+        volume = NXSymmetry(root["entry/transform"], laue_group=laue).symmetrize(entries=True)
     parts["symmetrize"], last = time.perf_counter() - last, time.perf_counter()
     fft = np.real(
         scipy.fft.fftshift(

@@ -10,7 +10,8 @@ from mpi4py import MPI
 
 import nxmpi  # noqa: F401 - before all that brings numba
 from nxmpi.params import OutputParams, PdfParams, PunchParams, SymmetrizeParams, WindowParams
-from nxmpi.pipeline.pdf import Choices, run_pdf
+from nxmpi.pipeline.pdf import run_pdf
+from nxmpi.pipeline.real_space import Choices
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
 

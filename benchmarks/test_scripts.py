@@ -5,6 +5,8 @@ import sys
 import numpy as np
 import pytest
 from case import SHAPE, make_grid, make_position, write_frames
+from case_pdf import write_case
+from h5py import File
 from launch import HERE, run, run_ranks
 from orient import run_ours, simulated
 from peers.cctw import settings_of, write_settings
@@ -73,3 +75,38 @@ def test_simulated_peaks_are_oriented(tmp_path):
     assert ours["errors"]["of all positions"] < 2e-4 < np.abs(OFF - 1).max()
     assert ours["used"] == 240
     assert all(seconds["cpu_s"] > 0 for seconds in ours["parts"].values())
+
+
+def test_chain_to_real_space_is_that_of_plain_numpy(tmp_path):
+    scan = write_case(tmp_path, 61)
+    stage = run_ranks(2, "stage_pdf.py", scan)
+    assert stage["parts"]["pdf"] > 0
+    plain = run([sys.executable, HERE / "numpy_pdf.py", scan, 1])
+    assert plain["time_s"] > 0
+    found, expected = {}, {}
+    with File(scan.parent / "300K" / "symm_transform.nxs") as file:
+        found = {name: file[f"entry/data/{name}"][()] for name in ("data", "fill")}
+    with File(scan.parent / "300K" / "numpy_symm.h5") as file:
+        expected = {name: file[name][()] for name in ("data", "fill")}
+    np.testing.assert_allclose(found["data"], expected["data"], rtol=1e-5)
+    inner = (slice(3, -3),) * 3  # NumPy's leaves holes at the border
+    np.testing.assert_allclose(found["fill"][inner], expected["fill"][inner], rtol=1e-4)
+    with (
+        File(scan.parent / "300K" / "total_pdf.nxs") as one,
+        File(scan.parent / "300K" / "numpy_total_pdf.h5") as other,
+    ):
+        total, wanted = one["entry/pdf/pdf"][()], other["pdf"][()]
+    assert np.abs(total - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+def test_holes_are_filled():
+    (row,) = run([sys.executable, HERE / "fill.py", "--edge", 3, "--groups", "mmm", "--json"])
+    assert row["holes"] == 27
+    assert row["cpu_s"] > 0
+
+
+@pytest.mark.parametrize("group", ["mmm", "m-3m"])
+def test_averages_are_those_of_plain_numpy(group):
+    ours = run_ranks(2, "stage_symmetrize.py", group, "--grid", 41)
+    plain = run([sys.executable, HERE / "stage_symmetrize.py", group, "--grid", 41, "--plain"])
+    assert ours["counts"] == plain["counts"]

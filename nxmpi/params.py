@@ -16,6 +16,7 @@ Missing = Literal["window", "fill"]
 WindowShape = Literal["tukey", "blackman", "gaussian", "lanczos", "none"]
 Support = Literal["sphere", "ellipsoid"]
 Precision = Literal["single", "double"]
+ExportFormat = Literal["yell", "numpy", "ccp4map"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,14 +62,24 @@ class TransformParams:
     """Parts of a pixel along fast and slow, and of a frame's rotation, binned each by itself."""
     hits: bool = False
     """Count the pixels of each voxel too."""
+    engine: str = "native"
+    """native, cctw, or, when it has been asked, the name and version of the program."""
     batch_frames: int = 32
     """Frames a rank holds at once."""
     memory: int = 0
     """Memory for the volume on this rank [bytes]; 0 = no limit."""
     checkpoint: float = 600.0
     """Time between checkpoints [s]."""
+    program: str = "cctw"
+    """Path of CCTW, or its name on PATH."""
+    program_time: float | None = None
+    """Which it may take for a volume [s]; None for any time."""
+    program_silence: float | None = 1800.0
+    """In which it may print nothing [s]."""
 
     def __post_init__(self) -> None:
+        if self.engine != "native" and (max(self.split) > 1 or self.hits):
+            raise InputError(f"split, hits: expected none with the engine {self.engine}")
         if self.batch_frames < 1:
             raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
         if min(self.split) < 1:
@@ -209,8 +220,12 @@ class ScanParams:
     """A settings file of CCTW, in the place of the geometry, grid and factors in the scan."""
     mask: bool = True
     """Make the masked twin where there is a 3-D mask."""
+    follow: float | None = None
+    """Wait for frames that are still to be written, so long for the next [s]."""
 
     def __post_init__(self) -> None:
+        if self.follow is not None and not self.follow > 0:
+            raise InputError(f"follow-timeout: expected a time above 0, found {self.follow}")
         if self.polarization is not None and not -1 <= self.polarization <= 1:
             raise InputError(f"polarization: expected -1 to 1, found {self.polarization}")
         if self.norm is not None and not self.norm > 0:
@@ -223,6 +238,72 @@ class CombineParams:
 
     refine_scale: bool = False
     """Multiply the norm of each position by a scale that its overlaps tell, the first's by 1."""
+    background: Path | None = None
+    """Scan file of the empty beam or the empty can, transformed on the same grid."""
+    background_scale: float = 1.0
+    """What its intensity is multiplied by before it is subtracted."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.background_scale) and self.background_scale > 0):
+            raise InputError(
+                f"background-scale: expected a number above 0, found {self.background_scale}"
+            )
+
+
+Range = tuple[float, float, float]
+"""Start, step and stop [r.l.u.]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceParams:
+    """What part of reciprocal space the frames are binned onto."""
+
+    plane: str | None = None
+    """A name such as ``h k 0.5`` or ``h h l``; None for a box."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last h, k and l [r.l.u.]."""
+    ranges: tuple[Range | None, Range | None, Range | None] = (None, None, None)
+    """Along what h, k and l stand for; None for what the scan's grid covers."""
+    thickness: float | None = None
+    """Of a plane, along its normal [r.l.u.]; None for one voxel of the scan's grid."""
+    masked: bool = False
+    """Leave out what the 3-D mask excludes."""
+
+    def __post_init__(self) -> None:
+        if (self.plane is None) == (self.box is None):
+            raise InputError("slice: expected a plane or a box")
+        if self.box is not None and self.thickness is not None:
+            raise InputError("thickness: expected a plane, found a box")
+        if self.thickness is not None and not self.thickness > 0:
+            raise InputError(f"thickness: expected above 0, found {self.thickness}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutParams:
+    """What part of a volume is added up, and along what."""
+
+    line: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Its ends [r.l.u., or cells in real space]."""
+    width: float | None = None
+    """Diameter of the line [1/Å, Å in real space]; None for the longest edge of a voxel."""
+    step: float | None = None
+    """Of the coordinate that changes most along the line; None for the volume's."""
+    box: tuple[float, float, float, float, float, float] | None = None
+    """First and last centre of voxels along each axis."""
+    along: tuple[str, ...] = ()
+    """Axes of the box that are left, h, k, l or x, y, z; none for the one of most voxels."""
+
+    def __post_init__(self) -> None:
+        if (self.line is None) == (self.box is None):
+            raise InputError("cut: expected a line or a box")
+        if self.line is None and (self.width is not None or self.step is not None):
+            raise InputError("cut: a box has neither width nor step")
+        if self.line is not None and self.along:
+            raise InputError("cut: a line has no axes that are left")
+        for name in ("width", "step"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected above 0, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,16 +352,24 @@ class PunchParams:
     def __post_init__(self) -> None:
         for name in ("radius", "satellite_radius", "central_radius"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}: expected a number above 0 [1/Å], found {value}")
-        if not self.growth >= 0 or not self.epsilon >= 0 or self.power < 1:
+        if not all(math.isfinite(value) for row in self.satellites for value in row):
+            raise InputError(f"satellites: expected numbers, found {self.satellites}")
+        if not 0 <= self.growth < 0.5 or not self.epsilon >= 0 or self.power < 1:
             raise InputError(
-                f"punch: expected growth and epsilon not below 0 and a power of at least 1, found "
+                f"punch: expected a growth from 0 to 0.5, epsilon not below 0 and a power of at "
+                "least 1, found "
                 f"{self.growth}, {self.epsilon}, {self.power}"
             )
-        if self.karen is not None and (self.karen < 3 or self.karen % 2 == 0):
+        if self.missing == "fill" and (self.fill != "laplace" or self.karen is not None):
             raise InputError(
-                f"karen: expected an odd number of voxels, 3 at least, found {self.karen}"
+                "punch: expected holes to be filled by laplace where what was not measured is "
+                f"filled too, found {'karen' if self.karen else self.fill}"
+            )
+        if self.karen is not None and (not 3 <= self.karen <= 51 or self.karen % 2 == 0):
+            raise InputError(
+                f"karen: expected an odd number of voxels from 3 to 51, found {self.karen}"
             )
 
 

@@ -1,1 +1,1 @@
-"""CCTW, the external transform program: what its settings files say."""
+"""CCTW, the external transform program: settings files, its command line, runs that are watched."""

@@ -25,8 +25,12 @@ def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     How well positions agree where they overlap is told, and kept beside the volume: a map of chi
     squared, and a table of pairs of positions.
 
+    With --background the intensity of another scan is subtracted, and its errors are added; change
+    it, or its scale, and the volume is made again from the same transforms.
+
     \b
     mpiexec -n 4 nxmpi combine sample_300K.nxs
+    mpiexec -n 4 nxmpi combine sample_300K.nxs --background ../can/can_300K.nxs
     """
     with shared.usage_errors():
         params, output = shared.combine_params(options), shared.output_params(options)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option("--no-sums", is_flag=True, help="Leave out sums and transmission.")
 @click.option("--no-peaks", is_flag=True, help="Leave out the peaks.")
 @click.option("--no-mask", is_flag=True, help="Leave out the 3-D mask.")
-@shared.with_options(shared.FRAMES, shared.USED, shared.FLUX, shared.READING, shared.OUTPUT)
+@shared.with_options(
+    shared.FRAMES, shared.USED, shared.FLUX, shared.FOLLOWING, shared.READING, shared.OUTPUT
+)
 @click.pass_obj
 def frames(
     comm: MPI.Intracomm, /, scan: Path, *, no_sums: bool, no_peaks: bool, no_mask: bool,
@@ -33,9 +35,10 @@ def frames(
 
     \b
     mpiexec -n 4 nxmpi frames sample_300K.nxs
+    mpiexec -n 4 nxmpi frames sample_300K.nxs --follow --no-monitor
     """
     with shared.usage_errors():
-        scan_params = shared.used_params(options)
+        scan_params = shared.followed(shared.used_params(options), options)
         norm = shared.flux_params(options)
         params = shared.frames_params(
             options, sums=not no_sums, peaks=not no_peaks, mask=not no_mask

@@ -14,6 +14,8 @@ import nxmpi
 from nxmpi import log
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
+from nxmpi.cli.cut import cut
+from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
 from nxmpi.cli.nxcctw import nxcctw
 from nxmpi.cli.orient import orient
@@ -22,6 +24,8 @@ from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
+from nxmpi.cli.slice import slice_
+from nxmpi.cli.sum import sum_
 from nxmpi.cli.symmetrize import symmetrize
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
@@ -57,7 +61,11 @@ for command in (
     combine,
     symmetrize,
     pdf,
+    slice_,
+    cut,
+    sum_,
     plot,
+    export,
     predict,
     simulate,
     check,

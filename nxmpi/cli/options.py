@@ -13,29 +13,18 @@ import numpy as np
 
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.errors import InputError
-from nxmpi.nexus.reflections import read_reflections
 from nxmpi.parallel.memory import ranks_of_node
 from nxmpi.params import (
     CombineParams,
-    Fill,
     FramesParams,
-    Missing,
     NormParams,
     OrientParams,
     OutputParams,
     ParameterGroup,
-    PdfParams,
-    Precision,
-    PunchParams,
-    Reflections,
     ScanParams,
-    Support,
     SymmetrizeParams,
     TransformParams,
-    WindowParams,
-    WindowShape,
 )
-from nxmpi.pipeline.pdf import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,6 +154,34 @@ READING = (
         "one after each batch, as far as they take no more than a tenth of the time.",
     ),
 )  # fmt: skip
+FOLLOWING = (
+    click.option(
+        "--follow", is_flag=True,
+        help="Frames are still being written: wait for as many as the scan file announces.",
+    ),
+    click.option(
+        "--follow-timeout", type=click.FloatRange(0, min_open=True), default=60.0,
+        show_default=True, metavar="SECONDS", help="How long to wait for the next frame.",
+    ),
+)  # fmt: skip
+ENGINE = (
+    click.option(
+        "--engine", type=click.Choice(["native", "cctw"]), default="native", show_default=True,
+        help="What bins the frames: this program, or CCTW, a process for each position.",
+    ),
+    click.option(
+        "--cctw", "program", envvar="NXMPI_CCTW", default="cctw", show_default=True,
+        help="Path of CCTW, or its name on PATH.",
+    ),
+    click.option(
+        "--cctw-timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        help="Minutes that CCTW may take for a volume.",
+    ),
+    click.option(
+        "--cctw-silence", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        default=30.0, show_default=True, help="Minutes in which CCTW may print nothing.",
+    ),
+)  # fmt: skip
 BINNING = (
     click.option(
         "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
@@ -182,6 +199,7 @@ BINNING = (
         help="For the volume, on each node; most of what is free by default.",
     ),
     click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
+    *ENGINE,
 )  # fmt: skip
 ORIENTING = (
     click.option(
@@ -219,6 +237,14 @@ COMBINING = (
         "--refine-scale", is_flag=True,
         help="Bring positions to one scale, that of the first, by their overlaps.",
     ),
+    click.option(
+        "--background", type=FILE,
+        help="Scan of the empty beam or can, transformed on the same grid, to subtract.",
+    ),
+    click.option(
+        "--background-scale", type=float, metavar="S",
+        help="What its intensity is multiplied by; 1 by default.",
+    ),
 )  # fmt: skip
 SYMMETRY = (
     click.option(
@@ -229,75 +255,6 @@ SYMMETRY = (
         "--outliers", type=float, metavar="SIGMAS",
         help="Leave out images of a voxel that are farther from the others, of three or more, than "
         "so many standard deviations.",
-    ),
-)  # fmt: skip
-PUNCHING = (
-    click.option(
-        "--reflections", type=click.Choice(get_args(Reflections)), default="allowed",
-        show_default=True, help="Punch those that the space group allows, all integers, or none "
-        "but those listed.",
-    ),
-    click.option(
-        "--reflection-list", type=FILE,
-        help="Text file of further ones: h k l and, if it has a fourth column, radius [1/Å].",
-    ),
-    click.option(
-        "--satellite", "satellites", type=(float, float, float), multiple=True, metavar="H K L",
-        help="Wave vector q: punch at ±q, and where symmetry brings it, too; more than once for "
-        "more.",
-    ),
-    click.option(
-        "--radius", type=float, help="Of the holes [1/Å, with 2π]; that of the scan, or 0.2."
-    ),
-    click.option(
-        "--growth", type=float, default=0.0, show_default=True,
-        help="What the radius grows by with |Q|.",
-    ),
-    click.option("--satellite-radius", type=float, help="Of satellites; as others by default."),
-    click.option("--central-radius", type=float, help="At 0 0 0; as others by default."),
-    click.option(
-        "--fill", type=click.Choice(get_args(Fill)), default="laplace", show_default=True,
-        help="How holes are filled.",
-    ),
-    click.option(
-        "--matern-power", type=int, default=1, show_default=True, help="m of (ε² - ∇²)^m u = 0."
-    ),
-    click.option(
-        "--matern-epsilon", type=float, default=0.0, show_default=True, help="Its ε [Å]."
-    ),
-    click.option(
-        "--missing", type=click.Choice(get_args(Missing)), default="window", show_default=True,
-        help="Leave what was not measured to the window, or fill it as the holes are.",
-    ),
-    click.option(
-        "--karen", type=int, metavar="VOXELS",
-        help="Instead of all this, replace what stands out of the median of a box of this edge.",
-    ),
-)  # fmt: skip
-WINDOWING = (
-    click.option(
-        "--window", type=click.Choice(get_args(WindowShape)), default="tukey", show_default=True,
-        help="What the volume is multiplied by, as a function of |Q|.",
-    ),
-    click.option(
-        "--support", type=click.Choice(get_args(Support)), default="sphere", show_default=True,
-        help="Where the window ends: on a sphere, or on the ellipsoid of the lattice that touches "
-        "the grid.",
-    ),
-    click.option(
-        "--window-q-max", type=float,
-        help="Radius of the sphere [1/Å, with 2π]; the largest in the grid by default.",
-    ),
-)  # fmt: skip
-REAL_SPACE = (
-    click.option("--keep-mean", is_flag=True, help="Do not take away the mean under the window."),
-    click.option(
-        "--spacing", type=float, metavar="Å",
-        help="Widest spacing in real space; zeros around the volume make it finer.",
-    ),
-    click.option(
-        "--precision", type=click.Choice(get_args(Precision)), default="single",
-        show_default=True, help="Of the Fourier transform.",
     ),
 )  # fmt: skip
 
@@ -346,6 +303,11 @@ def scan_params(options: dict[str, Any]) -> ScanParams:
         settings=options["settings"],
         mask=options["mask"],
     )
+
+
+def followed(params: ScanParams, options: dict[str, Any]) -> ScanParams:
+    """Return parameters with what the options of `FOLLOWING` say."""
+    return replace(params, follow=options["follow_timeout"] if options["follow"] else None)
 
 
 def flux_params(options: dict[str, Any]) -> NormParams:
@@ -414,6 +376,10 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         hits=options["hits"],
         batch_frames=options["batch_frames"],
         memory=options["memory"] // ranks_of_node(comm),
+        engine=options["engine"],
+        program=options["program"],
+        program_time=None if options["cctw_timeout"] is None else 60 * options["cctw_timeout"],
+        program_silence=60 * options["cctw_silence"],
         **_checkpoint(options),
     )
 
@@ -433,42 +399,19 @@ def orient_params(options: dict[str, Any]) -> OrientParams:
 
 def combine_params(options: dict[str, Any]) -> CombineParams:
     """Return what the options of `COMBINING` say."""
-    return CombineParams(refine_scale=options["refine_scale"])
+    background, scale = options["background"], options["background_scale"]
+    if scale is not None and background is None:
+        raise click.UsageError("--background-scale needs --background")
+    return CombineParams(
+        refine_scale=options["refine_scale"],
+        background=background,
+        background_scale=1.0 if scale is None else scale,
+    )
 
 
 def symmetrize_params(options: dict[str, Any]) -> SymmetrizeParams:
     """Return what the options of `SYMMETRY` say."""
     return SymmetrizeParams(laue=options["laue"], outliers=options["outliers"])
-
-
-def pdf_choices(options: dict[str, Any]) -> Choices:
-    """Return what the options of `PUNCHING`, `WINDOWING` and `REAL_SPACE` say.
-
-    Raises
-    ------
-    InputError
-        If a list of reflections is none.
-    """
-    names = (
-        "reflections", "satellites", "radius", "growth", "satellite_radius", "central_radius",
-        "fill", "missing", "karen",
-    )  # fmt: skip
-    file = options["reflection_list"]
-    punch = PunchParams(
-        listed=read_reflections(file) if file else (),
-        power=options["matern_power"],
-        epsilon=options["matern_epsilon"],
-        **{name: options[name] for name in names},
-    )
-    window = WindowParams(
-        window=options["window"], support=options["support"], q_max=options["window_q_max"]
-    )
-    pdf = PdfParams(
-        subtract_mean=not options["keep_mean"],
-        spacing=options["spacing"],
-        precision=options["precision"],
-    )
-    return Choices(punch=punch, window=window, pdf=pdf)
 
 
 def output_params(options: dict[str, Any]) -> OutputParams:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import pdf_options
 from nxmpi.pipeline.pdf import run_pdf
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(shared.PUNCHING, shared.WINDOWING, shared.REAL_SPACE, shared.OUTPUT)
+@shared.with_options(
+    pdf_options.PUNCHING, pdf_options.WINDOWING, pdf_options.REAL_SPACE, shared.OUTPUT
+)
 @click.pass_obj
 def pdf(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Punch and fill the Bragg peaks of SCAN's symmetrized volume, and transform it.
@@ -29,7 +32,7 @@ def pdf(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     mpiexec -n 4 nxmpi pdf sample_300K.nxs --radius 0.25
     """
     with shared.usage_errors():
-        choices = shared.pdf_choices(options)
+        choices = pdf_options.pdf_choices(options)
         output = shared.output_params(options)
     for path in run_pdf(comm, scan, choices, output):
         click.echo(f"{path}")

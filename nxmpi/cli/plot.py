@@ -30,11 +30,12 @@ def plot(
 ) -> None:  # fmt: skip
     """Draw the volume of SCAN, and the frames of one position and what they say.
 
-    Planes hk0, h0l, 0kl and their coverage; a raw frame, the summed frame with its peaks, the
-    frame of which most is masked; transmission, masked part of each frame, radial sum; residuals
-    of the peaks over the detector and over phi, and how far their indices are from whole ones;
-    maps and a table of how positions agree. Works after any step: what is not there yet is named
-    in its place. The planes are drawn at the true angle of the reciprocal axes, with unmeasured
+    Planes hk0, h0l, 0kl and their coverage; hk0 symmetrized, punched and filled; the 3D-ΔPDF at
+    z = 0, 1/2, 1, as far out as it holds anything; a raw frame, the summed frame with its peaks,
+    the frame of which most is masked; transmission, masked part of each frame, radial sum;
+    residuals of the peaks over the detector and over phi, and how far their indices are from whole
+    ones; maps and a table of how positions agree. Works after any step: what is not there yet is
+    named in its place. The planes are drawn at the true angle of their axes, with unmeasured
     voxels in grey.
 
     \b

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import pdf_options
 from nxmpi.pipeline.reduce import STEPS, Choices, run_reduce
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     shared.BINNING,
     shared.COMBINING,
     shared.SYMMETRY,
-    shared.PUNCHING,
-    shared.WINDOWING,
-    shared.REAL_SPACE,
+    pdf_options.PUNCHING,
+    pdf_options.WINDOWING,
+    pdf_options.REAL_SPACE,
     shared.OUTPUT,
 )
 @click.pass_obj
@@ -58,11 +59,15 @@ def reduce(
         norm, params = shared.norm_params(options), shared.transform_params(comm, options)
         orienting = shared.orient_params(options)
         combining, symmetry = shared.combine_params(options), shared.symmetrize_params(options)
-        pdf, output = shared.pdf_choices(options), shared.output_params(options)
+        pdf, output = pdf_options.pdf_choices(options), shared.output_params(options)
     first, last = only_step or first_step or STEPS[0], only_step or last_step or STEPS[-1]
     steps = STEPS[STEPS.index(first) : STEPS.index(last) + 1]
     if not steps:
         raise click.UsageError(f"--from {first} comes after --to {last}")
+    if options["background"] and "symmetrize" in steps:
+        raise click.UsageError(
+            "--background: expected --to combine: averages less a background are not made yet"
+        )
     redo = bool(first_step or only_step)
     choices = Choices(
         scan=scan_params, norm=norm, frames=frames, orient=orienting, transform=params,

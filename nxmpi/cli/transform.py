@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
-from nxmpi.pipeline.transform import run_transform
+from nxmpi.pipeline.external import run_by_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,5 +31,5 @@ def transform(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
         scan_params = shared.scan_params(options)
         norm, params = shared.norm_params(options), shared.transform_params(comm, options)
         output = shared.output_params(options)
-    for path in run_transform(comm, scan, scan_params, norm, params, output):
+    for path in run_by_engine(comm, scan, scan_params, norm, params, output):
         click.echo(f"{path}")

@@ -23,6 +23,8 @@ REPRESENTATIVES = {
 
 ALIKE = 1e-3
 """How much lengths may differ that are taken for equal, to themselves [1]."""
+NEARLY = 0.02
+"""How much they may of a cell that was measured, and is said to have a symmetry [1]."""
 
 
 class VoxelGroup(NamedTuple):
@@ -55,13 +57,28 @@ def laue_operators(symbol: str) -> I8:
     InputError
         If the symbol is not known.
     """
-    group = space_group_info(REPRESENTATIVES.get(symbol.replace(" ", ""), symbol)).group()
+    given = symbol.replace(" ", "")
+    if given in ("23", "32"):
+        raise InputError(
+            f"Laue group: expected a class with its inversion, or a space group by its symbol, "
+            f"found the number {symbol} (or a point group: m-3 and -3m are its classes)"
+        )
+    group = space_group_info(REPRESENTATIVES.get(given, symbol)).group()
     laue = group.build_derived_laue_group()
     rotations = {tuple(operation.r().as_double()) for operation in laue.smx()}
     matrices = np.array(sorted(rotations)).reshape(-1, 3, 3).transpose(0, 2, 1)
     every = np.unique(np.rint(np.concatenate([matrices, -matrices])).astype(np.int64), axis=0)
     is_identity = (every == np.eye(3, dtype=np.int64)).all(axis=(1, 2))
     return np.asarray(every[np.argsort(~is_identity, kind="stable")])
+
+
+def keeps_lattice(operators: I8, lattice: Lattice) -> bool:
+    """Return whether a lattice has the symmetry of operators on hkl, to `NEARLY`."""
+    B = reciprocal_matrix(lattice)
+    metric = B.T @ B
+    size = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+    change = operators.transpose(0, 2, 1) @ metric @ operators - metric
+    return bool((np.abs(change) < 2 * NEARLY * size).all())
 
 
 def laue_rotations(symbol: str) -> F8:
@@ -153,6 +170,17 @@ def voxel_group(operators: I8, grid: HKLGrid) -> VoxelGroup:
     return VoxelGroup(whole.astype(np.int64), low, high)
 
 
+def has_all_images(group: VoxelGroup, l: int) -> Mask:
+    """Return which voxels of a plane have all of their images in the grid, (n_k, n_h) bool."""
+    h, k = (np.arange(group.low[i], group.high[i] + 1) for i in (0, 1))
+    inside = np.ones((len(k), len(h)), np.bool_)
+    for matrix in group.matrices:
+        for row, low, high in zip(matrix, group.low, group.high, strict=True):
+            image = row[0] * h + row[1] * k[:, None] + row[2] * l
+            inside &= (image >= low) & (image <= high)
+    return inside
+
+
 def _fitting_steps(operators: I8, step: F8) -> F8:
     """Return steps that are the same along equivalent axes: the smallest of them."""
     alike = (operators != 0).any(axis=0)
@@ -195,8 +223,14 @@ def coset_leaders(matrices: I8) -> tuple[I8, I8]:
         seen |= {(each @ matrix).tobytes() for each in planar}
         leaders.append(np.ascontiguousarray(best))
     found = np.array(leaders)
-    if len(found) > 1 and (np.abs(found).sum(axis=(1, 2)) != 3).any():
-        raise InputError("Laue group: expected a cell whose axes it exchanges, or keeps l as it is")
+    if (
+        len(found) > 1
+        and ((np.abs(found).sum(axis=(1, 2)) != 3) | (found < 0).any(axis=(1, 2))).any()
+    ):
+        raise InputError(
+            "grid: expected axes of which the symmetry exchanges all three, or keeps the last one, "
+            "found others (take its unique axis for the last one)"
+        )
     identity = (found == np.eye(3, dtype=np.int64)).all(axis=(1, 2))
     return np.asarray(planar), np.asarray(found[np.argsort(~identity, kind="stable")])
 

@@ -14,6 +14,7 @@ import numpy as np
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.chunks import ChunkReader, find_decoder
+from nxmpi.nexus.growing import GrowingStack, announced_frames, opened, wait_for_dataset
 from nxmpi.nexus.values import find, location, open_file, require
 
 if TYPE_CHECKING:
@@ -35,6 +36,41 @@ class Stack:
     """Frames stored together; 1 if they are not chunked."""
     identity: tuple[int, int]
     """Size and time of change of the file [bytes, ns]."""
+    wait: float | None = None
+    """How long to wait for a frame that is still to be written [s]; None for a finished file."""
+
+
+def follow_stack(entry: h5py.Group, limit: float) -> Stack:
+    """Return where the raw frames of an entry are going to be, once the first can be read.
+
+    Not collective. Has the number of frames that the entry announces.
+
+    Parameters
+    ----------
+    limit : float
+        How long to wait for a frame [s].
+
+    Raises
+    ------
+    InputError
+        If there is nothing to be read after that time, or the number is not announced.
+    """
+    n_frames = announced_frames(entry)
+    file, path = wait_for_dataset(entry, schema.RAW, limit)
+    with opened(file, path) as dataset:
+        if dataset is None:
+            raise InputError(f"{file}:{path}: cannot be opened any more")
+        _require_filters(dataset)
+        status = file.stat()
+        return Stack(
+            file=file,
+            path=path,
+            shape=(n_frames, *dataset.shape[1:]),
+            dtype=dataset.dtype.str,
+            chunk_frames=dataset.chunks[0] if dataset.chunks else 1,
+            identity=(status.st_size, status.st_mtime_ns),
+            wait=limit,
+        )
 
 
 def find_stack(entry: h5py.Group, path: str = schema.RAW) -> Stack:
@@ -147,7 +183,7 @@ class StackReader:
         self.dtype = np.dtype(raw.dtype).newbyteorder("=")
         self.chunk_frames = raw.chunk_frames
         self.masked = mask is not None
-        self._raw = _OpenStack(raw)
+        self._raw = _OpenStack(raw) if raw.wait is None else GrowingStack(raw)
         self._mask = _OpenStack(mask) if mask else None
         self._rooms = deque(np.empty((0, 0), self.dtype) for _ in range(n_rooms))
 
@@ -201,10 +237,9 @@ class StackReader:
             self._rooms.rotate(-1)
         return room[:n]
 
-    def _require_none(self, stack: _OpenStack, bad: dict[int, str]) -> None:
+    def _require_none(self, stack: _OpenStack | GrowingStack, bad: dict[int, str]) -> None:
         if bad and not self.skip_bad_frames:
-            frame = min(bad)
-            file, path = stack.dataset.file.filename, stack.dataset.name
+            frame, file, path = min(bad), stack.stack.file, stack.stack.path
             raise InputError(
                 f"{file}:{path}: expected frame {frame} to be readable, found: {bad[frame]} "
                 "(--skip-bad-frames goes on without it)"
@@ -212,15 +247,16 @@ class StackReader:
 
     def close(self) -> None:
         """Close the files."""
-        self._raw.dataset.file.close()
+        self._raw.close()
         if self._mask is not None:
-            self._mask.dataset.file.close()
+            self._mask.close()
 
 
 class _OpenStack:
     """A stack and the fastest way to its frames."""
 
     def __init__(self, stack: Stack) -> None:
+        self.stack = stack
         self.dataset = _open(stack)
         self.dtype = self.dataset.dtype.newbyteorder("=")
         self.n_pixels = stack.shape[1] * stack.shape[2]
@@ -238,6 +274,10 @@ class _OpenStack:
             found = (_read_frame(self.dataset, first + i, images[i]) for i in range(len(out)))
             return {frame: error for frame, error in found if error}
         return {}
+
+    def close(self) -> None:
+        """Close the file."""
+        self.dataset.file.close()
 
 
 def _read_frame(dataset: h5py.Dataset, frame: int, out: Frames) -> tuple[int, str]:

@@ -129,6 +129,13 @@ def axis_values(grid: HKLGrid, axis: int) -> F8:
     return np.asarray(grid.origin[axis] + grid.step[axis] * np.arange(grid.shape[axis]))
 
 
+def axis_label(grid: HKLGrid, axis: int) -> str:
+    """Return what stands beside the axis of h (0), k (1) or l (2), such as ``[1 1 0] (r.l.u.)``."""
+    if grid.axes == HKL:
+        return RECIPROCAL.labels[axis]
+    return f"[{' '.join(f'{x:g}' for x in grid.axes[axis])}] (r.l.u.)"
+
+
 def regular_axis(start: float, step: float, stop: float) -> tuple[float, float, int]:
     """Return origin, step and number of voxels of an axis, free of rounding noise.
 
@@ -266,8 +273,10 @@ def describe_map(
     if along:
         data.attrs[schema.GRID_AXES] = np.array(grid.axes)
     for axis, (name, label) in enumerate(zip(reversed(space.axes), space.labels, strict=True)):
-        if along and space is RECIPROCAL:
-            label = f"[{' '.join(f'{x:g}' for x in grid.axes[axis])}] (r.l.u.)"
+        if along and space is REAL:
+            label = f"{name} (dual to [{' '.join(f'{x:g}' for x in grid.axes[axis])}])"
+        elif along:
+            label = axis_label(grid, axis)
         values = axis_values(grid, axis)
         dataset = put(data, name, values, long_name=label)
         if values.size == 1:

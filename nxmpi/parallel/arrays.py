@@ -62,20 +62,25 @@ def largest(comm: MPI.Intracomm, value: Number) -> Number:
     return found
 
 
-def sum_arrays(comm: MPI.Intracomm, array: I8) -> I8:
+def sum_arrays(comm: MPI.Intracomm, array: NDArray[T]) -> NDArray[T]:
     """Return the sum over ranks of arrays of one shape, on the root; elsewhere what was given.
 
-    Collective on ``comm``: reduced in pieces of 4 MiB, in place on the root.
+    Collective on ``comm``: reduced in pieces of 4 MiB, in place on the root. The order of sums
+    of floats is MPI's.
+
+    Parameters
+    ----------
+    array : (...) int64 or float64
     """
     return _reduce(comm, array, MPI.SUM)
 
 
-def largest_arrays(comm: MPI.Intracomm, array: I8) -> I8:
+def largest_arrays(comm: MPI.Intracomm, array: NDArray[T]) -> NDArray[T]:
     """Return the largest over ranks, element by element, like `sum_arrays`."""
     return _reduce(comm, array, MPI.MAX)
 
 
-def _reduce(comm: MPI.Intracomm, array: I8, op: MPI.Op) -> I8:
+def _reduce(comm: MPI.Intracomm, array: NDArray[T], op: MPI.Op) -> NDArray[T]:
     flat = np.ascontiguousarray(array).reshape(-1)
     for start in range(0, flat.size, PIECE // 8):
         piece = flat[start : start + PIECE // 8]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.volume import CHUNK, open_volume, read_part, title_of
 from nxmpi.parallel.arrays import largest
@@ -102,14 +103,25 @@ def _read(comm: MPI.Intracomm, plan: Plan) -> tuple[Planes, float]:
     low = int(plan.group.low[2])
     with all_or_none(comm):
         counts, norm = np.zeros(shape, np.int64), np.zeros(shape)
-        volume, weight = open_volume(plan.files.combined(plan.twin))
+        path = plan.files.combined(plan.twin)
+        volume, weight = open_volume(path)
+        for dataset in (volume, weight):
+            if dataset.shape != plan.grid.array_shape:
+                raise InputError(
+                    f"{path}:{dataset.name}: expected the shape of the axes in the scan file, "
+                    f"{plan.grid.array_shape}, found {dataset.shape}"
+                )
         for side, a, b in _pieces(plan.group, comm):
             places = np.abs(np.arange(a, b)) - first
             for start in range(0, shape[2], CHUNK):
                 rows = slice(start, start + CHUNK)
                 where = (slice(a - low, b - low), rows, slice(None))
-                weights = read_part(weight, where)
-                counts[side, places, rows] = whole_counts(read_part(volume, where), weights)
+                weights, intensity = read_part(weight, where), read_part(volume, where)
+                weights = np.where(np.isnan(intensity), 0.0, weights)
+                try:
+                    counts[side, places, rows] = whole_counts(intensity, weights)
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from error
                 norm[side, places, rows] = np.where(weights > 0, weights, 0.0)
         volume.file.close()
         top = float(norm.max(initial=0.0))

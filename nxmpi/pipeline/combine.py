@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,12 +31,13 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.agreement import describe_agreement
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
+from nxmpi.pipeline.background import Background, describe_background, find_background
+from nxmpi.pipeline.inputs import Inputs, fingerprint, identity, is_complete
 from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.agreement import find_agreement, no_scales, refine_scales
-from nxmpi.stages.combine import combine
+from nxmpi.stages.combine import Sums, add, combine, subtract
 from nxmpi.stages.overlaps import Overlaps, gather_overlaps, pillar_overlaps
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STEP = "combine"
+SUBTRACTED = (
+    schema.COUNTS, schema.NORM, schema.ERRORS,
+    schema.SUM, schema.BACKGROUND_SUM, schema.BACKGROUND_NORM,
+)  # fmt: skip
+"""Datasets of a volume that a background was subtracted from, as `subtract` returns them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,7 @@ class Plan:
     grid: HKLGrid
     sample: Sample | None
     inputs: Inputs
+    background: Background | None
 
     @property
     def target(self) -> Path:
@@ -120,8 +127,9 @@ def _plans(
                 "refine_scale": int(params.refine_scale),
             }
             for name in names:
-                file = files.transform(name, twin)
-                inputs[name] = read_fingerprint(file) or _identity(file)
+                inputs[name] = identity(files.transform(name, twin))
+            background = find_background(params, wrapper, grid, twin)
+            inputs["background"] = background.inputs if background else "none"
             if schema.SHARED not in wrapper:
                 raise InputError(f"{files.wrapper}:/{schema.SHARED}: expected a group, found none")
             done, reason = False, "--overwrite"
@@ -136,18 +144,10 @@ def _plans(
             if not done:
                 require_writable(files)
                 plans.append(
-                    Plan(
-                        twin=twin, files=files, names=names, grid=grid, sample=sample, inputs=inputs
-                    )
-                )
+                    Plan(twin=twin, files=files, names=names, grid=grid, sample=sample,
+                         inputs=inputs, background=background)
+                )  # fmt: skip
     return plans
-
-
-def _identity(file: Path) -> str:
-    if not file.exists():
-        raise InputError(f"{file}: expected a transform, found none (nxmpi transform makes it)")
-    status = file.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKLGrid:
@@ -171,15 +171,21 @@ def _combine_twin(
     with all_or_none(comm):
         files = {name: plan.files.transform(name, plan.twin) for name in plan.names}
         sources = open_sources(comm, files, plan.grid.array_shape)
+        empty = None
+        if plan.background:
+            empty = open_sources(comm, plan.background.files, plan.grid.array_shape)
     scales = no_scales(len(plan.names))
     if params.refine_scale:
         with timer.part("scales"):
             scales = _find_scales(comm, plan, sources)
     with unpublished_removed(comm, [plan.target]):
         with timer.part("write and the rest"):
-            parts = _write(comm, plan, sources, scales, output, timer)
-        overlaps = gather_overlaps(comm, parts, len(plan.names))
+            written = _write(comm, plan, Opened(sources, empty, scales), output, timer)
+        overlaps = gather_overlaps(comm, written.overlaps, len(plan.names))
         line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
+        if plan.background:
+            told = describe_background(comm, plan.background, written.measured, written.lacking)
+            line += f"\n{told}"
 
         def publish_all() -> str:
             found = find_agreement(overlaps, plan.names, plan.grid, scales)
@@ -187,6 +193,8 @@ def _combine_twin(
 
         note = on_root(comm, publish_all)
     sources.close()
+    if empty is not None:
+        empty.close()
     log.info("%s", note)
     return plan.target
 
@@ -231,26 +239,51 @@ def _find_scales(comm: MPI.Intracomm, plan: Plan, sources: Sources) -> Scales:
     return on_root(comm, refine)
 
 
-def _write(
-    comm: MPI.Intracomm, plan: Plan, sources: Sources, scales: Scales, output: OutputParams,
-    timer: Timer,
-) -> list[Overlaps]:  # fmt: skip
-    """Write the volume under its temporary name; return the sums of this rank's overlaps.
+class Opened(NamedTuple):
+    """What a combined volume is made of."""
 
-    Collective on ``comm``.
-    """
-    parts = []
+    sources: Sources
+    background: Sources | None
+    scales: Scales
+
+
+@dataclass(kw_only=True)
+class Written:
+    """What is kept of this rank's pillars."""
+
+    overlaps: list[Overlaps] = field(default_factory=list)
+    measured: int = 0
+    """Voxels, before a background is subtracted."""
+    lacking: int = 0
+    """Those of them in which the background was not measured."""
+
+
+def _write(
+    comm: MPI.Intracomm, plan: Plan, opened: Opened, output: OutputParams, timer: Timer
+) -> Written:  # fmt: skip
+    """Write the volume under its temporary name. Collective on ``comm``."""
+    written = Written()
+    sources, empty, scales = opened
 
     def fill(pillar: Pillar) -> dict[str, F8]:
         with timer.part("read"):
             counts, norm = sources.read(pillar)
+            background = empty.read(pillar) if empty else None
         norm *= scales.values[:, None, None, None]
         with timer.part("combine"):
             intensity, weight, errors = combine(list(counts), list(norm))
+            filled = {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
+            if background is not None and plan.background is not None:
+                before = int((weight > 0).sum())
+                subtracted = subtract(
+                    Sums(counts.sum(axis=0), weight), add(*background), plan.background.scale
+                )
+                filled = dict(zip(SUBTRACTED, subtracted, strict=True))
+                written.measured += before
+                written.lacking += before - int((filled[schema.NORM] > 0).sum())
         with timer.part("compare"):
-            parts.append(pillar_overlaps(counts, norm, pillar, plan.grid.array_shape))
+            written.overlaps.append(pillar_overlaps(counts, norm, pillar, plan.grid.array_shape))
         bar.advance(1)
-        filled = {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
         if sources.hits:
             filled[schema.HITS] = sources.read_hits(pillar)
         return filled
@@ -260,18 +293,23 @@ def _write(
         target = target._replace(fills={**target.fills, schema.HITS: 0.0})
     with progress(comm, STEP, len(sources.mine), "pillars") as bar:
         write_volume(comm, output, target, sources.mine, fill)
-    return parts
+    return written
 
 
 def _file(plan: Plan, path: Path) -> VolumeFile:
+    fills = {schema.COUNTS: np.nan, schema.NORM: 0.0, schema.ERRORS: np.nan}
+    attributes: dict[str, str | float] = {schema.FINGERPRINT: fingerprint(plan.inputs)}
+    if plan.background:
+        fills |= dict.fromkeys(SUBTRACTED[3:], 0.0)
+        attributes[schema.BACKGROUND_SCALE] = plan.background.scale
     return VolumeFile(
         path=path,
         grid=plan.grid,
         lattice=lattice_along(plan.sample.lattice, plan.grid.axes) if plan.sample else None,
         title=title_of(plan.sample, plan.files.scan, plan.twin.group),
-        fills={schema.COUNTS: np.nan, schema.NORM: 0.0, schema.ERRORS: np.nan},
+        fills=fills,
         dtype="f4",
-        attributes={schema.FINGERPRINT: fingerprint(plan.inputs)},
+        attributes=attributes,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
+from nxmpi.nexus.growing import settled_identity
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.parallel.arrays import bcast_array, largest_arrays, sum_arrays
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
@@ -21,8 +22,9 @@ from nxmpi.parallel.saved import Saved
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.found import Gathered, conclude, write_found
-from nxmpi.pipeline.inputs import Inputs, fingerprint
+from nxmpi.pipeline.inputs import Inputs, file_input, fingerprint
 from nxmpi.pipeline.mask import write_mask
+from nxmpi.pipeline.scan import positions_at_once
 from nxmpi.pipeline.searched import Searched, frame_tables, read_searched
 from nxmpi.pipeline.tasks import tasks_due
 from nxmpi.pipeline.wrapper import now, publish_results
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import I8
+    from nxmpi.nexus.frames import Stack
     from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams
     from nxmpi.pipeline.found import Found
 
@@ -59,15 +62,18 @@ def run_frames(
     StoppedError
         On every rank, if any heard a wish to stop and something is left to do.
     """
-    scan = kept_on_root(comm, lambda: read_searched(wrapper, scan_params, norm, params))
-    names = comm.bcast([position.name for position in scan] if scan else None)
-    for index, name in enumerate(names):
-        with step_lock(comm, wrapper, name, STEP):
-            position = scan[index] if scan else None
-            due = on_root(comm, partial(_due, position, params, output))
-            if due:
-                stop_if_wished(comm)
-                _search_position(comm, position, due, params, output)
+    for some in on_root(comm, lambda: positions_at_once(wrapper, scan_params)):
+        now_wanted = replace(scan_params, entries=some)
+        read = partial(read_searched, wrapper, now_wanted, norm, params)
+        scan = kept_on_root(comm, read)
+        names = comm.bcast([position.name for position in scan] if scan else None)
+        for index, name in enumerate(names):
+            with step_lock(comm, wrapper, name, STEP):
+                position = scan[index] if scan else None
+                due = on_root(comm, partial(_due, position, params, output))
+                if due:
+                    stop_if_wished(comm)
+                    _search_position(comm, position, due, params, output)
 
 
 def _due(
@@ -79,6 +85,12 @@ def _due(
     if not due:
         shutil.rmtree(_checkpoint_folder(files, position.name), ignore_errors=True)
     return due
+
+
+def _settled(due: dict[str, Inputs], raw: Stack) -> dict[str, Inputs]:
+    """Return what results depend on, now that all frames have been written."""
+    told = file_input(replace(raw, identity=settled_identity(raw)))
+    return {task: {**inputs, "raw": told} for task, inputs in due.items()}
 
 
 def _checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
@@ -109,6 +121,8 @@ def _search_position(
     )
     result = frames_pass(comm, tables, reader, params, timer, saved)
     reader.close()
+    if raw.wait is not None:
+        due = on_root(comm, partial(_settled, due, raw))
     with timer.part("gather"):
         gathered = _gather(comm, result)
 

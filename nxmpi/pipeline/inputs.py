@@ -56,6 +56,7 @@ def transform_inputs(
         "skip_bad_frames": int(params.skip_bad_frames),
         "split": list(params.split),
         "hits": int(params.hits),
+        **({} if params.engine == "native" else {"engine": params.engine}),
         **{f"factor_{name}": text for name, text in measured.norm.origins.items()},
     }
 
@@ -93,6 +94,22 @@ def file_input(stack: Stack) -> dict[str, object]:
         "file": stack.file.name, "path": stack.path, "size": size, "changed": changed,
         "shape": list(stack.shape), "dtype": stack.dtype,
     }  # fmt: skip
+
+
+def identity(file: Path) -> str:
+    """Return what tells one transform from another: its fingerprint, else size and time of change.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not file.exists():
+        raise InputError(f"{file}: expected a transform, found none (nxmpi transform makes it)")
+    status = file.stat()
+    return read_fingerprint(file) or f"{status.st_size} {status.st_mtime_ns}"
 
 
 def hash_input(array: NDArray[Any]) -> str:

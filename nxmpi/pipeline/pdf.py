@@ -3,91 +3,40 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import nxmpi
-from nxmpi.crystal.holes import find_holes
 from nxmpi.crystal.laue import voxel_group
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
-from nxmpi.nexus.process import Process, read_inputs, write_process
+from nxmpi.nexus.process import read_inputs
 from nxmpi.nexus.values import entry_names, find, open_file
-from nxmpi.nexus.volume import read_grid, write_volume_group
-from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.nexus.volume import read_grid
+from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.locks import step_lock
-from nxmpi.parallel.publish import unpublished_removed
-from nxmpi.parallel.signals import stop_if_wished
-from nxmpi.parallel.slabs import even_slabs
-from nxmpi.parallel.timing import Timer
+from nxmpi.pipeline.delta_pdf import STEP, make_pdf
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
 from nxmpi.pipeline.parameters import read_layers, resolve
-from nxmpi.pipeline.real_space import (
-    pdf_file,
-    read_slab,
-    sizes_of,
-    symmetrized_file,
-    total_file,
-    window_weights,
-    write_beside,
-    write_real,
-)
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable
-from nxmpi.stages.fill import punch_and_fill
-from nxmpi.stages.karen import Smoothed, karen
-from nxmpi.stages.pdf import pdf
-from nxmpi.stages.pdf_errors import pdf_errors
+from nxmpi.pipeline.real_space import Choices, Plan
+from nxmpi.pipeline.symmetrize import STEP as SYMMETRIZE
+from nxmpi.pipeline.wrapper import require_writable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import h5py
     from mpi4py import MPI
-    from numpy.typing import NDArray
 
-    from nxmpi.crystal.laue import VoxelGroup
-    from nxmpi.model import HKLGrid, Sample
-    from nxmpi.params import OutputParams, PdfParams, PunchParams, WindowParams
-    from nxmpi.stages.fill import Filled
-    from nxmpi.stages.pdf import Pdf
+    from nxmpi.model import Sample
+    from nxmpi.params import OutputParams
 
 log = logging.getLogger(__name__)
-STEP = "pdf"
 RADIUS = 0.2
 """Of the holes, where neither the user nor a file says it: NXRefine's [1/Å]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """Parameters of this step."""
-
-    punch: PunchParams
-    window: WindowParams
-    pdf: PdfParams
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What all ranks need to know of one volume."""
-
-    twin: schema.Twin
-    files: schema.ScanFiles
-    grid: HKLGrid
-    sample: Sample
-    group: VoxelGroup
-    choices: Choices
-    absences: str
-    """Symbol of a space group with the systematic absences."""
-    inputs: Inputs
-
-    @property
-    def targets(self) -> list[Path]:
-        """The files that are made or changed."""
-        files, twin = self.files, self.twin
-        return [files.symmetrized(twin), files.total_pdf(twin), files.pdf(twin)]
 
 
 def run_pdf(
@@ -109,7 +58,10 @@ def run_pdf(
     StoppedError
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
-    with step_lock(comm, wrapper, schema.SHARED, STEP):
+    with (
+        step_lock(comm, wrapper, schema.SHARED, STEP),
+        step_lock(comm, wrapper, schema.SHARED, SYMMETRIZE),  # whose file is written anew
+    ):
         plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), choices, output))
         return [path for plan in plans for path in make_pdf(comm, plan, output)]
 
@@ -147,7 +99,20 @@ def _plan(
         raise InputError(
             f"{file}: expected a symmetrized volume, found none of ours (nxmpi symmetrize makes it)"
         )
+    if fingerprint(made) != key:
+        raise InputError(
+            f"{file}: expected the volume that {wrapper.filename} records, found another one "
+            "(nxmpi symmetrize makes it again)"
+        )
     operators = np.array(made["laue"], dtype=np.int64)
+    group = voxel_group(operators, grid)
+    one_sided = (group.low < group.high) & ((group.low >= 0) | (group.high <= 0))
+    if one_sided.any():
+        first, last = (np.multiply(end, grid.step).tolist() for end in (group.low, group.high))
+        raise InputError(
+            f"{file}: expected a grid with 0 inside along h, k and l, found {first} to {last} "
+            "(--qh, --qk and --ql of nxmpi transform)"
+        )
     absences = sample.space_group or f"hall: -{sample.centring or 'P'} 1"
     if not sample.space_group and not sample.centring:
         log.info("no space group or centring is known: no reflection is taken for absent")
@@ -156,7 +121,7 @@ def _plan(
         **json_input(asdict(choices)),
     }  # fmt: skip
     return Plan(
-        twin=twin, files=files, grid=grid, sample=sample, group=voxel_group(operators, grid),
+        twin=twin, files=files, grid=grid, sample=sample, group=group,
         choices=choices, absences=absences, inputs=inputs,
     )  # fmt: skip
 
@@ -171,120 +136,3 @@ def _is_complete(entry: h5py.Group, plan: Plan) -> tuple[bool, str]:
     if read_fingerprint(symmetrized, filled) != fingerprint(plan.inputs):
         return False, f"{symmetrized.name} is of other inputs"
     return True, ""
-
-
-def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path]:
-    """Make, write and publish all files of one volume. Collective on ``comm``."""
-    stop_if_wished(comm)
-    timer, start_time = Timer(), now()
-    sizes, params = sizes_of(plan), plan.choices.pdf
-    with timer.part("read"):
-        volume = read_slab(comm, plan, schema.SYMMETRIZED)
-    with timer.part("window"):
-        weights = window_weights(comm, plan)
-    with unpublished_removed(comm, plan.targets):
-        with timer.part("transform"):
-            total = pdf(comm, volume, weights, plan.group, sizes, params)
-        with timer.part("write"):
-            values = {schema.PDF_SIGNAL: total.real.values}
-            write_real(comm, plan, total_file(plan), values, output)
-            del total, values
-        with timer.part("punch and fill"):
-            filled = _fill(comm, plan, volume)
-        with timer.part("write"):
-            write_beside(comm, plan, _beside(comm, volume, filled, weights), output)
-            del volume
-        with timer.part("transform"):
-            delta = pdf(comm, filled.values, weights, plan.group, sizes, params)
-        with timer.part("errors"):
-            variances = _variances(comm, plan, filled)
-            errors = pdf_errors(comm, variances, weights, plan.group, sizes, params)
-        with timer.part("write"):
-            values = {schema.PDF_SIGNAL: delta.real.values, schema.PDF_ERRORS: errors.values}
-            write_real(comm, plan, pdf_file(plan), values, output)
-        told = f"{_holes_told(filled)}; {_transform_told(delta, errors.general)}"
-        line = f"{plan.twin.pdf_task}: {told}; {timer.summary(comm)}"
-        on_root(comm, lambda: _publish(plan, start_time, line))
-    log.info("%s", line)
-    return plan.targets
-
-
-def _fill(comm: MPI.Intracomm, plan: Plan, volume: NDArray[Any]) -> Filled | Smoothed:
-    punch, sample = plan.choices.punch, plan.sample
-    start, _ = even_slabs(plan.grid.array_shape[0], comm.size)[comm.rank]
-    if punch.karen is not None:
-        return karen(comm, volume, plan.group, punch.karen)
-    with all_or_none(comm):
-        holes = find_holes(plan.group, plan.grid, sample.lattice, plan.absences, punch)
-    return punch_and_fill(comm, volume, start, holes, punch)
-
-
-def _beside(
-    comm: MPI.Intracomm, volume: NDArray[Any], filled: Filled | Smoothed, weights: NDArray[Any]
-) -> dict[str, NDArray[Any]]:
-    with all_or_none(comm), np.errstate(divide="ignore"):
-        return {
-            schema.FILLED: filled.values.astype(np.float32, copy=False),
-            schema.PUNCHED: np.where(filled.punched, np.float32(np.nan), volume),
-            schema.DATA_WEIGHTS: 1 / weights,
-        }
-
-
-def _variances(comm: MPI.Intracomm, plan: Plan, filled: Filled | Smoothed) -> NDArray[Any]:
-    """Return the variances of the filled volume, 0 where it was filled. Collective on ``comm``."""
-    variances = read_slab(comm, plan, schema.SYMMETRIZED_ERRORS)
-    with all_or_none(comm):
-        for plane, punched, values in zip(variances, filled.punched, filled.values, strict=True):
-            plane *= plane
-            plane[punched] = 0
-            plane[np.isnan(values)] = np.nan
-    return variances
-
-
-def _holes_told(filled: Filled | Smoothed) -> str:
-    if isinstance(filled, Smoothed):
-        return (
-            f"{filled.voxels} voxels stood out of the median around them, {filled.alone} had "
-            "nothing around them and stay"
-        )
-    report = filled.report
-    return (
-        f"{report.holes} holes ({report.cut} cut by the border, {report.linked} touching others, "
-        f"{report.missing} beside voxels that were not measured, {report.failed} with nothing "
-        f"measured around them and left empty), {report.voxels} voxels punched, "
-        f"{report.factorizations} factorizations"
-    )
-
-
-def _transform_told(delta: Pdf, error: float) -> str:
-    mean = f"mean {delta.mean:.6g} under the window taken away, " if delta.mean else ""
-    return (
-        f"{mean}imaginary part {delta.real.residue:.2g} of the real one, error {error:.3g} far "
-        "from symmetry elements"
-    )
-
-
-def _publish(plan: Plan, start_time: str, line: str) -> None:
-    """Not collective: the root calls it."""
-    beside = {
-        "data": schema.SYMMETRIZED, "data_weights": schema.DATA_WEIGHTS,
-        "data_errors": schema.SYMMETRIZED_ERRORS, "filled_data": schema.FILLED,
-        "punched_data": schema.PUNCHED,
-    }  # fmt: skip
-    process = Process(
-        task=plan.twin.pdf_task, start_time=start_time, end_time=now(), note=line,
-        inputs=plan.inputs,
-    )  # fmt: skip
-
-    def change(file: h5py.File) -> None:
-        entry, command = file[schema.SHARED], f"nxmpi {STEP}"
-        volume = symmetrized_file(plan, plan.targets[0])
-        volume = volume._replace(fills=dict.fromkeys(beside.values(), np.nan))
-        write_volume_group(entry, plan.twin.symmetrized, volume, command, beside)
-        for target, group in (
-            (total_file(plan), plan.twin.total_pdf), (pdf_file(plan), plan.twin.pdf),
-        ):  # fmt: skip
-            write_volume_group(entry, group, target, command, {name: name for name in target.fills})
-        write_process(entry, process)
-
-    publish_results(plan.files.wrapper, plan.targets, change)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nxmpi.crystal.lattice import lattice_along
+from nxmpi.crystal.laue import has_all_images
 from nxmpi.crystal.window import window_on, window_slab
+from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import open_file, require
 from nxmpi.nexus.volume import (
@@ -35,11 +38,44 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import NDArray
 
-    from nxmpi.params import OutputParams
-    from nxmpi.pipeline.pdf import Plan
+    from nxmpi.crystal.laue import VoxelGroup
+    from nxmpi.model import HKLGrid, Sample
+    from nxmpi.params import OutputParams, PdfParams, PunchParams, WindowParams
+    from nxmpi.pipeline.inputs import Inputs
     from nxmpi.stages.fourier import Sizes
 
     Values = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Parameters of this step."""
+
+    punch: PunchParams
+    window: WindowParams
+    pdf: PdfParams
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What all ranks need to know of one volume."""
+
+    twin: schema.Twin
+    files: schema.ScanFiles
+    grid: HKLGrid
+    sample: Sample
+    group: VoxelGroup
+    choices: Choices
+    absences: str
+    """Symbol of a space group with the systematic absences."""
+    inputs: Inputs
+
+    @property
+    def targets(self) -> list[Path]:
+        """The files that are made or changed."""
+        files, twin = self.files, self.twin
+        return [files.symmetrized(twin), files.total_pdf(twin), files.pdf(twin)]
+
 
 ADDED = (schema.FILLED, schema.PUNCHED, schema.DATA_WEIGHTS)
 """Datasets that this step puts beside the symmetrized volume."""
@@ -60,6 +96,11 @@ def read_slab(comm: MPI.Intracomm, plan: Plan, name: str) -> NDArray[Any]:
         slab = np.empty((stop - start, n_k, n_h), np.float32)
         with open_file(plan.targets[0]) as file:
             dataset = require(file, f"{schema.VOLUME}/{name}", "a symmetrized volume")
+            if dataset.shape != plan.grid.array_shape:
+                raise InputError(
+                    f"{plan.targets[0]}:{dataset.name}: expected the shape of the axes in the scan "
+                    f"file, {plan.grid.array_shape}, found {dataset.shape}"
+                )
             for first in range(start, stop, CHUNK):
                 last = min(first + CHUNK, stop)
                 part = (slice(first, last), slice(None), slice(None))
@@ -68,7 +109,10 @@ def read_slab(comm: MPI.Intracomm, plan: Plan, name: str) -> NDArray[Any]:
 
 
 def window_weights(comm: MPI.Intracomm, plan: Plan) -> NDArray[Any]:
-    """Return the window on this rank's planes, dealt out evenly. Collective on ``comm``.
+    """Return the window on this rank's planes, dealt out evenly.
+
+    Collective on ``comm``. It is 0 for voxels of which the grid has not all images: without these
+    real space had not the symmetry, nor its errors their formula.
 
     Returns
     -------
@@ -77,7 +121,10 @@ def window_weights(comm: MPI.Intracomm, plan: Plan) -> NDArray[Any]:
     start, stop = even_slabs(plan.grid.array_shape[0], comm.size)[comm.rank]
     with all_or_none(comm):
         window = window_on(plan.choices.window, plan.group, plan.grid, plan.sample.lattice)
-        return window_slab(window, start, stop, np.float32)
+        weights = window_slab(window, start, stop, np.float32)
+        for l, plane in enumerate(weights, start + int(plan.group.low[2])):
+            plane[~has_all_images(plan.group, l)] = 0
+    return weights
 
 
 def sizes_of(plan: Plan) -> Sizes:

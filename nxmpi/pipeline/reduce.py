@@ -10,12 +10,12 @@ from nxmpi.nexus.geometry import has_orientation
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.parallel.collective import kept_on_root
 from nxmpi.pipeline.combine import run_combine
+from nxmpi.pipeline.external import run_by_engine
 from nxmpi.pipeline.frames import run_frames
 from nxmpi.pipeline.orient import run_orient
 from nxmpi.pipeline.pdf import run_pdf
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.symmetrize import group_of, operators_of, run_symmetrize
-from nxmpi.pipeline.transform import run_transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         SymmetrizeParams,
         TransformParams,
     )
-    from nxmpi.pipeline.pdf import Choices as PdfChoices
+    from nxmpi.pipeline.real_space import Choices as PdfChoices
 
 log = logging.getLogger(__name__)
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
@@ -88,7 +88,7 @@ def run_reduce(
         if lines:
             log.info("orientations\n%s", "\n".join(lines))
     if "transform" in steps:
-        run_transform(comm, wrapper, scan, norm, choices.transform, output)
+        run_by_engine(comm, wrapper, scan, norm, choices.transform, output)
     if "combine" in steps:
         run_combine(comm, wrapper, choices.combine, output)
     if "symmetrize" in steps:

@@ -16,7 +16,7 @@ from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import Stack, find_stack, read_pixel_mask
+from nxmpi.nexus.frames import Stack, find_stack, follow_stack, read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
 from nxmpi.nexus.values import chosen_entries, entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
@@ -80,6 +80,17 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams) -> Scan:
     return Scan(files=files, measured=measured, grid=grid, sample=sample)
 
 
+def positions_at_once(path: Path, params: ScanParams) -> list[tuple[str, ...]]:
+    """Return which positions of a scan are read together: one by one if they are followed.
+
+    Not collective. Frames of the second are not there before those of the first are.
+    """
+    if params.follow is None:
+        return [params.entries]
+    with open_file(path) as wrapper:
+        return [(name,) for name in chosen_entries(wrapper, params.entries)]
+
+
 def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
     """Return the first and the last frame that are used. Not collective."""
     first = resolve(schema.FIRST, params.first_frame, layers, 0, _whole)
@@ -99,12 +110,17 @@ def _whole(text: str) -> int:
     return int(float(text))
 
 
-def read_stacks(entry: h5py.Group) -> tuple[Stack, int]:
+def read_stacks(entry: h5py.Group, follow: float | None = None) -> tuple[Stack, int]:
     """Return where the raw frames of a position are, and how many of them count.
 
     Not collective.
+
+    Parameters
+    ----------
+    follow : float, optional
+        Frames are still to be written: how long to wait for one [s].
     """
-    raw = find_stack(entry)
+    raw = find_stack(entry) if follow is None else follow_stack(entry, follow)
     n_frames = raw.shape[0]
     numbers = read_array(entry, f"{schema.DATA}/{schema.FRAME_NUMBER}")
     if numbers is not None and numbers.size != n_frames:
@@ -131,7 +147,7 @@ def _read_position(
     entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers
 ) -> Measured:
     name = entry.name.strip("/")
-    raw, n_frames = read_stacks(entry)
+    raw, n_frames = read_stacks(entry, params.follow)
     mask = _read_mask(entry, params, raw)
     shape = raw.shape[1:]
     first, last = frames_used(n_frames, params, layers, name)

@@ -86,7 +86,7 @@ def _read(
     entry: h5py.Group, params: ScanParams, norm: NormParams, frames: FramesParams, layers: Layers
 ) -> Searched:  # fmt: skip
     name = entry.name.strip("/")
-    raw, n_frames = read_stacks(entry)
+    raw, n_frames = read_stacks(entry, params.follow)
     first, last = frames_used(n_frames, params, layers, name)
     used = slice(first, last + 1)
     factors, origins = read_frame_factors(entry, params, norm, layers, used, n_frames)

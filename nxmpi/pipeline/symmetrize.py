@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict, astuple
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 import nxmpi
 from nxmpi.crystal.lattice import lattice_along
-from nxmpi.crystal.laue import laue_operators, voxel_group
+from nxmpi.crystal.laue import coset_leaders, keeps_lattice, laue_operators, voxel_group
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
@@ -31,7 +32,7 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.averaged import Plan, averaged, told
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, read_fingerprint
+from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import Pillar
@@ -93,9 +94,11 @@ def _plans(
                 raise InputError(
                     f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
                 )
+            _require_counts(file)
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
                 "outliers": params.outliers or 0.0,
+                "cell": list(astuple(sample.lattice)), "grid": json_input(asdict(grid)),
                 "volume": read_fingerprint(file) or f"{file.stat().st_mtime_ns}",
             }  # fmt: skip
             done, reason = False, "--overwrite"
@@ -114,6 +117,16 @@ def _plans(
     return plans
 
 
+def _require_counts(file: Path) -> None:
+    with open_file(file) as data:
+        group = find(data, schema.VOLUME)
+        if group is not None and schema.BACKGROUND_SCALE in group.attrs:
+            raise InputError(
+                f"{file}:/{schema.VOLUME}: expected a volume of counts, found one less a "
+                "background, whose average is not made yet (nxmpi reduce --to combine ends before)"
+            )
+
+
 def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
     """Return the operators of the Laue group, (n, 3, 3) int64. Not collective.
 
@@ -123,12 +136,19 @@ def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams)
         If nobody says what the symmetry is.
     """
     symbol = params.laue or (sample and (sample.space_group or sample.laue_group))
+    where = f"{wrapper}:/{schema.SHARED}/{schema.SAMPLE}"
     if not symbol:
         raise InputError(
-            f"{wrapper}:/{schema.SHARED}/{schema.SAMPLE}: expected a space group or Laue group, "
-            "found neither (--laue names it)"
+            f"{where}: expected a space group or Laue group, found neither (--laue names it)"
         )
-    return laue_operators(symbol)
+    operators = laue_operators(symbol)
+    if sample and not keeps_lattice(operators, sample.lattice):
+        cell = " ".join(f"{value:g}" for value in astuple(sample.lattice))
+        raise InputError(
+            f"{where}: expected a cell with the symmetry {symbol}, found {cell} (--laue names "
+            "another symmetry, or setting, such as 'R -3 m :R' or 'P 1 1 2/m')"
+        )
+    return operators
 
 
 def group_of(wrapper: Path, operators: I8, grid: HKLGrid) -> VoxelGroup:
@@ -140,11 +160,13 @@ def group_of(wrapper: Path, operators: I8, grid: HKLGrid) -> VoxelGroup:
         If they do not map it to itself.
     """
     try:
-        return voxel_group(operators, grid)
+        group = voxel_group(operators, grid)
+        coset_leaders(group.matrices)  # what cannot be done is told before work begins
     except InputError as error:
         raise InputError(
             f"{wrapper}: {error}; nxmpi reduce --to combine does without symmetry"
         ) from error
+    return group
 
 
 def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path:

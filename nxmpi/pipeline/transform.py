@@ -98,7 +98,7 @@ def _transform_if_due(
 
     def plan_on_root() -> Plan:
         assert scan is not None
-        return _plan(scan, scan.measured[index], params, output)
+        return plan_position(scan, scan.measured[index], params, output)
 
     plan = on_root(comm, plan_on_root)
     if not plan.twins:
@@ -107,7 +107,16 @@ def _transform_if_due(
     return _transform_position(comm, plan, measured, params, output)
 
 
-def _plan(scan: Scan, measured: Measured, params: TransformParams, output: OutputParams) -> Plan:
+def plan_position(
+    scan: Scan, measured: Measured, params: TransformParams, output: OutputParams
+) -> Plan:
+    """Return what is to be made of a position, and make sure that it can be. Not collective.
+
+    Raises
+    ------
+    InputError
+        If another program made what is there, or results cannot be written.
+    """
     name = measured.position.name
     wanted = [schema.REGULAR, *([schema.MASKED] if measured.mask else [])]
     twins = {twin: transform_inputs(measured, scan.grid, params, twin) for twin in wanted}
@@ -151,7 +160,7 @@ def _transform_position(
         return _tables(plan, measured, params)
 
     volume, frames = bin_frames(comm, binning, build, params, store, timer)
-    with unpublished_removed(comm, _targets(plan).values()):
+    with unpublished_removed(comm, targets_of(plan).values()):
         with timer.part("write"):
             _write_volumes(comm, plan, volume, output, measured)
         line = f"{plan.name}: {frames} frames, {timer.summary(comm)}"
@@ -159,8 +168,8 @@ def _transform_position(
         def publish_all() -> None:
             publish_results(
                 plan.files.wrapper,
-                _targets(plan).values(),
-                lambda file: _write_records(
+                targets_of(plan).values(),
+                lambda file: write_records(
                     file[plan.name], plan, start_time, line, volume.bad_frames
                 ),
             )
@@ -168,10 +177,11 @@ def _transform_position(
 
         on_root(comm, publish_all)
     log.info("transform of %s", line)
-    return list(_targets(plan).values())
+    return list(targets_of(plan).values())
 
 
-def _targets(plan: Plan) -> dict[schema.Twin, Path]:
+def targets_of(plan: Plan) -> dict[schema.Twin, Path]:
+    """Return the final names of the volumes that are made."""
     return {twin: plan.files.transform(plan.name, twin) for twin in plan.twins}
 
 
@@ -185,7 +195,7 @@ def _write_volumes(
         detector, norm = measured.position.geometry.detector, measured.norm
         factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
     fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
-    for twin, target in _targets(plan).items():
+    for twin, target in targets_of(plan).items():
         some = 1 if twin == schema.MASKED else 2
         bricks, hits = (volume.kept, volume.excluded)[:some], volume.hits[:some]
 
@@ -196,7 +206,7 @@ def _write_volumes(
                 filled[schema.HITS] = fill_pillar(hits, pillar, 1 / volume.views)[1]  # noqa: B023
             return filled
 
-        file = _file(plan, twin, temporary(target), volume.unit)
+        file = volume_file(plan, twin, temporary(target), volume.unit)
         file = file._replace(fills=fills, factors=factors)
         write_volume(comm, output, file, pillars_held(bricks), fill)
 
@@ -217,7 +227,8 @@ def _tables(plan: Plan, measured: Measured | None, params: TransformParams) -> T
     return build_tables(position, factor, plan.grid, params, norm.blocked)
 
 
-def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
+def volume_file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
+    """Return how a volume looks in a file; ``unit`` is that of its norm."""
     return VolumeFile(
         path=path,
         grid=plan.grid,
@@ -232,13 +243,13 @@ def _file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
     )
 
 
-def _write_records(
+def write_records(
     entry: h5py.Group, plan: Plan, start_time: str, line: str, bad_frames: list[int]
 ) -> None:
-    """Show the volumes in the wrapper, and record how they were made."""
+    """Show the volumes in the wrapper, and record how they were made. Not collective."""
     bad = f"\nFrames that could not be read: {bad_frames}" if bad_frames else ""
     for twin, inputs in plan.twins.items():
-        volume = _file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
+        volume = volume_file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
         write_volume_group(entry, twin.group, volume, f"nxmpi {STEP}", SHOWN)
         process = Process(
             task=twin.transform_task, start_time=start_time, end_time=now(),

@@ -1,4 +1,4 @@
-"""The figure: planes of the volume, frames, what they say, residuals, and how positions agree."""
+"""The figure: planes of volumes and of the 3D-ΔPDF, frames, residuals, how positions agree."""
 
 from dataclasses import dataclass
 
@@ -15,19 +15,22 @@ from nxmpi.plot.graphs import draw_masked_parts, draw_radial, draw_transmission
 from nxmpi.plot.oblique import INK, draw_plane
 from nxmpi.plot.panels import add_bar, add_title, draw_text
 from nxmpi.plot.pictures import draw_picture, mark_peaks
+from nxmpi.plot.real_space import RealSpace, draw_real_space, draw_symmetrized
 from nxmpi.plot.reflections import Reflections
 from nxmpi.plot.residuals import draw_reflections
 from nxmpi.plot.scales import COVERAGE, INTENSITY, between_peaks, colors, logarithmic, square_root
 from nxmpi.plot.slices import Plane
 
 NAMES = {"l": "$hk0$", "k": "$h0l$", "h": "$0kl$"}
-WIDTH, HEIGHT = 15.0, 25.8
+WIDTH, HEIGHT = 15.0, 35.4
 """[inches]"""
 PANEL = 3.62
 """Height of a panel [inches]."""
 BETWEEN = 0.85
 """Two panels that share the place of one [inches]."""
-ROWS = (21.06, 16.26, 11.46, 6.66, 1.86)
+VOLUME, SYMMETRIZED, PDF, FRAMES, FINDINGS, ORIENTATION, AGREEMENT = (
+    30.66, 25.86, 21.06, 16.26, 11.46, 6.66, 1.86,
+)  # fmt: skip
 """Lower ends of the panels, from the lower edge [inches]."""
 TABLE = (0.15, 1.05)
 """Lower end and height of the table of positions [inches]."""
@@ -49,6 +52,9 @@ class Contents:
     summed: Picture | str
     findings: Findings
     reflections: Reflections | str
+    symmetrized: list[Plane | str]
+    """hk0 as it is, with holes, and filled."""
+    real_space: RealSpace | str
 
 
 def draw(contents: Contents, vmax: float | None) -> Figure:
@@ -66,7 +72,8 @@ def draw(contents: Contents, vmax: float | None) -> Figure:
         place = 1 - below / HEIGHT
         figure.text(0.5, place, text, ha="center", va="center", fontsize=size, color=ink)
     _draw_volume(figure, contents, vmax)
-    frame, summed = (_add_panel(figure, left, 0.235, ROWS[1]) for left in (0.055, 0.378))
+    _draw_pdf(figure, contents)
+    frame, summed = (_add_panel(figure, left, 0.235, FRAMES) for left in (0.055, 0.378))
     draw_picture(figure, frame, contents.frame, "Raw frame")
     draw_picture(figure, summed, contents.summed, "Summed frame")
     if isinstance(contents.summed, Picture):
@@ -91,23 +98,32 @@ def _add_pair(figure: Figure, bottom: float) -> tuple[Axes, Axes]:
     return upper, _add_panel(figure, 0.4, 0.24, bottom, height)
 
 
+def _draw_pdf(figure: Figure, contents: Contents) -> None:
+    above = [_add_panel(figure, left, 0.262, SYMMETRIZED) for left in (0.055, 0.368, 0.678)]
+    below = [_add_panel(figure, left, 0.262, PDF) for left in (0.04, 0.352, 0.662)]
+    first = contents.symmetrized[0]
+    where = _plane_title(first) if isinstance(first, Plane) else NAMES["l"]
+    draw_symmetrized(figure, above, contents.symmetrized, contents.lattice, where)
+    draw_real_space(figure, below, contents.real_space)
+
+
 def _draw_findings(figure: Figure, findings: Findings) -> None:
-    masked = _add_panel(figure, 0.055, 0.235, ROWS[2])
+    masked = _add_panel(figure, 0.055, 0.235, FINDINGS)
     draw_picture(figure, masked, findings.masked, "Frame and its mask")
-    upper, lower = _add_pair(figure, ROWS[2])
+    upper, lower = _add_pair(figure, FINDINGS)
     draw_transmission(upper, findings.transmission, findings.name)
     draw_masked_parts(lower, findings.masked_parts)
-    draw_radial(_add_panel(figure, 0.71, 0.25, ROWS[2]), findings.radial)
+    draw_radial(_add_panel(figure, 0.71, 0.25, FINDINGS), findings.radial)
 
 
 def _draw_orientation(figure: Figure, reflections: Reflections | str) -> None:
-    vectors, indices = (_add_panel(figure, left, 0.235, ROWS[3]) for left in (0.055, 0.7))
-    draw_reflections(figure, [vectors, *_add_pair(figure, ROWS[3]), indices], reflections)
+    vectors, indices = (_add_panel(figure, left, 0.235, ORIENTATION) for left in (0.055, 0.7))
+    draw_reflections(figure, [vectors, *_add_pair(figure, ORIENTATION), indices], reflections)
 
 
 def _draw_agreement(figure: Figure, contents: Contents) -> None:
     maps = contents.agreement
-    panels = [_add_panel(figure, left, 0.235, ROWS[4]) for left in (0.055, 0.378, 0.7)]
+    panels = [_add_panel(figure, left, 0.235, AGREEMENT) for left in (0.055, 0.378, 0.7)]
     where = _plane_title(maps.chi2) if isinstance(maps, Maps) else NAMES["l"]
     draw_maps(figure, panels, maps, contents.lattice, where)
     if isinstance(maps, Maps):
@@ -115,7 +131,7 @@ def _draw_agreement(figure: Figure, contents: Contents) -> None:
 
 
 def _draw_volume(figure: Figure, contents: Contents, vmax: float | None) -> None:
-    panels = [_add_panel(figure, left, 0.262, ROWS[0]) for left in (0.055, 0.368, 0.678)]
+    panels = [_add_panel(figure, left, 0.262, VOLUME) for left in (0.055, 0.368, 0.678)]
     planes = [plane for plane in contents.planes if isinstance(plane, Plane)]
     shared = logarithmic([between_peaks(plane) for plane in planes], vmax)
     for axes, name, plane in zip(panels, NAMES, contents.planes, strict=True):
@@ -123,7 +139,7 @@ def _draw_volume(figure: Figure, contents: Contents, vmax: float | None) -> None
         add_title(axes, _plane_title(plane) if isinstance(plane, Plane) else NAMES[name])
     if planes:
         add_bar(figure, panels[2], ScalarMappable(shared, colors(INTENSITY)), "intensity")
-    axes, coverage = _add_panel(figure, 0.7, 0.235, ROWS[1]), contents.coverage
+    axes, coverage = _add_panel(figure, 0.7, 0.235, FRAMES), contents.coverage
     scale = square_root(coverage.values) if isinstance(coverage, Plane) else Normalize()
     image = _draw_slice(axes, coverage, contents.lattice, scale, COVERAGE)
     where = _plane_title(coverage) if isinstance(coverage, Plane) else NAMES["l"]

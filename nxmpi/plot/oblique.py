@@ -1,4 +1,4 @@
-"""Planes of reciprocal space at their true angle: ticks and frame along h, k, l themselves."""
+"""Planes at their true angle: ticks and frame along h, k, l, or x, y, z, themselves."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +10,15 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
 from nxmpi._typing import F8
-from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.lattice import direct_matrix, reciprocal_matrix
 from nxmpi.model import Lattice
 from nxmpi.plot.slices import Plane
 
 TICK = 4.0
 """Length of a tick [points]."""
 INK = "0.15"
+REAL, CELL = "xyz", "abc"
+"""Coordinates in real space, and what they are in units of."""
 
 
 def plane_matrix(lattice: Lattice, indices: str) -> F8:
@@ -25,15 +27,17 @@ def plane_matrix(lattice: Lattice, indices: str) -> F8:
     Parameters
     ----------
     indices : str
-        ``hk``, ``hl`` or ``kl``.
+        ``hk``, ``hl`` or ``kl``; ``xy``, ``xz`` or ``yz`` in real space.
 
     Returns
     -------
     (2, 2) float64
-        Upper triangular; lengths and angles are those of B [1/Å].
+        Upper triangular; lengths and angles are those of B [1/Å], or of the cell [Å].
     """
-    B = reciprocal_matrix(lattice)[:, ["hkl".index(index) for index in indices]]
-    return np.asarray(np.linalg.cholesky(B.T @ B).T)
+    is_real = indices[0] in REAL
+    axes = direct_matrix(lattice) if is_real else reciprocal_matrix(lattice)
+    two = axes[:, [(REAL if is_real else "hkl").index(index) for index in indices]]
+    return np.asarray(np.linalg.cholesky(two.T @ two).T)
 
 
 def outline(plane: Plane) -> F8:
@@ -86,6 +90,7 @@ def _draw_axis(axes: Axes, plane: Plane, matrix: F8, direction: int) -> None:
     sine = abs(np.linalg.det(matrix)) / np.prod(np.linalg.norm(matrix, axis=0))
     distance = 36 if direction else 20
     slope = float(np.degrees(np.arctan2(along[1], along[0])))
+    slope -= 180 if slope > 90 else 0  # not upside down
     for tick, foot in zip(ticks, feet @ matrix.T, strict=True):
         axes.annotate(
             "", foot, xytext=tuple(-TICK * inward), textcoords="offset points",
@@ -98,8 +103,10 @@ def _draw_axis(axes: Axes, plane: Plane, matrix: F8, direction: int) -> None:
             ha="right" if direction else "center", va="center" if direction else "top",
             fontsize=9, color=INK, annotation_clip=False,
         )  # fmt: skip
+    index = plane.indices[direction]
+    unit_name = f"${CELL[REAL.index(index)]}$" if index in REAL else "r.l.u."
     axes.annotate(
-        f"${plane.indices[direction]}$  (r.l.u.)", (start + end) / 2 @ matrix.T,
+        f"${index}$  ({unit_name})", (start + end) / 2 @ matrix.T,
         xytext=tuple(-distance / sine * inward), textcoords="offset points",
         ha="center", va="center" if direction else "top", rotation=slope,
         rotation_mode="anchor", fontsize=11, color=INK, annotation_clip=False,

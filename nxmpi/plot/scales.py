@@ -8,7 +8,7 @@ from nxmpi._typing import F8
 from nxmpi.plot.slices import Plane
 
 UNMEASURED = "0.72"
-INTENSITY, COVERAGE = "inferno", "viridis"
+INTENSITY, COVERAGE, DIVERGING = "inferno", "viridis", "RdBu_r"
 ABOUT_ZERO = LinearSegmentedColormap.from_list("about zero", ["#2f9bff", "0.2", "#ff6a1f"])
 """Colours of what may have either sign, all of them seen on white."""
 OFF = LinearSegmentedColormap.from_list("off", ["#0d0887", "#a11b9b", "#e76f5a", "#fdae32"])

@@ -15,6 +15,7 @@ from nxmpi.plot.figure import Contents, draw
 from nxmpi.plot.findings import LOST, read_findings
 from nxmpi.plot.frames import middle_frame, raw_frames, summed_frame
 from nxmpi.plot.png import save
+from nxmpi.plot.real_space import read_real_space, read_symmetrized
 from nxmpi.plot.reflections import read_reflections
 from nxmpi.plot.slices import (
     Plane,
@@ -100,7 +101,16 @@ def _read(file: h5py.File, path: Path, wanted: str | None, twin: schema.Twin) ->
         summed=summed_frame(entry, raw) or LOST,
         findings=read_findings(entry, names, raw, f"not there yet\nnxmpi frames {path.name}"),
         reflections=read_reflections(entry, raw) or _orienting(entry, path),
+        symmetrized=read_symmetrized(file, twin, _waiting(file, path, twin)),
+        real_space=read_real_space(file, twin) or _waiting(file, path, twin),
     )
+
+
+def _waiting(file: h5py.File, path: Path, twin: schema.Twin) -> str:
+    """Return the commands that lead from the combined volume to real space, one a line."""
+    is_averaged = find(file, f"{schema.SHARED}/{twin.symmetrized}") is not None
+    steps = ["pdf"] if is_averaged else ["symmetrize", "pdf"]
+    return "\n".join(["not there yet", *(f"nxmpi {step} {path.name}" for step in steps)])
 
 
 def _orienting(entry: h5py.Group, path: Path) -> str:

@@ -46,11 +46,13 @@ class Plane:
     """(n_v,) centres along the other one [r.l.u.]."""
     values: F8
     """(n_v, n_u), NaN where nothing was measured."""
+    letters: str = "hkl"
+    """Of the axes; ``xyz`` in real space, whose coordinates are in units of a, b, c."""
 
     @property
     def indices(self) -> str:
         """The two indices that vary, horizontal first: ``hk``, ``hl`` or ``kl``."""
-        return "hkl".replace(self.normal, "")
+        return self.letters.replace(self.normal, "")
 
 
 def position_volume(file: h5py.File, name: str, twin: schema.Twin) -> Volume | None:

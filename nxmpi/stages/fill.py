@@ -9,6 +9,7 @@ import numpy as np
 from nxmpi.crystal.laplacian import laplace_stencil
 from nxmpi.kernels.laplace import put_images
 from nxmpi.parallel.collective import all_or_none
+from nxmpi.stages.fill_missing import fill_missing
 from nxmpi.stages.fill_rounds import collect, deal, rounds_of, share, solve_round
 from nxmpi.stages.fill_system import Equation, Systems
 from nxmpi.stages.holes import find_clusters
@@ -45,6 +46,8 @@ class Report(NamedTuple):
     """In any hole."""
     factorizations: int
     """Different systems that were solved."""
+    together: int
+    """Voxels that were filled as those that were not measured are, in holes beside them too."""
 
 
 class Filled(NamedTuple):
@@ -58,13 +61,18 @@ class Filled(NamedTuple):
 
 
 def punch_and_fill(
-    comm: MPI.Intracomm, slab: NDArray[Any], start: int, holes: Holes, params: PunchParams
+    comm: MPI.Intracomm,
+    slab: NDArray[Any],
+    start: int,
+    holes: Holes,
+    params: PunchParams,
+    wanted: Mask | None = None,
 ) -> Filled:
     """Replace what is in holes by what is about them says, with the symmetry kept to the bit.
 
     Collective on ``comm``: of holes that are images of each other one is solved, in rounds of
     `nxmpi.stages.fill_rounds.ROUND`, by ranks that get the voxels about it; the values go to all.
-    A rank holds 2 to 2.25 times its slab, that of the input included, some times `ROUND`, and
+    A rank holds 2.5 times its slab, that of the input included, some times `ROUND`, and
     `nxmpi.stages.fill_system.MEMORY` of factorizations.
 
     Parameters
@@ -73,13 +81,15 @@ def punch_and_fill(
         Symmetric to the bit; NaN where nothing was measured.
     start : int
         Its first plane, from the first of the grid, with the planes dealt out evenly.
-    params : PunchParams
-        With ``missing`` of ``window``.
+    wanted : (n, n_k, n_h) bool, optional
+        Of voxels that were not measured, those to be filled too, all of their images among them,
+        together with the holes beside them. None for no voxel.
 
     Raises
     ------
     CollectiveError
-        On every rank, if so many holes run together that they cannot be solved.
+        On every rank, if so many holes run together that they cannot be solved, or voxels are
+        wanted and nothing was measured.
 
     Notes
     -----
@@ -109,10 +119,16 @@ def punch_and_fill(
             _put(clusters, part, solved, flags, (holes, start, values, marks))
         counts += (clusters.n_holes[part, None] * flags[:, :2]).sum(axis=0)
         keys |= set(flags[:, 2].tolist()) - {0}
+    n_filled = 0
+    if wanted is not None:
+        with all_or_none(comm):
+            unknown = wanted & (np.isnan(slab) & (marks == 0) | (marks == BESIDE_MISSING))
+        n_filled = fill_missing(comm, values, unknown, holes.group, equation.stencil)
     punched = marks > 0
     report = Report(
         int(clusters.n_holes.sum()), int(clusters.n_cut.sum()), int(clusters.n_linked.sum()),
         int(counts[0]), int(counts[1]), sum(comm.allgather(int(punched.sum()))), len(keys),
+        n_filled,
     )  # fmt: skip
     return Filled(punched, values, report)
 

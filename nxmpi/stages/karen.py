@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nxmpi.crystal.laue import has_all_images
 from nxmpi.kernels.karen import replace_outliers
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.slabs import even_slabs, with_halo
@@ -65,17 +66,6 @@ def karen(comm: MPI.Intracomm, slab: NDArray[Any], group: VoxelGroup, width: int
         counts = punched.sum(), (marks == 2).sum()
     n_outliers, n_alone = np.sum(comm.allgather(counts), axis=0)
     return Smoothed(punched, values, int(n_outliers), int(n_alone))
-
-
-def has_all_images(group: VoxelGroup, l: int) -> Mask:
-    """Return which voxels of a plane have all of their images in the grid, (n_k, n_h) bool."""
-    h, k = (np.arange(group.low[i], group.high[i] + 1) for i in (0, 1))
-    inside = np.ones((len(k), len(h)), np.bool_)
-    for matrix in group.matrices:
-        for row, low, high in zip(matrix, group.low, group.high, strict=True):
-            image = row[0] * h + row[1] * k[:, None] + row[2] * l
-            inside &= (image >= low) & (image <= high)
-    return inside
 
 
 def box_offsets(group: VoxelGroup, width: int) -> I8:

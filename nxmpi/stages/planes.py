@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nxmpi.errors import InputError
 from nxmpi.stages.symmetrize import ROUND, owned_planes
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ DIGITS = 45
 """Binary digits of the largest norm: sums over 48 images stay whole numbers in float64."""
 
 
+WHOLE, SINGLE = 0.02, 1e-6
+"""How far from whole numbers counts may be [counts], and to themselves by single precision [1]."""
+LARGEST = 2.0**52
+"""Of counts: sums over images fit 64 bits."""
+
+
 def norm_unit(largest: float) -> float:
     """Return the unit of integer norms, a power of two, from the largest norm of the volume."""
     return float(2.0 ** (np.frexp(largest)[1] - DIGITS)) if largest > 0 else 1.0
@@ -30,11 +37,26 @@ def whole_counts(intensity: F8, norm: F8) -> I8:
     Parameters
     ----------
     intensity : (...) float64
-        NaN where nothing was measured; single precision tells counts up to some millions.
+        Single precision tells counts up to some millions.
     norm : (...) float64
+        0 where nothing was measured.
+
+    Raises
+    ------
+    InputError
+        If these are no counts.
     """
     with np.errstate(invalid="ignore"):
-        return np.rint(np.where(norm > 0, intensity * norm, 0.0)).astype(np.int64)
+        counts = np.where(norm > 0, intensity * norm, 0.0)
+    whole = np.rint(counts)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(counts - whole) > WHOLE + SINGLE * np.abs(whole)
+    if off.any() or not np.isfinite(counts).all() or np.abs(counts).max(initial=0) > LARGEST:
+        worst = counts[off | ~np.isfinite(counts) | (np.abs(counts) > LARGEST)][0]
+        raise InputError(
+            f"expected intensity times norm to be counts, whole numbers, found {worst:g}"
+        )
+    return whole.astype(np.int64)
 
 
 def in_units(norm: F8, unit: float) -> I8:

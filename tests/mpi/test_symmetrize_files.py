@@ -222,3 +222,75 @@ def test_outliers_are_left_out_when_that_is_asked_for(comm, shared_tmp_path):
 def test_deviations_that_are_none_are_refused(comm, outliers):
     with pytest.raises(InputError, match="outliers: expected a number above 0"):
         SymmetrizeParams(outliers=outliers)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("cell", "laue"),
+    [
+        ((5, 5, 5, 70, 70, 70), "R -3 m"),  # hexagonal axes
+        ((5, 6, 7, 90, 90, 90), "P m -3 m"),
+        ((5, 5, 7, 90, 90, 120), "4/mmm"),
+        ((5, 6, 7, 90, 90, 110), "2/m"),  # unique axis b
+        ((5, 5, 5, 90, 90, 90), "23"),
+    ],
+)
+def test_a_cell_without_the_symmetry_is_refused(comm, shared_tmp_path, cell, laue):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    if comm.rank == 0:
+        with h5py.File(path, "r+") as file:
+            for name, value in zip(("a", "b", "c", "alpha", "beta", "gamma"), cell, strict=True):
+                file[f"entry/sample/unitcell_{name}"][...] = value
+    comm.Barrier()
+    with pytest.raises(CollectiveError, match=r"expected a (cell with the symmetry|class)"):
+        run_symmetrize(comm, path, SymmetrizeParams(laue=laue), OUTPUT)
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["v"].__setitem__((3, 4, 5), 0.123456), "to be counts"),
+        (lambda data: data["v"].__setitem__((3, 4, 5), np.inf), "to be counts"),
+        (lambda data: shortened(data), "expected the shape of the axes"),
+    ],
+    ids=["a part of a count", "infinite", "shape"],
+)
+def test_what_are_no_counts_is_refused_with_the_file(comm, shared_tmp_path, change, message):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    if comm.rank == 0:
+        with h5py.File(path.parent / "300K" / "transform.nxs", "r+") as file:
+            file["entry/data/n"][3, 4, 5] = 7.0
+            change(file["entry/data"])
+    comm.Barrier()
+    with pytest.raises(CollectiveError, match=rf"transform\.nxs.*{message}"):
+        run_symmetrize(comm, path, PARAMS, OUTPUT)
+
+
+def shortened(data):
+    values = data["n"][1:]
+    del data["n"]
+    data["n"] = values
+
+
+@pytest.mark.parallel([1])
+def test_nan_is_not_measured_whatever_the_norm(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    with h5py.File(path.parent / "300K" / "transform.nxs", "r+") as file:
+        file["entry/data/v"][20, 20, 20] = np.nan
+        file["entry/data/n"][20, 20, 20] = 5.0
+    run_symmetrize(comm, path, PARAMS, OUTPUT)
+    assert np.isnan(made(path)["data"][20, 20, 20])
+    assert made(path)["redundancy"][20, 20, 20] == 0
+
+
+@pytest.mark.parallel([1])
+def test_another_cell_makes_it_again(comm, shared_tmp_path):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    run_symmetrize(comm, path, PARAMS, OUTPUT)
+    with h5py.File(path, "r+") as file:
+        for name in "abc":
+            file[f"entry/sample/unitcell_{name}"][...] = 6.0
+    assert len(run_symmetrize(comm, path, PARAMS, OUTPUT)) == 1
+    with h5py.File(path.parent / "300K" / "symm_transform.nxs") as file:
+        assert file["entry/data/Qh"].attrs["scaling_factor"] == pytest.approx(2 * np.pi / 6)

@@ -231,3 +231,39 @@ def test_holes_that_fill_everything_are_refused(monkeypatch):
     grid = grid_of(19)
     with pytest.raises(CollectiveError, match="smaller"):
         fill("mmm", symmetric("mmm", grid), PunchParams(radius=1.0), grid)
+
+
+@pytest.mark.parametrize("laue", ["mmm", "4/m", "m-3m"])
+def test_missing_voxels_are_filled_by_the_same_equation(laue):
+    grid = grid_of(19)
+    volume = symmetric(laue, grid)
+    volume[symmetric(laue, grid, 1) > 6.2] = np.nan
+    distance = np.abs(places(grid)).max(axis=-1)
+    volume[(distance > 3) & (distance < 6)] = np.nan  # a region with holes in and beside it
+    params = PunchParams(radius=0.33, missing="fill")
+    group = voxel_group(laue_operators(laue), grid)
+    holes = find_holes(group, grid, lattice_of(laue), "P 1", params)
+    found = punch_and_fill(COMM, volume, 0, holes, params, np.ones(volume.shape, bool))
+    unknown = punched_by_hand(laue, grid, params.radius) | np.isnan(volume)
+    expected = solved_at_once(volume, unknown, orthogonal_links(laue, grid))
+    assert np.isfinite(found.values).all()
+    assert np.abs(found.values - expected).max() < 1e-9
+    assert found.report.together >= np.isnan(volume[~found.punched]).sum()
+
+
+@pytest.mark.parametrize("laue", ["P 1 2/m 1", "-3m1", "6/mmm"])
+def test_missing_voxels_are_filled_symmetrically_to_the_bit(laue):
+    grid = grid_of(19)
+    volume = symmetric(laue, grid)
+    volume[symmetric(laue, grid, 1) > 6.0] = np.nan
+    params = PunchParams(radius=0.3, missing="fill")
+    group = voxel_group(laue_operators(laue), grid)
+    holes = find_holes(group, grid, lattice_of(laue), "P 1", params)
+    voxels = places(grid).reshape(-1, 3)
+    images = np.abs(voxels @ group.matrices.transpose(0, 2, 1))
+    whole = (images <= 9).all(axis=(0, 2)).reshape(volume.shape)
+    found = punch_and_fill(COMM, volume, 0, holes, params, np.ones(volume.shape, bool)).values
+    assert np.isfinite(found[whole]).all()
+    for matrix in group.matrices:
+        h, k, l = (voxels[whole.reshape(-1)] @ matrix.T + 9).T
+        assert np.array_equal(found[whole], found[l, k, h])

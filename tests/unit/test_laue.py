@@ -8,6 +8,7 @@ from nxmpi.crystal.laue import (
     REPRESENTATIVES,
     coset_leaders,
     is_closed,
+    keeps_lattice,
     laue_operators,
     voxel_group,
 )
@@ -99,3 +100,41 @@ def test_grids_that_symmetry_does_not_map_to_themselves_are_refused(name, grid, 
 def test_unknown_symmetry_is_refused():
     with pytest.raises(InputError, match="expected a symbol or number, found '5/m'"):
         laue_operators("5/m")
+
+
+@pytest.mark.parametrize(
+    ("cell", "symbol", "kept"),
+    [
+        ((5, 5, 5, 70, 70, 70), "R -3 m :R", True),
+        ((5, 5, 5, 70, 70, 70), "R -3 m :H", False),
+        ((5, 5, 7, 90, 90, 120), "R -3 m :H", True),
+        ((5, 5.02, 7, 90.2, 90, 120), "6/mmm", True),  # as it was measured
+        ((5, 6, 7, 90, 90, 110), "P 1 1 2/m", True),
+        ((5, 6, 7, 90, 90, 110), "2/m", False),
+        ((5, 5, 7, 90, 90, 120), "4/mmm", False),
+        ((5, 6, 7, 90, 90, 90), "m-3m", False),
+    ],
+)
+def test_a_cell_has_the_symmetry_or_not(cell, symbol, kept):
+    names = ("a", "b", "c", "alpha", "beta", "gamma")
+    lattice = Lattice(**dict(zip(names, map(float, cell), strict=True)))
+    assert keeps_lattice(laue_operators(symbol), lattice) == kept
+
+
+@pytest.mark.parametrize("symbol", ["23", "32"])
+def test_point_groups_that_look_like_numbers_are_refused(symbol):
+    with pytest.raises(InputError, match="expected a class"):
+        laue_operators(symbol)
+
+
+@pytest.mark.parametrize("symbol", ["4/m", "4/mmm"])
+def test_a_unique_axis_that_is_not_the_last_is_refused_if_it_must(symbol):
+    axes = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    grid = HKLGrid(origin=(-1.0,) * 3, step=(0.25,) * 3, shape=(9,) * 3, axes=axes)
+    group = voxel_group(laue_operators(symbol), grid)
+    if symbol == "4/m":
+        with pytest.raises(InputError, match="unique axis"):
+            coset_leaders(group.matrices)
+    else:
+        planar, leaders = coset_leaders(group.matrices)
+        assert len(planar) * len(leaders) == 16

@@ -1,0 +1,134 @@
+"""What a program reads of a position: one file, in a folder that it may write to.
+
+The program opens masks and weights for writing, unless they are in the file of the frames: so they
+are copied, and the frames themselves are linked to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from nxmpi.cctw.dialect import Places
+from nxmpi.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from nxmpi._typing import F8, I8, Mask
+    from nxmpi.nexus.frames import Stack
+
+INPUT, SCRIPT, OUTPUT = "input.nxs", "position.pars", "output.nxs"
+FRAMES, MASK, WEIGHTS, FACTORS, MASK3D = "frames", "mask", "weights", "factors", "mask3d"
+VOLUME = "entry/data"
+"""In the output."""
+BUILT_IN = 255
+"""Last number of the filters that are HDF5's own."""
+LZF = 32000
+"""Filter that the program brings."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """What the program is given of a position."""
+
+    frames: Stack
+    bad: Mask
+    """(n_slow, n_fast) bool, True = exclude."""
+    weight: F8
+    """(n_frames,) float64, 0 = leave out [1]."""
+    factor: F8 | None
+    """(n_slow, n_fast) float64 [1]; None where the program does not know of them."""
+    lost: Mapping[int, I8]
+    """Pixels without a count, in a flattened frame, by frame."""
+
+
+def require_filters(stack: Stack) -> None:
+    """Make sure that the program can read frames. Not collective.
+
+    It would add zeros for what it cannot.
+
+    Raises
+    ------
+    InputError
+        If they are stored with a filter that is neither HDF5's own nor among the plugins that
+        this package brings.
+    """
+    known = {LZF, *hdf5plugin.FILTERS.values()}
+    with h5py.File(stack.file, "r") as file:
+        dataset = file[stack.path]
+        plist = dataset.id.get_create_plist()
+        codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    for code in codes:
+        if code > BUILT_IN and code not in known:
+            raise InputError(
+                f"{stack.file}:{stack.path}: expected a filter that CCTW can be given, found "
+                f"number {code}"
+            )
+
+
+def write_input(folder: Path, given: Given) -> None:
+    """Write all but the 3-D mask into a new file. Not collective."""
+    n_frames = given.frames.shape[0]
+    weight = np.zeros(n_frames)
+    weight[: given.weight.size] = given.weight
+    with h5py.File(folder / INPUT, "w") as file:
+        file[FRAMES] = h5py.ExternalLink(str(given.frames.file.absolute()), given.frames.path)
+        file[MASK] = given.bad.astype(np.int8)
+        file[WEIGHTS] = weight
+        if given.factor is not None:
+            file[FACTORS] = given.factor
+
+
+def write_mask3d(folder: Path, given: Given, mask: Stack | None) -> bool:
+    """Put the 3-D mask of a volume into the file, and return whether it needs one.
+
+    Not collective. Pixels without a count are masked beside those that a mask excludes.
+
+    Parameters
+    ----------
+    mask : Stack or None
+        None for the volume of all pixels.
+    """
+    with h5py.File(folder / INPUT, "r+") as file:
+        if MASK3D in file:
+            del file[MASK3D]
+        if not given.lost:
+            if mask is not None:
+                file[MASK3D] = h5py.ExternalLink(str(mask.file.absolute()), mask.path)
+            return mask is not None
+        shape = given.frames.shape
+        dataset = file.create_dataset(
+            MASK3D, shape, np.int8, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1
+        )
+        if mask is None:
+            for number, pixels in given.lost.items():
+                dataset[number] = _excluded(np.zeros(shape[1:], np.int8), pixels)
+            return True
+        with h5py.File(mask.file, "r") as other:
+            for number in map(int, np.flatnonzero(given.weight > 0)):
+                found = (other[mask.path][number] != 0).astype(np.int8)
+                dataset[number] = _excluded(found, given.lost.get(number, np.empty(0, int)))
+    return True
+
+
+def _excluded(mask: F8, pixels: I8) -> F8:
+    mask.ravel()[pixels] = 1
+    return mask
+
+
+def places_of(given: Given, *, masked: bool) -> Places:
+    """Return the names of all datasets, from inside of the folder: others might be misread."""
+    weights = [WEIGHTS, *([] if given.factor is None else [FACTORS])]
+    return Places(
+        frames=f"{INPUT}#/{FRAMES}",
+        mask=f"{INPUT}#/{MASK}",
+        weights=[f"{INPUT}#/{name}" for name in weights],
+        output=f"{OUTPUT}#/{VOLUME}",
+        mask3d=f"{INPUT}#/{MASK3D}" if masked else None,
+    )

@@ -1,0 +1,145 @@
+"""What is subtracted from a combined volume: the transforms of a scan without the sample."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nxmpi.errors import InputError
+from nxmpi.nexus import schema
+from nxmpi.nexus.process import read_inputs
+from nxmpi.nexus.values import entry_names, find, open_file
+from nxmpi.nexus.volume import read_grid
+from nxmpi.pipeline.inputs import identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+    from mpi4py import MPI
+
+    from nxmpi.model import HKLGrid
+    from nxmpi.params import CombineParams
+    from nxmpi.pipeline.inputs import Inputs
+
+log = logging.getLogger(__name__)
+FACTOR = "factor_"
+"""Before the names of factors of the norm among what a transform depends on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """The transforms of a scan of the empty beam or the empty can."""
+
+    scale: float
+    """Of its intensity [1]."""
+    files: dict[str, Path]
+    """By position."""
+    inputs: Inputs
+    """What tells it from others."""
+
+
+def find_background(
+    params: CombineParams, scan: h5py.File, grid: HKLGrid, twin: schema.Twin
+) -> Background | None:
+    """Return what is to be subtracted, None where nothing is. Not collective.
+
+    Parameters
+    ----------
+    scan : h5py.File
+        The open scan file that it is subtracted from.
+
+    Raises
+    ------
+    InputError
+        If a transform of the background is missing, has another grid, or other voxels.
+    """
+    if params.background is None:
+        return None
+    files = schema.ScanFiles(params.background)
+    with open_file(files.wrapper) as wrapper:
+        names = entry_names(wrapper)
+        taken = _twin_of(wrapper, names, twin)
+        for name in names:
+            found = read_grid(find(wrapper[name], taken.group))
+            if found != grid:
+                raise InputError(
+                    f"{files.wrapper}:/{name}/{taken.group}: expected a background on the grid of "
+                    f"{scan.filename}, {grid}, found {found} (nxmpi transform with --qh, --qk and "
+                    "--ql makes them alike)"
+                )
+            _compare(scan, wrapper, name, (twin, taken))
+    paths = {name: files.transform(name, taken) for name in names}
+    return Background(
+        scale=params.background_scale,
+        files=paths,
+        inputs={
+            "scan": files.wrapper.name, "scale": params.background_scale,
+            **{name: identity(path) for name, path in paths.items()},
+        },
+    )  # fmt: skip
+
+
+def _twin_of(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> schema.Twin:
+    """Return the twin that there is: a background needs no 3-D mask of its own."""
+    lacking = [n for n in names if read_inputs(wrapper[n], twin.transform_task) is None]
+    if twin is schema.MASKED and len(lacking) == len(names):
+        log.info("%s has no masked transforms: taking the others", wrapper.filename)
+        return _twin_of(wrapper, names, schema.REGULAR)
+    if lacking:
+        raise InputError(
+            f"{wrapper.filename}: expected {twin.transform_task} of all positions of the "
+            f"background, found none of {', '.join(lacking)} (nxmpi transform makes them)"
+        )
+    return twin
+
+
+def _compare(
+    scan: h5py.File, wrapper: h5py.File, name: str, twins: tuple[schema.Twin, schema.Twin]
+) -> None:  # fmt: skip
+    """Look for differences between a background's position and the scan's that would be wrong.
+
+    Raises
+    ------
+    InputError
+        If voxels lie differently about their coordinates.
+    """
+    same = name if name in scan else entry_names(scan)[0]
+    of_scan = read_inputs(scan[same], twins[0].transform_task)
+    of_background = read_inputs(wrapper[name], twins[1].transform_task)
+    if not of_scan or not of_background:  # of another program, which tells nothing
+        return
+    if of_scan.get("voxels") != of_background.get("voxels"):
+        raise InputError(
+            f"{wrapper.filename}:/{name}: expected {of_scan.get('voxels')} voxels as in "
+            f"{scan.filename}, found them {of_background.get('voxels')} (--voxels)"
+        )
+    factors = sorted(
+        key for key in of_scan.keys() | of_background.keys() if key.startswith(FACTOR)
+    )  # fmt: skip
+    told = [
+        f"{key.removeprefix(FACTOR)}: {of_scan.get(key, 'none')}, background "
+        f"{of_background.get(key, 'none')}"
+        for key in factors
+        if of_scan.get(key) != of_background.get(key)
+    ]
+    if told:
+        log.warning("%s: factors of the norm differ: %s", name, "; ".join(told))
+
+
+def describe_background(
+    comm: MPI.Intracomm, background: Background, measured: int, lacking: int
+) -> str:
+    """Return what was subtracted, and where nothing could be. Collective on ``comm``.
+
+    Parameters
+    ----------
+    measured, lacking : int
+        Voxels of this rank, and those of them in which the background was not measured.
+    """
+    measured, lacking = (sum(comm.allgather(n)) for n in (measured, lacking))
+    return (
+        f"background: {background.scale:g} times {background.inputs['scan']}; {lacking} of "
+        f"{measured} voxels, {100 * lacking / max(measured, 1):.2f} %, have none and are left out"
+    )

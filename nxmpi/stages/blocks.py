@@ -1,0 +1,136 @@
+"""What the sums of a transform must come to, block by block, and the pixels without a count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.kernels.blocks import BlockSums, add_to_blocks
+from nxmpi.kernels.transform import Batch
+from nxmpi.parallel.arrays import bcast_array, largest, sum_arrays
+from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.progress import progress
+from nxmpi.stages.batches import batches, signed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpi4py import MPI
+
+    from nxmpi._typing import I8, Frames
+    from nxmpi.kernels.tiles import Tables
+    from nxmpi.stages.batches import FrameReader
+
+MOST_BLOCKS = 64
+"""Along an axis."""
+LEAST_EDGE = 32
+"""Of a block [voxels]: blocks are made of whole chunks of a file."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expected:
+    """What a transform of a position must come to; sums are the root's alone."""
+
+    edge: int
+    """Of a block [voxels]."""
+    sums: BlockSums
+    dead: I8
+    """(n,) int64: good pixels without a count in any frame, in a flattened frame."""
+    lost: dict[int, I8]
+    """Other good pixels without a count, (n,) int64 in a flattened frame, by frame; the root's
+    alone."""
+    bad_frames: list[int]
+    """Those that could not be read, of all ranks."""
+    largest: int
+    """Largest count of all ranks [counts]."""
+
+
+def block_edge(shape: tuple[int, ...]) -> int:
+    """Return the edge of the blocks of a grid, a multiple of 32 [voxels]."""
+    return LEAST_EDGE * -(-max(shape) // (LEAST_EDGE * MOST_BLOCKS))
+
+
+def expect_blocks(
+    comm: MPI.Intracomm, tables: Tables, reader: FrameReader, frames: I8, batch_frames: int,
+    is_stopped: Callable[[], bool],
+) -> Expected | None:  # fmt: skip
+    """Read all frames once, and sum over the blocks of the grid.
+
+    Collective on ``comm``. Frames are dealt out in contiguous blocks. Sums are of integers, the
+    same for any number of ranks.
+
+    Parameters
+    ----------
+    tables : Tables
+        On every rank; of unsplit pixels.
+    frames : (n,) int64
+        Those that are used, whether they reach the grid or not.
+    is_stopped : callable
+        Returns whether there is a wish to stop; must not wait.
+
+    Returns
+    -------
+    Expected or None
+        None on every rank if any stopped.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if any rank fails to read its frames.
+    """
+    edge = block_edge(tuple(tables.shape))
+    n_h, n_k, n_l = (int(n) for n in -(-tables.shape // edge))
+    shape = (2 if reader.masked else 1, n_l, n_k, n_h)
+    sums = BlockSums(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    mine = frames[slice(*block_range(frames.size, comm.size, comm.rank))]
+    lost: dict[int, I8] = {}
+    n_lost = np.zeros(int(tables.pixels.max()) + 1, np.int64)
+    bad: list[int] = []
+    top, stopped = 0, False
+    with all_or_none(comm, is_stopped), progress(comm, "look", mine.size, "frames") as bar:
+        for run in batches(mine, batch_frames, reader.chunk_frames):
+            data, excluded, unread = reader.read(run)
+            numbers = np.setdiff1d(run, unread)
+            bad.extend(int(number) for number in unread)
+            if numbers.size:
+                counts = signed(data)
+                found = np.zeros(numbers.size, np.int64)
+                batch = Batch(frames=counts, excluded=excluded, numbers=numbers)
+                add_to_blocks(batch, tables, edge, sums, found)
+                top = max(top, int(counts[:, tables.pixels].max()))
+                for i in np.flatnonzero(found):
+                    pixels = _lost_pixels(counts[i], tables)
+                    lost[int(numbers[i])] = pixels
+                    n_lost[pixels] += 1
+            bar.advance(run.size)
+            stopped = is_stopped()
+            if stopped:
+                break
+    if largest(comm, int(stopped)):
+        return None
+    bad = sorted(number for some in comm.allgather(bad) for number in some)
+    n_lost = bcast_array(comm, sum_arrays(comm, n_lost))
+    dead = np.flatnonzero(n_lost == max(frames.size - len(bad), 1))
+    return Expected(
+        edge=edge,
+        sums=BlockSums(sum_arrays(comm, sums.counts), sum_arrays(comm, sums.norm)),
+        dead=dead,
+        lost=_gathered(comm, lost, dead),
+        bad_frames=bad,
+        largest=largest(comm, top),
+    )
+
+
+def _gathered(comm: MPI.Intracomm, lost: dict[int, I8], dead: I8) -> dict[int, I8]:
+    """Return the pixels of all ranks' frames that are not dead, on the root."""
+    alive = {number: np.setdiff1d(pixels, dead) for number, pixels in lost.items()}
+    everyone = comm.gather({number: pixels for number, pixels in alive.items() if pixels.size})
+    return {n: pixels for some in everyone or [] for n, pixels in sorted(some.items())}
+
+
+def _lost_pixels(counts: Frames, tables: Tables) -> I8:
+    pixels: I8 = np.sort(tables.pixels[counts[tables.pixels] < 0]).astype(np.int64)
+    return pixels

@@ -1,0 +1,343 @@
+"""CCTW in charge of the transform: real processes, some made to fail."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings the filters
+import numpy as np
+import pytest
+from system.mpi import error_lines, finish, run_nxmpi, start_mpi
+from system.scans import add_masks, differences, simulated, volumes
+
+REFERENCE = Path(__file__).parents[1] / "data" / "cctw"
+FAKE = Path(__file__).with_name("fake_cctw.py")
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """Return a program that does what CCTW does."""
+    path = tmp_path_factory.mktemp("program") / "cctw"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def read(path, name):
+    with h5py.File(path) as file:
+        return file[f"entry/data/{name}"][()].astype(float)
+
+
+def runs_of(log):
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def is_alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pid):
+    deadline = time.monotonic() + 10
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_alive(pid)
+
+
+@pytest.mark.parametrize(
+    ("crystal", "n", "entry"), [("orthorhombic", 1, "f1"), ("triclinic", 3, "f2")]
+)
+def test_sums_are_those_that_cctw_made(program, tmp_path, crystal, n, entry):
+    for path in (REFERENCE / crystal).glob("*"):
+        if "transform" not in path.name:
+            shutil.copy(path, tmp_path)
+    settings = ("--settings", REFERENCE / crystal / f"{entry}_transform.pars")
+    result = run_nxmpi(
+        n, "transform", tmp_path / "wrapper.nxs", *settings, "--entry", entry,
+        "--voxels", "lower-edge", "--engine", "cctw", "--cctw", program,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for prefix in ("", "masked_"):
+        name = f"{entry}_{prefix}transform.nxs"
+        made, reference = tmp_path / "wrapper" / name, REFERENCE / crystal / name
+        np.testing.assert_array_equal(read(made, "v"), read(reference, "v"))
+        np.testing.assert_allclose(read(made, "n"), read(reference, "n"), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """Return a simulated scan with 3-D masks."""
+    scan = simulated(tmp_path_factory.mktemp("fresh") / "e", "--frames", 12, frames=False)
+    add_masks(scan)
+    return scan
+
+
+ARGS = ("--no-polarization", "--no-solid-angle")
+
+
+@pytest.fixture(scope="module")
+def native(fresh, tmp_path_factory):
+    """Return the same scan, transformed without CCTW."""
+    scan = fresh.copy(tmp_path_factory.mktemp("native") / "e")
+    result = run_nxmpi(0, "transform", *ARGS, scan.wrapper)
+    assert result.returncode == 0, result.stderr
+    return scan
+
+
+def by_cctw(n, program, scan, *args, how="good", **env):
+    return run_nxmpi(
+        n, "transform", "--engine", "cctw", "--cctw", program, *args, scan.wrapper,
+        env={"FAKE_CCTW": how, **env},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [1, 3, pytest.param(5, marks=pytest.mark.full)])
+def test_centred_voxels_are_those_of_the_native_engine(program, fresh, native, tmp_path, n):
+    scan = fresh.copy(tmp_path / "e")
+    log = tmp_path / "log"
+    result = by_cctw(n, program, scan, *ARGS, FAKE_CCTW_LOG=str(log))
+    assert result.returncode == 0, result.stderr
+    for name in ("f1", "f2"):
+        for prefix in ("", "masked_"):
+            made, reference = (
+                each.data / f"{name}_{prefix}transform.nxs" for each in (scan, native)
+            )
+            counts, norm = read(reference, "v"), read(reference, "n")
+            assert counts.sum() > 1e4
+            moved = np.flatnonzero(read(made, "v") != counts)
+            assert moved.size <= 2  # a pixel at a boundary, by rounding
+            close = np.isclose(read(made, "n"), norm, rtol=1e-6)
+            assert (~close).sum() <= 2
+    assert scan.hidden() == []
+    assert len(runs_of(log)) == 4
+    folders = {run[2] for run in runs_of(log)}
+    assert len(folders) == 2
+    assert not any(Path(folder).exists() for folder in folders)
+    with h5py.File(scan.wrapper) as file:
+        record = file["f1/nxworkflow/nxtransform"]
+        assert record["parameters/engine"][()] == b"cctw 0.2.3"
+        note = record["note/data"][()].decode()
+        assert "--normalization 0" in note
+        assert "parameters.ubMat = " in note
+        assert "Transform complete" in note
+    again = by_cctw(n, program, scan, *ARGS)
+    assert again.returncode == 0
+    assert "transform is complete" in again.stderr
+    other = run_nxmpi(0, "transform", *ARGS, scan.wrapper)
+    assert "f1_transform.nxs is of other inputs" in other.stderr
+
+
+def test_ranks_give_the_same_bits(program, fresh, tmp_path):
+    made = []
+    for n in (1, 3):
+        scan = fresh.copy(tmp_path / f"e{n}")
+        assert by_cctw(n, program, scan, *ARGS).returncode == 0
+        made.append(volumes(scan))
+    for name in made[0]:
+        assert not differences(made[0][name], made[1][name]), name
+
+
+def test_positions_run_at_the_same_time(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    log = tmp_path / "log"
+    result = by_cctw(2, program, scan, *ARGS, "--no-mask", how="slow", FAKE_CCTW_LOG=str(log))
+    assert result.returncode == 0, result.stderr
+    first, second = runs_of(log)
+    assert abs(first[1] - second[1]) < 3.0  # each takes 6 s at least
+
+
+def test_pixel_factors_that_the_old_one_does_not_know_are_recorded_as_off(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    result = by_cctw(1, program, scan, "--entry", "f1", "--no-mask")
+    assert result.returncode == 0, result.stderr
+    assert "knows no factors of pixels: without polarization, solid_angle" in result.stderr
+    with h5py.File(scan.wrapper) as file:
+        parameters = file["f1/nxworkflow/nxtransform/parameters"]
+        assert parameters["polarization"][()] == parameters["solid_angle"][()] == b"off"
+        assert "factor_polarization" not in parameters
+
+
+def test_pixel_factors_are_given_to_a_later_one(program, fresh, tmp_path):
+    made = []
+    for name in ("native", "cctw"):
+        scan = fresh.copy(tmp_path / name)
+        args = (1, "transform", "--entry", "f1", "--no-mask", scan.wrapper)
+        if name == "cctw":
+            args = (*args, "--engine", "cctw", "--cctw", program)
+        result = run_nxmpi(*args, env={"FAKE_CCTW_VERSION": "1.0"})
+        assert result.returncode == 0, result.stderr
+        made.append(read(scan.data / "f1_transform.nxs", "n"))
+    assert (~np.isclose(*made, rtol=1e-6)).sum() <= 2
+
+
+def with_sentinels(scan):
+    """Put values that are no counts into frames of f1: in all, and in two."""
+    path = scan.data / "f1.h5"
+    with h5py.File(path) as file:
+        data = file["entry/data/data"][()].astype(np.int32)
+    data[:, 7, 9] = -1
+    data[3, 20:22, 5] = -2
+    data[4, 20, 5] = -2
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/data/data", data=data, chunks=(1, *data.shape[1:]))
+
+
+def test_values_that_are_no_counts_are_masked(program, fresh, tmp_path):
+    made = []
+    for name in ("native", "cctw"):
+        scan = fresh.copy(tmp_path / name)
+        with_sentinels(scan)
+        args = (2, "transform", "--entry", "f1", *ARGS, scan.wrapper)
+        if name == "cctw":
+            args = (*args, "--engine", "cctw", "--cctw", program)
+        result = run_nxmpi(*args)
+        assert result.returncode == 0, result.stderr
+        made.append([
+            read(scan.data / f"f1_{p}transform.nxs", d) for p in ("", "masked_") for d in "vn"
+        ])  # fmt: skip
+    assert "1 pixels without a count in any frame, and 3 in some are masked" in result.stderr
+    for ours, theirs in zip(*made, strict=True):
+        assert (~np.isclose(ours, theirs, rtol=1e-6)).sum() <= 2
+
+
+FAILURES = {
+    "killed": r"status 137",
+    "exit1": r"mask is smaller than the frame",
+    "hanging": r"silent for",
+    "deaf": r"silent for",
+    "unreadable": r"Error reading chunk 7",
+    "nothing": r"found no file",
+    "zeros": r"found zero everywhere",
+    "no counts": r"in v, found zero everywhere",
+    "half": r"/entry/data/n: expected a volume",
+    "truncated": r"expected an HDF5 file",
+    "shape": r"expected shape",
+    "negative": r"expected sums of 0 or more",
+    "lost": r"of \d+ blocks",
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_failure_keeps_what_is_there(program, fresh, native, tmp_path, how):
+    scan = native.copy(tmp_path / "e")
+    before, log = scan.files(), tmp_path / "log"
+    result = by_cctw(
+        2, program, scan, *ARGS, "--overwrite", "--entry", "f1", "--cctw-silence", "0.05",
+        how=how, FAKE_CCTW_LOG=str(log),
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    (line,) = error_lines(result)
+    assert "f1/transform" in line
+    assert re.search(FAILURES[how], line), line
+    assert scan.files() == before
+    assert all(wait_until_gone(run[0]) for run in runs_of(log))
+
+
+def test_noise_does_no_harm(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    result = by_cctw(1, program, scan, *ARGS, "--no-mask", "--entry", "f1", how="noise")
+    assert result.returncode == 0, result.stderr
+
+
+def test_time_limit(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    before = scan.files()
+    result = by_cctw(
+        1, program, scan, *ARGS, "--entry", "f1", "--cctw-timeout", "0.03", how="slow"
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "still at work after 0.03 minutes" in error_lines(result)[0]
+    assert scan.files() == before
+
+
+@pytest.mark.parametrize(("who", "name"), [(0, "SIGTERM"), (2, "SIGUSR1")])
+def test_wish_to_stop_reaches_all_programs(program, fresh, tmp_path, who, name):
+    scan = fresh.copy(tmp_path / "e")
+    before, log = scan.files(), tmp_path / "log"
+    run = start_mpi(
+        3, Path(__file__).with_name("tell_frames.py"), tmp_path, 0, "--",
+        "transform", "--engine", "cctw", "--cctw", program, *ARGS, scan.wrapper,
+        env={"FAKE_CCTW": "hanging", "FAKE_CCTW_LOG": str(log)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (log.exists() and len(runs_of(log)) == 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(int((tmp_path / f"{who}.pid").read_text()), getattr(signal, name))
+    result = finish(run)
+    assert result.returncode == 75, result.stderr
+    assert result.stderr.count(f"stopped by {name}: run the same command again") == 1
+    assert all(wait_until_gone(pid) for pid, *_ in runs_of(log))
+    assert scan.files() == before
+
+
+def test_killed_job_leaves_no_program(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    log = tmp_path / "log"
+    run = start_mpi(
+        2, Path(__file__).with_name("tell_frames.py"), tmp_path, 0, "--",
+        "transform", "--engine", "cctw", "--cctw", program, *ARGS, scan.wrapper,
+        env={"FAKE_CCTW": "deaf", "FAKE_CCTW_LOG": str(log)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (log.exists() and len(runs_of(log)) == 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    os.kill(int((tmp_path / "0.pid").read_text()), signal.SIGKILL)
+    assert finish(run).returncode != 0
+    assert all(wait_until_gone(pid) for pid, *_ in runs_of(log))
+
+
+def test_one_position_that_fails_does_not_take_the_other_along(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    with scan.open() as wrapper:
+        shape = wrapper["f2/instrument/detector/pixel_mask"].shape
+        wrapper["f2/instrument/detector/pixel_mask"][...] = np.ones(shape)
+    result = by_cctw(2, program, scan, *ARGS, "--no-mask")
+    assert result.returncode == 1
+    assert "f2: expected good pixels" in error_lines(result)[0]
+    assert read(scan.data / "f1_transform.nxs", "v").sum() > 0
+    assert not (scan.data / "f2_transform.nxs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--cctw", "no-such-program"), "expected the program CCTW"),
+        (("--split", "2", "1", "1"), "expected none with the engine cctw"),
+        (("--hits",), "expected none with the engine cctw"),
+    ],
+)
+def test_what_cannot_be_is_found_before(fresh, tmp_path, args, text):
+    scan = fresh.copy(tmp_path / "e")
+    before = scan.files()
+    result = run_nxmpi(2, "transform", "--engine", "cctw", *args, scan.wrapper)
+    assert result.returncode != 0
+    assert text in result.stderr
+    assert scan.files() == before
+
+
+@pytest.mark.parametrize("name", ["cctw", "nxcctw"])
+def test_real_program(fresh, native, tmp_path, name):
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not on PATH")
+    scan = fresh.copy(tmp_path / "e")
+    result = run_nxmpi(
+        2, "transform", "--engine", "cctw", "--cctw", name, *ARGS, scan.wrapper
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for position in ("f1", "f2"):
+        for prefix in ("", "masked_"):
+            file = f"{position}_{prefix}transform.nxs"
+            assert (read(scan.data / file, "v") != read(native.data / file, "v")).sum() <= 2
+            norms = read(scan.data / file, "n"), read(native.data / file, "n")
+            assert (~np.isclose(*norms, rtol=1e-5)).sum() <= 2

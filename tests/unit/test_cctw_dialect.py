@@ -1,0 +1,99 @@
+"""What a program says of itself, and the command lines that it is given."""
+
+import sys
+
+import pytest
+
+from nxmpi.cctw.dialect import Places, ask, transform_command
+from nxmpi.errors import InputError
+
+PLACES = Places(
+    frames="in.nxs#/data", mask="in.nxs#/mask", weights=["in.nxs#/weight"], output="out.nxs#/data"
+)
+
+
+@pytest.fixture
+def program(tmp_path):
+    def make(text):
+        path = tmp_path / "cctw"
+        path.write_text(f"#!{sys.executable}\nimport sys, time\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "knows_pixels", "takes_chunks"),
+    [
+        ("print('0.2.3')", "cctw 0.2.3", False, True),
+        ("print('MESSAGE: 12:30:00 CCTW version 0.2.2')", "cctw 0.2.2", False, True),
+        ("print('cctw 1.0', file=sys.stderr); sys.exit(1)", "cctw 1.0", True, False),
+        ("print('CCTW Version 0.2.10')", "cctw 0.2.10", True, False),
+        ("print('nxcctw, version 0.1.0')", "nxcctw 0.1.0", True, True),
+        ("print('cctw 0.2.3' if '--help' in sys.argv else 'usage')", "cctw 0.2.3", False, True),
+    ],
+)
+def test_dialect_is_what_the_program_says(program, text, version, knows_pixels, takes_chunks):
+    found = ask(program(text))
+    assert (found.version, found.knows_pixels) == (version, knows_pixels)
+    assert found.takes_chunks == takes_chunks
+
+
+def test_program_on_the_path_is_found(program, monkeypatch, tmp_path):
+    path = program("print('0.2.3')")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask("cctw").path == path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("print('hello')", "expected a version, found hello"),
+        ("", "expected a version, found nothing"),
+        ("time.sleep(100)", "timed out"),
+    ],
+)
+def test_program_that_does_not_answer_is_refused(program, text, message, monkeypatch):
+    monkeypatch.setattr("nxmpi.cctw.dialect.ANSWER_TIME", 0.5)
+    with pytest.raises(InputError, match=message):
+        ask(program(text))
+
+
+def test_missing_program_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected the program CCTW"):
+        ask(str(tmp_path / "none"))
+
+
+def test_file_that_is_no_program_is_refused(tmp_path):
+    path = tmp_path / "cctw"
+    path.write_bytes(b"\x7fELF no")
+    path.chmod(0o755)
+    with pytest.raises(InputError, match="expected an answer"):
+        ask(str(path))
+
+
+@pytest.mark.parametrize(("n", "threads"), [(1, "1"), (2, "3"), (7, "8")])
+def test_one_thread_more_than_works(program, n, threads):
+    command = transform_command(ask(program("print('0.2.3')")), "a.pars", PLACES, n)
+    assert command[command.index("--threads") + 1] == threads
+
+
+def test_command_line_is_that_of_the_reference(program):
+    words = transform_command(ask(program("print('0.2.3')")), "a.pars", PLACES, 1)
+    assert words[1:] == [
+        "transform", "--script", "a.pars", "--mask", "in.nxs#/mask", "--weights", "in.nxs#/weight",
+        "--output", "out.nxs#/data", "--normalization", "0", "--threads", "1", "in.nxs#/data",
+    ]  # fmt: skip
+
+
+def test_mask_of_frames_and_second_weights(program):
+    both = Places(
+        frames=PLACES.frames, mask=PLACES.mask, weights=["in.nxs#/a", "in.nxs#/b"],
+        output=PLACES.output, mask3d="in.nxs#/mask3d",
+    )  # fmt: skip
+    words = transform_command(ask(program("print('1.2')")), "a.pars", both, 1)
+    assert words[words.index("--mask3d") + 1] == "in.nxs#/mask3d"
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--weights"] == [
+        "in.nxs#/a", "in.nxs#/b",
+    ]  # fmt: skip
