@@ -1,0 +1,190 @@
+# ruff: noqa: E501 - messages stand as they are seen
+"""The command line of CCTW, offered by this package: wrong calls, options, NXRefine."""
+
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings the filters
+import numpy as np
+import pytest
+from system.scans import run_in_one_job
+
+REFERENCE = Path(__file__).parents[1] / "data" / "cctw" / "orthorhombic"
+SHAPE = (48, 96, 80)
+"""Of the frames, and their number."""
+N_RANKS = 2
+SCRIPT = ("--script", "{here}/f1_transform.pars")
+MASK = ("--mask", "{here}/wrapper.nxs#/f1/instrument/detector/pixel_mask")
+WEIGHTS = ("--weights", "{here}/wrapper.nxs#/f1/data/monitor_weight")
+FRAMES = ("{here}/wrapper.nxs#/f1/data/data",)
+OUTPUT = ("--output", "{out}#/entry/data", "--normalization", "0")
+PLAIN = (*SCRIPT, *FRAMES, *OUTPUT)
+FIRST, SECOND = "{here}/f1_transform.nxs#/entry/data", "{here}/f2_transform.nxs#/entry/data"
+
+
+def scripted(*changes):
+    """Return a command line with one setting or more made after those of the script."""
+    return ("transform", *PLAIN, *(word for text in changes for word in ("--command", text)))
+
+
+def other(name):
+    """Return the name of a dataset that `odd_files` makes."""
+    return f"{{here}}/odd.h5#/{name}"
+
+
+WRONG_CALLS = {
+    "no mode": ((), r"Missing argument"),
+    "unknown mode": (("project", *PLAIN), r"'project' is not one of 'transform', 'merge', 'norm'"),
+    "no output": (("transform", *SCRIPT, *FRAMES), r"Missing option '--output'"),
+    "no input": (("transform", *SCRIPT, *OUTPUT), r"transform: expected one input, found 0"),
+    "two inputs": (("transform", *PLAIN, *FRAMES), r"transform: expected one input, found 2"),
+    "unknown option": (("transform", *PLAIN, "--oversample", "2"), r"No such option.*--oversample"),
+    "normalization of no number": (("transform", *PLAIN, "-N", "yes"), r"'--normalization'.*'yes' is not a valid integer"),
+    "threads below zero": (("transform", *PLAIN, "-j", "-1"), r"'--threads'.*-1 is not in the range"),
+    "script missing": (("transform", "-s", "{here}/none.pars", *FRAMES, *OUTPUT), r"none\.pars: expected CCTW settings: .*No such file"),
+    "script of a program": (("transform", "-s", "{here}/program.pars", *FRAMES, *OUTPUT), r"program\.pars, line 3: expected an assignment such as 'name = value;', found 'for \("),
+    "script of NumPy": (("transform", "-s", "{here}/numpy.pars", *FRAMES, *OUTPUT), r"numpy\.pars, line 2: parameters\.wavelength: expected a number, found 'np\.float64\(0\.5\)'"),
+    "misspelt setting": (scripted("parameters.waveLength = 1;"), r"expected a setting that is known, found parameters\.waveLength"),
+    "setting of another shape": (scripted("parameters.ubMat = [1, 0, 0];"), r"parameters\.ubMat: expected 3 x 3 numbers, found '\[1, 0, 0\]'"),
+    "setting of no number": (scripted("parameters.distance = 'far';"), r"parameters\.distance: expected a number, found ''far''"),
+    "setting missing": (("transform", "-s", "{here}/short.pars", *FRAMES, *OUTPUT), r"settings: expected parameters\.ubMat, found nothing"),
+    "singular orientation": (scripted("parameters.ubMat = [[1, 2, 3], [2, 4, 6], [0, 0, 1]];"), r"parameters\.ubMat: expected an invertible matrix"),
+    "wavelength zero": (scripted("parameters.wavelength = 0;"), r"parameters\.wavelength: expected more than 0, found 0"),
+    "grid without voxels": (scripted("outputData.dimensions = [51, 0, 61];"), r"outputData\.dimensions: expected 1 to 32767 voxels along each axis, found 51, 0, 61"),
+    "chunks of nothing": (scripted("outputData.hdfChunkSize = [20, 20, 0];"), r"outputData\.hdfChunkSize: expected sizes, found \[20, 20, 0\]"),
+    "no part of a pixel": (scripted("transformer.oversampleX = 0;"), r"transformer\.oversampleX: expected more than 0, found 0"),
+    "transform of another kind": (scripted("transformer.transformOptions = 3;"), r"transformer\.transformOptions: expected 0, found 3"),
+    "detector that moves": (scripted("parameters.useGonPitchError = true; parameters.twoThetaStep = 0.1;"), r"parameters\.twoThetaStep: expected 0, a detector at rest, found 0\.1"),
+    "frames missing": (("transform", *SCRIPT, "{here}/none.h5#/data", *OUTPUT), r"none\.h5: expected a file, found none"),
+    "frames without a name": (("transform", *SCRIPT, "{here}/f1.h5", *OUTPUT), r"input: expected FILE#DATASET, found '.*f1\.h5' without a dataset"),
+    "frames not there": (("transform", *SCRIPT, "{here}/f1.h5#/none", *OUTPUT), r"f1\.h5:/none: expected raw frames, found nothing"),
+    "frames flat": (("transform", *SCRIPT, other("flat"), *OUTPUT), r"odd\.h5:/flat: expected 3 dimensions .*, found 2"),
+    "frames of floats": (("transform", *SCRIPT, other("floats"), *OUTPUT), r"odd\.h5:/floats: expected integer counts, found float32"),
+    "frame unreadable": (("transform", *SCRIPT, other("corrupt"), *OUTPUT), r"odd\.h5:/corrupt: expected frame 6 to be readable, found: .* \(--skip-bad-frames goes on without it\)"),
+    "filter not installed": (("transform", *SCRIPT, other("filtered"), *OUTPUT), r"odd\.h5:/filtered: expected a compression filter that is installed, found filter 31999"),
+    "mask missing": (("transform", *PLAIN, "--mask", other("none")), r"odd\.h5:/none: expected a mask of pixels, found nothing"),
+    "mask of another shape": (("transform", *PLAIN, "--mask", other("wide")), r"odd\.h5:/wide: expected the shape of a frame, \(96, 80\), found \(96, 81\)"),
+    "mask of floats": (("transform", *PLAIN, "--mask", other("flat")), r"odd\.h5:/flat: expected a mask of integers, found float64"),
+    "3-D mask short": (("transform", *PLAIN, "--mask3d", other("short")), r"odd\.h5:/short: expected the shape of the frames, \(48, 96, 80\), found \(47, 96, 80\)"),
+    "weights short": (("transform", *PLAIN, "--weights", other("few")), r"odd\.h5:/few: expected a number for each of 48 frames, found shape \(47,\)"),
+    "weights of frames twice": (("transform", *PLAIN, *WEIGHTS, *WEIGHTS), r"--weights: expected one of frames and one of pixels at most, found two of frames"),
+    "weights of three dimensions": (("transform", *PLAIN, "--weights", other("short")), r"odd\.h5:/short: expected weights of frames or of pixels, found 3 dimensions"),
+    "weights of pixels wide": (("transform", *PLAIN, *WEIGHTS, "--weights", other("wide")), r"odd\.h5:/wide: expected the shape of a frame, \(96, 80\), found \(96, 81\)"),
+    "weights infinite": (("transform", *PLAIN, "--weights", other("infinite")), r"odd\.h5:/infinite: expected weights that are finite, found infinity"),
+    "weights zero": (("transform", *PLAIN, "--weights", other("zero")), r"f1/data/data: expected frames with a weight above 0, found none"),
+    "angles short": (("transform", *PLAIN, "--angles", other("few")), r"odd\.h5:/few: expected a number for each of 48 frames"),
+    "angle of no number": (("transform", *PLAIN, "--phi", "{here}/odd.h5#/few"), r"phi: expected a number or 'start,step' in radians"),
+    "subset beyond": (("transform", *PLAIN, "--subset", "3/3"), r"subset: expected a part from 0 to 2 of 3, found 3"),
+    "subset of no numbers": (("transform", *PLAIN, "--subset", "half"), r"subset: expected a part and how many there are, as 0/4, found 'half'"),
+    "dimensions of two": (("transform", *PLAIN, "--outputdims", "5x5"), r"outputdims: expected such as 501x501x501, found '5x5'"),
+    "compression beyond": (("transform", *PLAIN, "--compression", "10"), r"compression: expected at most 9, found 10"),
+    "output without a name": (("transform", *SCRIPT, *FRAMES, "-o", "{out}"), r"--output: expected FILE#DATASET, found '.*' without a dataset"),
+    "output in no folder": (("transform", *SCRIPT, *FRAMES, "-o", "{here}/none/out.nxs#/entry/data"), r"none/out\.nxs: expected a folder .*/none, found none"),
+    "output of another shape": (scripted("outputData.dimensions = [5, 6, 7];"), r":/entry/data/v: expected a dataset of \(7, 6, 5\) or nothing \(--output\), found a dataset of \(61, 51, 51\)"),
+    "output that is a group": (("transform", *SCRIPT, *FRAMES, "-o", "{out}#/entry/data"), r":/entry/data: expected a dataset of \(61, 51, 51\) or nothing \(--output\), found a group"),
+    "output in a dataset": (("transform", *SCRIPT, *FRAMES, "-o", "{out}#/entry/data/v/w"), r":/entry/data/v: expected a group or nothing \(--output\), found a dataset"),
+    "merge of nothing": (("merge", *OUTPUT), r"merge: expected volumes as inputs, found none"),
+    "merge of what is not there": (("merge", FIRST, "{here}/none.nxs#/entry/data", *OUTPUT), r"none\.nxs: expected a file, found none"),
+    "merge of other shapes": (("merge", FIRST, other("floats"), *OUTPUT), r"odd\.h5:/floats: expected the shape of .*f1_transform\.nxs#/entry/data, \(61, 51, 51\), found \(48, 96, 80\)"),
+    "merge of half a volume": (("merge", FIRST, other("half"), *OUTPUT), r"odd\.h5:/half/n: expected a volume, found nothing"),
+    "merge with a mask": (("merge", FIRST, SECOND, *OUTPUT, *MASK), r"merge: expected no --mask, found one"),
+    "merge with settings": (("merge", FIRST, SECOND, *OUTPUT, *SCRIPT), r"merge: expected no --script, found one"),
+    "norm of two": (("norm", FIRST, SECOND, *OUTPUT), r"norm: expected one input, found 2"),
+}  # fmt: skip
+
+
+def odd_files(here):
+    """Write frames, masks and weights that are not what they should be."""
+    text = (here / "f1_transform.pars").read_text()
+    (here / "program.pars").write_text(f"// all\n\nfor (i = 0; i < 3; i++) {{ }}\n{text}")
+    (here / "numpy.pars").write_text(
+        f"{text.splitlines()[0]}\nparameters.wavelength = np.float64(0.5);\n"
+    )
+    (here / "short.pars").write_text(re.sub(r"parameters\.ubMat.*", "", text))
+    n_frames, n_slow, n_fast = SHAPE
+    with h5py.File(here / "odd.h5", "w") as file:
+        file["flat"] = np.ones(SHAPE[1:])
+        file["floats"] = np.ones(SHAPE, np.float32)
+        file["wide"] = np.ones((n_slow, n_fast + 1), np.int8)
+        file["short"] = np.zeros((n_frames - 1, n_slow, n_fast), np.int8)
+        file["few"] = np.ones(n_frames - 1)
+        file["infinite"] = np.where(np.arange(n_frames) == 7, np.inf, 1.0)
+        file["zero"] = np.zeros(n_frames)
+        file["half/v"] = np.zeros((61, 51, 51))
+        with h5py.File(here / "f1.h5") as raw:
+            file.create_dataset(
+                "corrupt",
+                data=raw["entry/data/data"][()],
+                chunks=(1, *SHAPE[1:]),
+                compression="gzip",
+            )
+        file["corrupt"].id.write_direct_chunk((6, 0, 0), b"not deflated")
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((1, *SHAPE[1:]))
+        plist.set_filter(31999, h5py.h5z.FLAG_OPTIONAL, (1,))
+        h5py.h5d.create(
+            file.id, b"filtered", h5py.h5t.NATIVE_INT32, h5py.h5s.create_simple(SHAPE), plist
+        )
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory):
+    """Return what came of each wrong call: its ranks, and its output before and after."""
+    root = tmp_path_factory.mktemp("wrong")
+    here = root / "scan"
+    shutil.copytree(REFERENCE, here)
+    odd_files(here)
+    commands, before = [], {}
+    for number, (name, (words, _)) in enumerate(WRONG_CALLS.items()):
+        out = root / f"old-{number:02}.nxs"
+        shutil.copy(REFERENCE / "f1_transform.nxs", out)
+        before[name] = (out, state(out))
+        commands.append(
+            (root / f"said-{number}", [word.format(here=here, out=out) for word in words])
+        )
+    ended = run_in_one_job(N_RANKS, commands, "nxcctw")
+    return {
+        name: (ranks, was, state(out))
+        for (name, (out, was)), ranks in zip(before.items(), ended, strict=True)
+    }
+
+
+def state(path):
+    """Return a file as it is, and the names of all that begins as its name, hidden or not."""
+    found = path.stat()
+    names = sorted(each.name for each in path.parent.iterdir() if path.stem in each.name)
+    return found.st_ino, found.st_mtime_ns, path.read_bytes(), names
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_wrong_call_is_told_once_and_changes_nothing(calls, name):
+    ranks, before, after = calls[name]
+    assert all(rank.returncode in (1, 2) for rank in ranks), ranks[0].stderr
+    first, *others = ranks
+    (message,) = re.findall(r"^Error: .*", first.stderr, re.MULTILINE)
+    assert re.search(WRONG_CALLS[name][1], message), message
+    assert not any(rank.stderr for rank in others)
+    assert after == before
+
+
+def test_volume_that_cannot_be_read_ends_the_job(tmp_path):
+    first, out = tmp_path / "f1_transform.nxs", tmp_path / "out.nxs"
+    for path in (first, out):
+        shutil.copy(REFERENCE / "f1_transform.nxs", path)
+    with h5py.File(first, "r+") as file:
+        counts = file["entry/data/v"].id
+        counts.write_direct_chunk(counts.get_chunk_info(5).chunk_offset, b"not deflated")
+    before = state(out)
+    words = ["merge", f"{first}#/entry/data", *(word.format(out=out) for word in OUTPUT)]
+    ranks = run_in_one_job(N_RANKS, [(tmp_path / "said", words)], "nxcctw")[0]
+    assert all(rank.returncode is None for rank in ranks)
+    said = "".join(rank.stderr for rank in ranks)
+    (message,) = re.findall(r"^Error: .*", said, re.MULTILINE)
+    assert re.search(
+        r"f1_transform\.nxs:/entry/data/v: expected the part at .* to be readable", message
+    )
+    assert "MPI_ABORT" in said
+    assert state(out) == before
+    assert not list(tmp_path.glob(".*"))
