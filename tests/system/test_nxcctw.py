@@ -1,20 +1,29 @@
 # ruff: noqa: E501 - messages stand as they are seen
 """The command line of CCTW, offered by this package: wrong calls, options, NXRefine."""
 
+import os
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
-from system.scans import run_in_one_job
+from system import fake_cctw
+from system.mpi import clean_environment
+from system.scans import add_masks, run_in_one_job, simulated
 
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw" / "orthorhombic"
 SHAPE = (48, 96, 80)
 """Of the frames, and their number."""
 N_RANKS = 2
+N_FRAMES = 30
+PROGRAMS = {"f1": "mpiexec -n 2 ", "f2": ""}
+"""What comes before nxcctw in NXRefine's setting, by position."""
+COMBINE = Path(__file__).with_name("nxrefine_combine.py")
 SCRIPT = ("--script", "{here}/f1_transform.pars")
 MASK = ("--mask", "{here}/wrapper.nxs#/f1/instrument/detector/pixel_mask")
 WEIGHTS = ("--weights", "{here}/wrapper.nxs#/f1/data/monitor_weight")
@@ -188,3 +197,92 @@ def test_volume_that_cannot_be_read_ends_the_job(tmp_path):
     assert "MPI_ABORT" in said
     assert state(out) == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.fixture(scope="module")
+def reduced_by_nxrefine(nxrefine, nxcctw, tmp_path_factory):
+    """Return a scan that NXRefine's own programs transformed and combined, and what they said."""
+    root = tmp_path_factory.mktemp("nxrefine")
+    scan = simulated(root / "e", "--frames", str(N_FRAMES), frames=False)
+    add_masks(scan)
+    with scan.open() as wrapper:
+        for name in PROGRAMS:
+            detector = wrapper[f"{name}/instrument/detector"]
+            shape = detector["pixel_mask"].shape
+            detector["polarization"] = np.random.default_rng(2).uniform(0.8, 1.0, shape)
+    (root / "nxserver").mkdir()
+    (root / "bin").mkdir()
+    (root / "bin" / "cctw").symlink_to(nxcctw)  # nxcombine does not heed the setting
+    path = os.pathsep.join([str(root / "bin"), os.environ["PATH"]])
+    environment = clean_environment(
+        {"HOME": str(root), "NX_SERVER": str(root), "PYTHONPATH": None, "PATH": path}
+    )
+
+    def run(*words):
+        result = subprocess.run(
+            [nxrefine, *words, "-d", scan.data], env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    said = []
+    for name, program in PROGRAMS.items():
+        settings = f"[server]\ncctw = {program}{nxcctw}\n"
+        (root / "nxserver" / "settings.ini").write_text(settings)
+        transform = ("-m", "nxrefine.scripts.nxtransform", "--entries", name)
+        said.append(run(*transform, "--regular", "--mask"))
+    said += [run(COMBINE, "--regular"), run(COMBINE, "--mask")]
+    return scan, "".join(said)
+
+
+@pytest.mark.parametrize("prefix", ["", "masked_"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_nxtransform_of_nxrefine_makes_what_the_formulas_say(reduced_by_nxrefine, name, prefix):
+    scan, _ = reduced_by_nxrefine
+    command = recorded_command(scan, f"{name}/nx{prefix}transform")
+    before, _, words = command.partition("nxcctw transform ")
+    assert before.startswith(PROGRAMS[name])
+    options = fake_cctw.options_of(shlex.split(words))
+    assert len(options["--weights"]) == 2
+    assert ("--mask3d" in options) == bool(prefix)
+    v, n = fake_cctw.transform(options)
+    assert v.sum() > 1000
+    with h5py.File(scan.data / f"{name}_{prefix}transform.nxs") as file:
+        np.testing.assert_array_equal(file["entry/data/v"][()], v)
+        np.testing.assert_allclose(file["entry/data/n"][()], n, rtol=1e-6)
+        assert file["entry/data/v"].chunks is None
+
+
+@pytest.mark.parametrize("prefix", ["", "masked_"])
+def test_nxcombine_of_nxrefine_makes_the_ratio_of_the_sums(reduced_by_nxrefine, prefix):
+    scan, _ = reduced_by_nxrefine
+    command = recorded_command(scan, f"entry/nx{prefix}combine")
+    assert command.startswith("cctw merge ")
+    sums = {"v": 0.0, "n": 0.0}
+    for name in PROGRAMS:
+        with h5py.File(scan.data / f"{name}_{prefix}transform.nxs") as file:
+            sums = {part: sums[part] + file[f"entry/data/{part}"][()] for part in sums}
+    with h5py.File(scan.data / f"{prefix}transform.nxs") as file:
+        found = file["entry/data/v"][()]
+    measured = sums["n"] > 0
+    assert 1000 < measured.sum() < measured.size
+    np.testing.assert_allclose(
+        found[measured], sums["v"][measured] / sums["n"][measured], rtol=1e-6
+    )
+    assert not found[~measured].any()
+
+
+def test_nxrefine_takes_nothing_for_an_error(reduced_by_nxrefine):
+    _, said = reduced_by_nxrefine
+    assert said.count("CCTW Output") == 6
+    assert "CCTW Errors" not in said
+    assert "errors reported" not in said
+
+
+def recorded_command(scan, path):
+    """Return the command that NXRefine recorded."""
+    with h5py.File(scan.wrapper) as file:
+        note = file[f"{path}/note/data"][()].decode()
+    (command,) = re.findall(r"^Command: (.*)$", note, re.MULTILINE)
+    return command
