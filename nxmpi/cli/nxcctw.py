@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MODES = ("transform", "merge", "norm")
 QUIET, CHATTY = 1, 3
-"""Verbosity from which on all is logged that the root has to tell, and all that any rank has."""
+"""Verbosities from which on all is logged that the root has to tell, and all that any rank has."""
 
 
 @click.command("nxcctw", context_settings={"help_option_names": ["-h", "--help"]})

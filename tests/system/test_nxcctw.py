@@ -16,6 +16,8 @@ from system import fake_cctw
 from system.mpi import clean_environment
 from system.scans import add_masks, run_in_one_job, simulated
 
+import nxmpi
+
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw" / "orthorhombic"
 SHAPE = (48, 96, 80)
 """Of the frames, and their number."""
@@ -197,6 +199,104 @@ def test_volume_that_cannot_be_read_ends_the_job(tmp_path):
     assert "MPI_ABORT" in said
     assert state(out) == before
     assert not list(tmp_path.glob(".*"))
+
+
+RIGHT_CALLS = {
+    "plain": ("transform", *PLAIN, *MASK, *WEIGHTS),
+    "short names": (
+        "transform", "-s", SCRIPT[1], "-m", MASK[1], "-w", WEIGHTS[1], "-i", *FRAMES,
+        "-o", OUTPUT[1], "-N", "0", "-j", "4", "-v",
+    ),
+    "settings in options": (
+        "transform", "-s", "{here}/less.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
+        "--outputdims", "51x51x61", "--phi", "-0.6981317007977318,0.026179938779914945",
+        "--omega", "-0.03490658503988659", "--chi", "0.05235987755982989", "--twotheta", "0.1,0.2",
+    ),
+    "last setting holds": (*scripted("parameters.distance = 120.0; // mm"), *MASK, *WEIGHTS, *SCRIPT),
+    "mask in the file of the frames": (
+        "transform", *PLAIN, "-m", MASK[1].partition("#")[2].join(("#", "")), *WEIGHTS,
+    ),
+    "coded name": ("transform", *SCRIPT, "{here}/f%31.h5#entry/data/data/", *OUTPUT, *MASK, *WEIGHTS),
+    "frame left out": ("transform", *SCRIPT, other("corrupt"), *OUTPUT, "--skip-bad-frames"),
+    "LZF": ("transform", *PLAIN, *MASK, *WEIGHTS, "--compression", "-1"),
+    "ratio": ("transform", *SCRIPT, *FRAMES, *MASK, *WEIGHTS, "-o", "{out}#/ratio"),
+    "norm": ("norm", FIRST, "-o", "{out}#/ratio", "-z", "0"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Return the output of each call, and what the root said; in each there was something."""
+    root = tmp_path_factory.mktemp("right")
+    here = root / "scan"
+    shutil.copytree(REFERENCE, here)
+    odd_files(here)
+    text = (here / "f1_transform.pars").read_text()
+    less = re.sub(r"(parameters\.\w+Nom|parameters\.phiStep|outputData\.dimensions).*", "", text)
+    (here / "less.pars").write_text(less)
+    outputs, commands = {}, []
+    for number, (name, words) in enumerate(RIGHT_CALLS.items()):
+        outputs[name] = root / f"{number}.nxs"
+        with h5py.File(outputs[name], "w") as file:
+            file["other"] = 7
+            file["entry/data/v"] = np.ones((61, 51, 51))
+        words = [word.format(here=here, out=outputs[name]) for word in words]
+        commands.append((root / f"said-{number}", words))
+    ended = run_in_one_job(N_RANKS, commands, "nxcctw")
+    for ranks, name in zip(ended, outputs, strict=True):
+        assert [rank.returncode for rank in ranks] == [0, 0], (name, ranks[0].stderr)
+    said = dict(zip(outputs, (ranks[0].stderr for ranks in ended), strict=True))
+    return {name: (read(path), said[name]) for name, path in outputs.items()}
+
+
+def read(path):
+    found = {}
+
+    def add(name, thing):
+        if isinstance(thing, h5py.Dataset):
+            found[name] = (thing[()], thing.compression)
+
+    with h5py.File(path) as file:
+        file.visititems(add)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["short names", "settings in options", "last setting holds", "mask in the file of the frames",
+     "coded name", "LZF"],
+)  # fmt: skip
+def test_the_same_in_other_words(answers, name):
+    wanted, found = answers["plain"][0], answers[name][0]
+    assert set(wanted) == set(found) == {"other", "entry/data/v", "entry/data/n"}
+    assert wanted["entry/data/v"][0].sum() > 1e5
+    for part in "vn":
+        np.testing.assert_array_equal(
+            found[f"entry/data/{part}"][0], wanted[f"entry/data/{part}"][0]
+        )
+    assert found["entry/data/v"][1] == ("lzf" if name == "LZF" else "gzip")
+    assert answers[name][1] == ""
+
+
+def test_ratio_alone(answers):
+    (v, _), (n, _) = (answers["plain"][0][f"entry/data/{part}"] for part in "vn")
+    ratio = np.divide(v, n, out=np.zeros_like(v), where=n > 0)
+    for name, compression in (("ratio", "gzip"), ("norm", None)):
+        found, how = answers[name][0]["ratio"]
+        np.testing.assert_allclose(found, ratio, rtol=1e-6)
+        assert how == compression
+        assert set(answers[name][0]) == {"other", "entry/data/v", "ratio"}
+
+
+def test_frame_left_out_is_told(answers):
+    found, said = answers["frame left out"]
+    assert "left out frames that cannot be read: [6]" in said
+    assert found["entry/data/v"][0].sum() > 1e5
+
+
+def test_version(nxcctw):
+    result = subprocess.run([nxcctw, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"nxcctw, version {nxmpi.__version__}\n"
 
 
 @pytest.fixture(scope="module")
