@@ -140,7 +140,7 @@ def work(comm, planes, case, outliers):
                 sums, left_out = leave_out(comm, planes, group, outliers)
         with part("shells"):
             metric = integer_metric(group, grid, lattice)
-            shells = compare_images(comm, planes, sums, group, *metric)
+            shells = compare_images(comm, planes, sums, group, metric)
         with part("residuals"):
             residual_map(comm, planes, sums, group)
     n = grid.shape[0]

@@ -64,10 +64,6 @@ def reduce(
     steps = STEPS[STEPS.index(first) : STEPS.index(last) + 1]
     if not steps:
         raise click.UsageError(f"--from {first} comes after --to {last}")
-    if options["background"] and "symmetrize" in steps:
-        raise click.UsageError(
-            "--background: expected --to combine: averages less a background are not made yet"
-        )
     redo = bool(first_step or only_step)
     choices = Choices(
         scan=scan_params, norm=norm, frames=frames, orient=orienting, transform=params,

@@ -17,6 +17,7 @@ from nxmpi.kernels.images import (
 )
 from nxmpi.parallel.arrays import gather_rows, sum_arrays
 from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.stages.background import NOTHING
 from nxmpi.stages.planes import own_ranges
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.model import HKLGrid, Lattice
+    from nxmpi.stages.background import Less
     from nxmpi.stages.symmetrize import Planes, Symmetrized
 
 N_SHELLS = 20
@@ -94,8 +96,8 @@ def shell_edges(metric: I8, group: VoxelGroup, n_shells: int = N_SHELLS) -> I8:
 
 
 def compare_images(
-    comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: VoxelGroup, metric: I8,
-    unit: float,
+    comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: VoxelGroup,
+    metric: tuple[I8, float], less: Less = NOTHING,
 ) -> Shells:  # fmt: skip
     """Return how well images agree by shells of |Q|.
 
@@ -104,11 +106,14 @@ def compare_images(
 
     Parameters
     ----------
-    metric, unit
+    metric : tuple
         As of `integer_metric`.
+    less : Less
+        What was subtracted.
     """
     with all_or_none(comm):
-        edges = shell_edges(metric, group)
+        whole, unit = metric
+        edges = shell_edges(whole, group)
         voxels = np.zeros((N_SHELLS, 2, MOST_IMAGES + 1), np.int64)
         rows = []
         for side, start, stop in own_ranges(group, comm.size, comm.rank):
@@ -118,7 +123,8 @@ def compare_images(
                 place = np.array([group.low[0], group.low[1], l])
                 add_to_shells(
                     planes.counts[side, p], planes.norm[side, p], sums.counts[side, p],
-                    sums.norm[side, p], sums.images[side, p], metric, edges, place, own, voxels,
+                    sums.norm[side, p], sums.images[side, p], whole, edges, place,
+                    less.plane(side, p), less.units, own, voxels,
                 )  # fmt: skip
                 rows.append([l, *own.reshape(-1)])
         table = np.array(rows, np.float64).reshape(-1, 1 + N_SHELLS * (CHI2 + 1))

@@ -56,7 +56,7 @@ def compared(comm, counts, norm, case, lattice):
     grid, group, _ = case
     planes = planes_of(counts, norm, group, comm.size, comm.rank)
     sums = symmetrize(comm, planes, group)
-    shells = compare_images(comm, planes, sums, group, *integer_metric(group, grid, lattice))
+    shells = compare_images(comm, planes, sums, group, integer_metric(group, grid, lattice))
     return whole(comm, residual_map(comm, planes, sums, group), group), shells
 
 
