@@ -8,6 +8,7 @@ import click
 
 from nxmpi.cli import options as shared
 from nxmpi.cli import pdf_options
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.reduce import STEPS, Choices, run_reduce
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 @click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
 @shared.with_options(
     shared.SCAN,
-    shared.FRAMES,
-    shared.ORIENTING,
+    own.FRAMES,
+    own.ORIENTING,
     shared.NORM,
-    shared.BINNING,
-    shared.COMBINING,
-    shared.SYMMETRY,
+    own.BINNING,
+    own.COMBINING,
+    own.SYMMETRY,
     pdf_options.PUNCHING,
     pdf_options.WINDOWING,
     pdf_options.REAL_SPACE,
@@ -55,10 +56,10 @@ def reduce(
         raise click.UsageError("--only excludes --from and --to")
     with shared.usage_errors():
         scan_params = shared.scan_params(options)
-        frames = shared.frames_params(options, mask=options["mask"])
-        norm, params = shared.norm_params(options), shared.transform_params(comm, options)
-        orienting = shared.orient_params(options)
-        combining, symmetry = shared.combine_params(options), shared.symmetrize_params(options)
+        frames = own.frames_params(options, mask=options["mask"])
+        norm, params = shared.norm_params(options), own.transform_params(comm, options)
+        orienting = own.orient_params(options)
+        combining, symmetry = own.combine_params(options), own.symmetrize_params(options)
         pdf, output = pdf_options.pdf_choices(options), shared.output_params(options)
     first, last = only_step or first_step or STEPS[0], only_step or last_step or STEPS[-1]
     steps = STEPS[STEPS.index(first) : STEPS.index(last) + 1]
