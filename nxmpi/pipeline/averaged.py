@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import open_file, require
@@ -24,7 +25,7 @@ from nxmpi.stages.background import (
 from nxmpi.stages.combine import Sums, combine
 from nxmpi.stages.images import leave_out, residual_map
 from nxmpi.stages.planes import in_units, norm_unit, own_ranges, whole_counts
-from nxmpi.stages.shells import compare_images, integer_metric
+from nxmpi.stages.shells import compare_images
 from nxmpi.stages.symmetrize import Planes, owned_planes, symmetrize
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
             total = sum_background(comm, background, planes.first, plan.group)
     with timer.part("compare"):
         subtracted = NOTHING if background is None or total is None else less(background, total)
-        metric = on_root(comm, lambda: integer_metric(plan.group, plan.grid, plan.sample.lattice))
+        squares = grid_metric(plan.grid, plan.sample.lattice)
+        metric = on_root(comm, lambda: whole_metric(squares, plan.group))
         shells = compare_images(comm, planes, sums, plan.group, metric, subtracted)
         chi2 = residual_map(comm, planes, sums, plan.group, subtracted)
         del planes, background, subtracted

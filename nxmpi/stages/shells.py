@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.kernels.images import (
     CHI2,
     COUNTS,
@@ -25,14 +24,11 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
-    from nxmpi.model import HKLGrid, Lattice
     from nxmpi.stages.background import Less
     from nxmpi.stages.symmetrize import Planes, Symmetrized
 
 N_SHELLS = 20
 MOST_IMAGES = 48
-DIGITS = 60
-"""Binary digits of the largest |Q|² as an integer."""
 
 
 class Shells(NamedTuple):
@@ -53,31 +49,6 @@ class Shells(NamedTuple):
     """(n,) float64: of the images per degree of freedom, of orbits with counts."""
     total: tuple[float, float, float]
     """The last three of all shells together."""
-
-
-def integer_metric(group: VoxelGroup, grid: HKLGrid, lattice: Lattice) -> tuple[I8, float]:
-    """Return |Q|² of voxels as integers, exactly the same for all images of one.
-
-    Not collective.
-
-    Returns
-    -------
-    metric : (3, 3) int64
-        |Q|² of voxel x, counted from that of 0 0 0, is ``unit * x @ metric @ x``; of a lattice
-        that has not quite the symmetry it is the mean over the images.
-    unit : float
-        [1/Å², with 2π]
-    """
-    to_q = 2 * np.pi * reciprocal_matrix(lattice) @ np.array(grid.axes).T * np.array(grid.step)
-    metric = to_q.T @ to_q
-    far = int(np.maximum(-group.low, group.high).max())
-    top = float(np.abs(metric).sum()) * max(far, 1) ** 2 * 16
-    unit = 2.0 ** (int(np.frexp(top)[1]) - DIGITS)
-    n = len(group.matrices)
-    whole = np.rint(metric / (unit * n)).astype(np.int64)
-    return np.asarray(
-        (group.matrices.transpose(0, 2, 1) @ whole @ group.matrices).sum(axis=0)
-    ), unit
 
 
 def shell_edges(metric: I8, group: VoxelGroup, n_shells: int = N_SHELLS) -> I8:
@@ -107,7 +78,7 @@ def compare_images(
     Parameters
     ----------
     metric : tuple
-        As of `integer_metric`.
+        |Q|² of voxels, as of `nxmpi.crystal.metric.whole_metric`.
     less : Less
         What was subtracted.
     """
