@@ -30,8 +30,8 @@ def assert_same(scan, wanted):
     assert scan.hidden() == []
 
 
-def start_times(folder):
-    """Return the ids of the daemons of a Slurm, which are all alive."""
+def daemons(folder):
+    """Return the process ids of a Slurm's daemons, which are all alive."""
     pids = [int(path.read_text()) for path in folder.glob("*.pid")]
     for pid in pids:
         os.kill(pid, 0)
@@ -42,16 +42,19 @@ def test_two_slurms_run_side_by_side_and_leave_nothing(slurm):
     with running_slurm(nodes=1) as other:
         assert len(other.run("sinfo", "-h", "-N", "-p", "main").stdout.splitlines()) == 1
         assert len(slurm.run("sinfo", "-h", "-N", "-p", "main").stdout.splitlines()) == 2
-        pids = start_times(other.folder)
+        pids = daemons(other.folder)
         assert len(pids) == 3
         job = other.sbatch("--wrap", "sleep 600 & wait", "--output", "/dev/null")
         other.until(lambda: other.state(job) == "RUNNING")
-        sleeper = int(other.run("pgrep", "-f", "^sleep 600$").stdout.split()[-1])
+        found = other.until(lambda: other.run("pgrep", "-f", "^sleep 600$", check=False).stdout)
+        sleeper = int(found.split()[-1])
     assert not other.folder.exists()
     for pid in (*pids, sleeper):
-        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+        )
         assert state.stdout.strip() in ("", "Z", "Zs"), pid
-    start_times(slurm.folder)
+    daemons(slurm.folder)
 
 
 @pytest.mark.parametrize(
