@@ -51,27 +51,40 @@ def reduce(
     \b
     mpiexec -n 4 nxmpi reduce sample_300K.nxs
     """
+    steps, redo = chosen_steps(first_step, last_step, only_step)
+    choices = chosen(comm, options, steps)
+    run_reduce(comm, scan, choices, steps, redo=redo)
+    click.echo(f"{scan}: complete")
+
+
+def chosen_steps(
+    first_step: str | None, last_step: str | None, only_step: str | None
+) -> tuple[tuple[str, ...], bool]:
+    """Return the steps that --from, --to and --only say, and whether they are done again."""
     if only_step and (first_step or last_step):
         raise click.UsageError("--only excludes --from and --to")
-    with shared.usage_errors():
-        scan_params = shared.scan_params(options)
-        frames = shared.frames_params(options, mask=options["mask"])
-        norm, params = shared.norm_params(options), shared.transform_params(comm, options)
-        orienting = shared.orient_params(options)
-        combining, symmetry = shared.combine_params(options), shared.symmetrize_params(options)
-        pdf, output = pdf_options.pdf_choices(options), shared.output_params(options)
     first, last = only_step or first_step or STEPS[0], only_step or last_step or STEPS[-1]
     steps = STEPS[STEPS.index(first) : STEPS.index(last) + 1]
     if not steps:
         raise click.UsageError(f"--from {first} comes after --to {last}")
+    return steps, bool(first_step or only_step)
+
+
+def chosen(comm: MPI.Intracomm, options: dict[str, Any], steps: tuple[str, ...]) -> Choices:
+    """Return what the options say. Collective on ``comm``."""
     if options["background"] and "symmetrize" in steps:
         raise click.UsageError(
             "--background: expected --to combine: averages less a background are not made yet"
         )
-    redo = bool(first_step or only_step)
-    choices = Choices(
-        scan=scan_params, norm=norm, frames=frames, orient=orienting, transform=params,
-        combine=combining, symmetrize=symmetry, pdf=pdf, output=output,
-    )  # fmt: skip
-    run_reduce(comm, scan, choices, steps, redo=redo)
-    click.echo(f"{scan}: complete")
+    with shared.usage_errors():
+        return Choices(
+            scan=shared.scan_params(options),
+            norm=shared.norm_params(options),
+            frames=shared.frames_params(options, mask=options["mask"]),
+            orient=shared.orient_params(options),
+            transform=shared.transform_params(comm, options),
+            combine=shared.combine_params(options),
+            symmetrize=shared.symmetrize_params(options),
+            pdf=pdf_options.pdf_choices(options),
+            output=shared.output_params(options),
+        )
