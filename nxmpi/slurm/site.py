@@ -75,7 +75,7 @@ def default_jobs() -> Path:
     """Return the folder of the job scripts: of the checkout, or as they were installed."""
     package = Path(nxmpi.__file__).parent
     beside = package.parent / "jobs"
-    return beside if beside.is_dir() else package / "jobs"
+    return beside if (beside / SCRIPTS[0]).is_file() else package / "jobs"
 
 
 def write_site(path: Path) -> None:

@@ -208,7 +208,7 @@ def three(oriented, tmp_path):
 
 def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(slurm, three):
     scan, wrappers = three
-    chosen = "--from transform --to combine --no-mask"
+    chosen = "--from transform --to combine"
     slurm.nxmpi("submit", *wrappers, LATER, "--options", chosen)
     records = [json.loads(path.with_suffix(".jobs.json").read_text())["jobs"] for path in wrappers]
     assert [[job["task"] for job in jobs] for jobs in records] == [[0, 0], [1, 1], [2, 2]]
@@ -284,6 +284,27 @@ def test_job_that_hears_a_signal_requeues_itself_and_goes_on_to_the_same_bits(
     assert text.count("stopped by SIGUSR1: run the same command again to go on") == 1
     assert text.count(f" job {job} on ") == 2
     assert_went_on(scan, transformed, tmp_path)
+
+
+@pytest.mark.full
+def test_task_of_an_array_goes_on_alone(slurm, longer, transformed, tmp_path):
+    scan = longer.copy(tmp_path / "e")
+    env = in_place_of_nxmpi(tmp_path, "tell_frames.py", "@", 0.5)
+    what = (JOBS / "transform.sbatch", scan.wrapper, "--batch-frames", "2")
+    args = ("--nodes=1", "--ntasks-per-node=1", "--array=1,2", f"--output={tmp_path}/%a.log")
+    job = slurm.sbatch(*args, *what, env=env)
+    tasks = slurm.until(
+        lambda: [fields for fields in slurm.jobs() if fields.get("ArrayJobId") == job
+                 and fields["JobState"] == "RUNNING"][1:] and slurm.jobs()
+    )  # fmt: skip
+    (whole,) = (int(fields["ArrayTaskId"]) for fields in tasks if fields["JobId"] == job)
+    slurm.until(lambda: "transform" in (tmp_path / f"{whole}.log").read_text())
+    slurm.until(lambda: frames_told(tmp_path, 0))
+    slurm.run("scancel", "--batch", "--signal=USR1", f"{job}_{whole}")
+    assert slurm.finish(job) == ["COMPLETED"] * 2
+    restarts = {task: slurm.job(job, task)["Restarts"] for task in (1, 2)}
+    assert restarts == {whole: "1", 3 - whole: "0"}
+    assert not volumes(transformed).keys() - volumes(scan).keys()
 
 
 @pytest.mark.full
