@@ -76,7 +76,7 @@ def run_orient(
     files, start_time = schema.ScanFiles(wrapper), now()
 
     def due() -> tuple[Plan | None, str]:
-        return _due(files, entries, params, output, unasked=unasked)
+        return orientation_due(files, entries, params, output, unasked=unasked)
 
     plan, why = on_root(comm, due)
     if plan is None:  # known without the lock: others may be at work on other positions
@@ -107,7 +107,7 @@ def run_orient(
     return lines
 
 
-def _due(
+def orientation_due(
     files: schema.ScanFiles, entries: tuple[str, ...], params: OrientParams,
     output: OutputParams, *, unasked: bool,
 ) -> tuple[Plan | None, str]:  # fmt: skip
