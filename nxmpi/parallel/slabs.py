@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -62,7 +63,7 @@ def deal_anew(comm: MPI.Intracomm, slab: NDArray[T], have: Ranges, want: Ranges)
             c, d = (min(edge, coming[1]) for edge in (coming[0] + first, coming[0] + first + step))
             received = result[c - start : d - start] if d > c else result[:0]
             sent = np.ascontiguousarray(slab[a - own : b - own] if b > a else slab[:0])
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
     return result
 
 
@@ -104,5 +105,5 @@ def with_halo(
         if coming[0] == coming[1]:
             received = planes[:0]
         sent = slab[going[0] - own : going[1] - own] if going[1] > going[0] else slab[:0]
-        comm.Sendrecv(np.ascontiguousarray(sent), to, recvbuf=received, source=fro)
+        swap(comm, np.ascontiguousarray(sent), to, received, fro)
     return planes, own - first

@@ -9,6 +9,7 @@ import numpy as np
 
 from nxmpi.kernels.laplace import locate
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.traffic import count_sent
 from nxmpi.stages.fill_system import solve
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def collect(
     received = np.empty(int(sent[1].sum()), slab.dtype)
     going = np.concatenate([*pieces, np.zeros(0, slab.dtype)])
     comm.Alltoallv([going, sent[0]], [received, sent[1]])
+    count_sent((going.size - int(sent[0, comm.rank])) * going.itemsize)
     at = np.cumsum(sent[1]) - sent[1]
     about = []
     for each in ranks:
@@ -170,5 +172,6 @@ def share(
     going = np.concatenate([*values, np.zeros(0, dtype)])
     every = np.empty(int(sizes.sum()), dtype)
     comm.Allgatherv(going, [every, of_ranks])
+    count_sent(going.nbytes * (comm.size - 1))
     all_flags = np.concatenate(comm.allgather(flags))
     return np.split(every, np.cumsum(sizes)[:-1]), all_flags

@@ -15,6 +15,7 @@ from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.slabs import ROUND, even_slabs
+from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +205,7 @@ def _transpose(
                 (len(pillars[first : first + step]), d - c, lines.shape[2]), lines.dtype
             )
             sent = lines[min(a + first, b) : min(a + first + step, b)]
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             pillars[first : first + step, c:d] = received
 
 
@@ -243,7 +244,7 @@ def to_full_slabs(
             ys = coming[first : first + step]
             received = np.empty((len(ys), *values.shape[1:]), values.dtype)
             sent = values[[y - own for y in going[first : first + step]]]
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             for y, plane in zip(ys, received, strict=True):
                 if start <= middle + y < stop:
                     slab[middle + y - start] = plane

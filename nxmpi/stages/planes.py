@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.errors import InputError
+from nxmpi.parallel.traffic import swap
 from nxmpi.stages.symmetrize import ROUND, owned_planes
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def to_slabs(
             coming = theirs[first : first + n]
             received = np.empty((len(coming), *values.shape[2:]), values.dtype)
             sent = np.array(going, values.dtype).reshape(-1, *values.shape[2:])
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             for (_, l), plane in zip(coming, received, strict=True):
                 slab[l - int(group.low[2]) - start] = plane
     return slab

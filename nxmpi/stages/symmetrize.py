@@ -10,6 +10,7 @@ from nxmpi.crystal.laue import coset_leaders
 from nxmpi.kernels.symmetry import add_planar, divide_by_stabilizers
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -184,7 +185,7 @@ def _pass_on(
         shape = list(own.shape)
         shape[0], shape[along] = n_planes, own_range[1] - own_range[0]
         received = np.empty(shape, own.dtype)
-        comm.Sendrecv(np.ascontiguousarray(piece), to, recvbuf=received, source=fro)
+        swap(comm, np.ascontiguousarray(piece), to, received, fro)
         l = fro_range[0] + start
         if side == 1:
             images[l - low : l - low + n_planes] = received
