@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
-from nxmpi.cli import pdf_options
-from nxmpi.pipeline.reduce import STEPS, Choices, run_reduce
+from nxmpi.cli.steps import ALL, step_choices
+from nxmpi.pipeline.reduce import run_reduce
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,32 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
-@click.option("--to", "last_step", type=click.Choice(STEPS), help="End with this step.")
-@click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
-@shared.with_options(
-    shared.SCAN,
-    shared.FRAMES,
-    shared.ORIENTING,
-    shared.NORM,
-    shared.BINNING,
-    shared.COMBINING,
-    shared.SYMMETRY,
-    pdf_options.PUNCHING,
-    pdf_options.WINDOWING,
-    pdf_options.REAL_SPACE,
-    shared.OUTPUT,
-)
+@shared.with_options(*ALL)
 @click.pass_obj
-def reduce(
-    comm: MPI.Intracomm,
-    /,
-    scan: Path,
-    first_step: str | None,
-    last_step: str | None,
-    only_step: str | None,
-    **options: Any,
-) -> None:
+def reduce(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Run all steps on SCAN; those complete for the same input and parameters are skipped.
 
     An orientation that another program found is kept, unless orient is named by --from or --only.
@@ -51,27 +28,6 @@ def reduce(
     \b
     mpiexec -n 4 nxmpi reduce sample_300K.nxs
     """
-    if only_step and (first_step or last_step):
-        raise click.UsageError("--only excludes --from and --to")
-    with shared.usage_errors():
-        scan_params = shared.scan_params(options)
-        frames = shared.frames_params(options, mask=options["mask"])
-        norm, params = shared.norm_params(options), shared.transform_params(comm, options)
-        orienting = shared.orient_params(options)
-        combining, symmetry = shared.combine_params(options), shared.symmetrize_params(options)
-        pdf, output = pdf_options.pdf_choices(options), shared.output_params(options)
-    first, last = only_step or first_step or STEPS[0], only_step or last_step or STEPS[-1]
-    steps = STEPS[STEPS.index(first) : STEPS.index(last) + 1]
-    if not steps:
-        raise click.UsageError(f"--from {first} comes after --to {last}")
-    if options["background"] and "symmetrize" in steps:
-        raise click.UsageError(
-            "--background: expected --to combine: averages less a background are not made yet"
-        )
-    redo = bool(first_step or only_step)
-    choices = Choices(
-        scan=scan_params, norm=norm, frames=frames, orient=orienting, transform=params,
-        combine=combining, symmetrize=symmetry, pdf=pdf, output=output,
-    )  # fmt: skip
+    choices, steps, redo = step_choices(comm, options)
     run_reduce(comm, scan, choices, steps, redo=redo)
     click.echo(f"{scan}: complete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -70,6 +71,19 @@ def deal_anew(comm: MPI.Intracomm, slab: NDArray[T], have: Ranges, want: Ranges)
 def _common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     a, b = max(one[0], other[0]), min(one[1], other[1])
     return a, max(a, b)
+
+
+def dealt_bytes(have: Ranges, want: Ranges, plane: int) -> int:
+    """Return what ranks send each other in `deal_anew`. Not collective.
+
+    Parameters
+    ----------
+    plane : int
+        Bytes of a plane.
+    """
+    pairs = product(enumerate(have), enumerate(want))
+    common = (_common(one, other) for (i, one), (j, other) in pairs if i != j)
+    return plane * sum(b - a for a, b in common)
 
 
 def with_halo(

@@ -44,6 +44,8 @@ class Plan:
     group: VoxelGroup
     outliers: float | None
     inputs: Inputs
+    reason: str = ""
+    """Why it is to be made."""
 
     @property
     def target(self) -> Path:

@@ -127,6 +127,24 @@ def _ranks(l: I8, stops: I8) -> I8:
     return np.where(l < 0, -1, np.searchsorted(stops, l, side="right"))
 
 
+def round_bytes(clusters: Clusters, part: I8, group: VoxelGroup, size: int, itemsize: int) -> int:
+    """Return what ranks send each other in a round, see `collect` and `share`. Not collective.
+
+    Parameters
+    ----------
+    itemsize : int
+        Of a value [bytes].
+    """
+    n_l = int(group.high[2] - group.low[2]) + 1
+    stops = np.array([block_range(n_l, size, rank)[1] for rank in range(size)])
+    n = 0
+    for c, owner in zip(part.tolist(), deal(clusters, part, group, size).tolist(), strict=True):
+        ranks = _ranks(_shell(clusters, c, group)[:, 2], stops)
+        n += int(((ranks >= 0) & (ranks != owner)).sum())
+        n += len(clusters.leaders[c]) * (size - 1)
+    return n * itemsize
+
+
 def solve_round(
     systems: Systems, source: Slab, clusters: Clusters, mine: I8, about: list[NDArray[Any]]
 ) -> Solved:
