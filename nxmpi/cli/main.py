@@ -19,6 +19,7 @@ from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
 from nxmpi.cli.orient import orient
 from nxmpi.cli.pdf import pdf
+from nxmpi.cli.plan import plan
 from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
@@ -63,6 +64,7 @@ for command in (
     slice_,
     cut,
     sum_,
+    plan,
     plot,
     export,
     predict,

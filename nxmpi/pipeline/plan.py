@@ -77,12 +77,16 @@ class StepCost:
     """What a step takes, over all positions and volumes, in bytes and numbers of things."""
 
     step: str
-    read: int = 0
-    """Bytes of files."""
+    files: int = 0
+    """Bytes of files of frames and masks that are read."""
+    unpacked: int = 0
+    """Bytes of chunks of volumes that are read, after they are expanded."""
     written: int = 0
-    """Bytes of chunks before they are compressed."""
-    disk: float = 0.0
-    """Bytes of chunks that stay, before they are compressed; what is not goes by its size."""
+    """Bytes of chunks of volumes that are written, before they are compressed."""
+    kept: int = 0
+    """Those of them that are more than there were before: others replace a file."""
+    masks: int = 0
+    """Bytes of files of masks, as they are on disk."""
     scratch: int = 0
     """Bytes of a scratch file while it runs."""
     memory: int = 0
@@ -157,9 +161,8 @@ def _frames(wrapper: Path, choices: Choices, layout: Layout) -> StepCost:
         mask = int(MASK_PART * n_frames * n_pixels) if choices.scan.mask else 0
         total = replace(
             total,
-            read=total.read + each.raw.identity[0],
-            written=total.written + mask,
-            disk=total.disk + mask,
+            files=total.files + each.raw.identity[0],
+            masks=total.masks + mask,
             memory=max(
                 total.memory, frames_memory(n_frames, n_pixels, itemsize, batch, layout.ranks)
             ),
@@ -228,9 +231,9 @@ class _Volumes:
         mask = measured.mask.identity[0] if measured.mask else 0
         return replace(
             step,
-            read=step.read + measured.raw.identity[0] + mask,
+            files=step.files + measured.raw.identity[0] + mask,
             written=step.written + voxels,
-            disk=step.disk + voxels,
+            kept=step.kept + voxels,
             scratch=max(step.scratch, scratch),
             memory=max(step.memory, memory),
             sent=step.sent + sent,
@@ -252,9 +255,9 @@ class _Volumes:
         n = len(self.scan.measured)
         return StepCost(
             step="combine",
-            read=positions * 16,
+            unpacked=positions * 16,
             written=voxels * 12,
-            disk=voxels * 12.0,
+            kept=voxels * 12,
             memory=combine_memory(n, self.scan.grid.array_shape),
             work=float(positions),
             note="without cubes of overlaps" if n > 1 else "",
@@ -269,9 +272,9 @@ class _Volumes:
         outliers = self.choices.symmetrize.outliers is not None
         return StepCost(
             step="symmetrize",
-            read=self.covered_voxels * 8 * self.twins,
+            unpacked=self.covered_voxels * 8 * self.twins,
             written=voxels * 17,
-            disk=voxels * 17.0,
+            kept=voxels * 17,
             memory=symmetrize_memory(group, shape, size),
             sent=self.twins * symmetrize_sent(group, shape, size),
             is_exact=not outliers,
@@ -304,9 +307,9 @@ class _Volumes:
         voxels, real = math.prod(shape) * self.twins, math.prod(sizes) * self.twins
         return StepCost(
             step="pdf",
-            read=voxels * 25,
+            unpacked=voxels * 25,
             written=voxels * 29 + real * 3 * item,
-            disk=voxels * 12.0 + real * 3.0 * item,
+            kept=voxels * 12 + real * 3 * item,
             memory=pdf_memory(shape, sizes, params, size),
             shared=pdf_shared(sizes, params, size),
             sent=self.twins * sent,
