@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
-from nxmpi.cli.steps import ALL, step_choices
+from nxmpi.cli.reduce import ALL, chosen, chosen_steps
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.memory import available_memory, ranks_of_node
@@ -54,7 +54,8 @@ def plan(
     \b
     nxmpi plan sample_300K.nxs --ranks 64 --nodes 4 --memory 200G
     """
-    choices, steps, redo = step_choices(comm, options)
+    steps, redo = chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
+    choices = chosen(comm, options, steps)
     n_ranks = ranks or comm.size
     if nodes > n_ranks:
         raise click.UsageError(f"--nodes: expected at most as many as ranks, {n_ranks}")

@@ -103,13 +103,20 @@ def run_combine(
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), params, output))
+        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
         return [_combine_twin(comm, plan, params, output) for plan in plans]
 
 
-def _plans(
+def plans_due(
     files: schema.ScanFiles, params: CombineParams, output: OutputParams
 ) -> list[Plan]:  # fmt: skip
+    """Return the volumes that are not complete. Not collective.
+
+    Raises
+    ------
+    InputError
+        If what they are made of is missing or makes no sense, or results cannot be written.
+    """
     plans = volumes_due(files, params, output)
     if plans:
         require_writable(files)

@@ -62,11 +62,18 @@ def run_pdf(
         step_lock(comm, wrapper, schema.SHARED, STEP),
         step_lock(comm, wrapper, schema.SHARED, SYMMETRIZE),  # whose file is written anew
     ):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), choices, output))
+        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), choices, output))
         return [path for plan in plans for path in make_pdf(comm, plan, output)]
 
 
-def _plans(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
+def plans_due(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
+    """Return the volumes that are not complete. Not collective.
+
+    Raises
+    ------
+    InputError
+        If what they are made of is missing or makes no sense, or results cannot be written.
+    """
     plans = pdfs_due(files, choices, output)
     if plans:
         require_writable(files)

@@ -74,13 +74,20 @@ def run_symmetrize(
         On every rank, if there is no combined volume, or its grid is not that of the symmetry.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), params, output))
+        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
         return [_symmetrize_twin(comm, plan, output) for plan in plans]
 
 
-def _plans(
+def plans_due(
     files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
 ) -> list[Plan]:  # fmt: skip
+    """Return the volumes that are not complete. Not collective.
+
+    Raises
+    ------
+    InputError
+        If what they are made of is missing or makes no sense, or results cannot be written.
+    """
     plans = averages_due(files, params, output)
     if plans:
         require_writable(files)
