@@ -41,7 +41,7 @@ from nxmpi.stages.tables import (
     tables_bytes,
     tables_of_volumes,
 )
-from nxmpi.stages.touched import count_touched
+from nxmpi.stages.touched import batch_of_rank, count_touched
 from nxmpi.stages.transform import LARGEST_WEDGE
 
 if TYPE_CHECKING:
@@ -222,12 +222,16 @@ class _Volumes:
         if limit:
             narrow = min(narrow, max(limit // BRICK_BYTES, owned))
         one_round = foreign <= LARGEST_WEDGE and not (limit and narrow * BRICK_BYTES >= limit)
-        n_pixels, batch = tables.pixels.size, _batch_bytes(measured, params.batch_frames)
+        n_pixels, n_frames = tables.pixels.size, int((tables.scales > 0).sum())
+        itemsize = max(np.dtype(measured.raw.dtype).itemsize, 4) + (measured.mask is not None)
+        batch = batch_of_rank(
+            n_frames, math.prod(measured.raw.shape[1:]) * itemsize, params.batch_frames,
+            (layout.ranks, layout.ranks_per_node),
+        )  # fmt: skip
         memory = cost.memory(narrow, most.wide, self.scan.grid.array_shape, n_pixels, batch)
         voxels = covered * VOXELS * 8 * (2 + params.hits) * self.twins
         sent = tables_bytes(tables) * (layout.ranks - 1)
         sent += cost.bytes_sent(total.sent, total.integers)
-        n_frames = int((tables.scales > 0).sum())
         mask = measured.mask.identity[0] if measured.mask else 0
         return replace(
             step,
@@ -317,8 +321,3 @@ class _Volumes:
             work=float(real) * (4 if params.subtract_mean else 3),
             note=note,
         )
-
-
-def _batch_bytes(measured: Measured, batch_frames: int) -> int:
-    itemsize = max(np.dtype(measured.raw.dtype).itemsize, 4) + (measured.mask is not None)
-    return batch_frames * math.prod(measured.raw.shape[1:]) * itemsize

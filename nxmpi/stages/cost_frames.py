@@ -3,7 +3,7 @@
 from nxmpi.parallel.decompose import block_range
 from nxmpi.stages.search import REACH_BACK, REACH_IN, REACH_ON, UNIT
 
-PIXEL_BYTES = 100
+PIXEL_BYTES = 112
 """Of a rank for each pixel, whatever the number of frames: sums, the largest counts, groups of
 frames, images of significance, patches."""
 

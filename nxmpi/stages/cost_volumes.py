@@ -32,11 +32,11 @@ MADE = (SINGLE, SINGLE, SINGLE, 1, SINGLE)
 def combine_memory(n_positions: int, array_shape: tuple[int, int, int]) -> int:
     """Return the memory of a rank in combining, beyond the interpreter's own [bytes].
 
-    A pillar at a time: counts and norm of every position as they are read and together, the
-    intensity of all and what leads to it, what is compared, and three datasets as they are written.
+    A pillar at a time: counts and norm of every position, the latter as they are read too, the
+    intensity of all, its errors, and what leads to them.
     """
     voxels = WIDTH * WIDTH * array_shape[2]
-    return voxels * 8 * (4 * n_positions + 8)
+    return voxels * 8 * (3 * n_positions + 3)
 
 
 def symmetrize_memory(group: VoxelGroup, array_shape: tuple[int, int, int], size: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nxmpi.kernels.packing import HEADER, pack
-from nxmpi.stages.batches import batches
+from nxmpi.stages.batches import batches, shared_length
 from nxmpi.stages.bricks import Bricks, owners, room_to_pack, touched
 from nxmpi.stages.transform import Binner
 from nxmpi.stages.wedges import FEWEST_FRAMES, frames_of_node, tiles_of_rank
@@ -64,7 +64,7 @@ def count_touched(
         how numbers rise.
     """
     frames = np.flatnonzero(tables.scales > 0)
-    shared = frames.size < FEWEST_FRAMES * size
+    shared = is_shared(frames.size, size)
     firsts = [rank - rank % ranks_per_node if shared else rank for rank in range(size)]
     n_pixels = frames.size * tables.pixels.size * tables.views
     ranks = np.arange(size)
@@ -75,15 +75,46 @@ def count_touched(
     for rank in ranks.tolist():
         own = frames[slice(*frames_of_node(frames.size, firsts, firsts[rank]))]
         tiles = tiles_of_rank(tables, firsts.count(firsts[rank]), rank - firsts[rank])
-        some = own[: max(int(np.ceil(own.size * part)), min(own.size, 2))]
-        halves = _bin(tiles, some, params, reader, (size, rank))
-        is_exact &= some.size == own.size
-        found.append(_extended(*halves, own.size / max(some.size, 1)))
+        length = shared_length(params.batch_frames, firsts.count(firsts[rank]))
+        waiting = batches(own, length, reader.chunk_frames)
+        some = waiting[: max(int(np.ceil(len(waiting) * part)), min(len(waiting), 2))]
+        halves = _bin(tiles, some, reader, (size, rank), hits=params.hits)
+        is_exact &= len(some) == len(waiting)
+        n_frames = sum(batch.size for batch in some)
+        found.append(_extended(*halves, own.size / max(n_frames, 1)))
     columns = np.array(found).reshape(-1, len(Touched._fields))
     most, total = columns.max(axis=0), columns.sum(axis=0) * size / ranks.size
     return Counted(
         Touched(*most.astype(int).tolist()), Touched(*total.astype(int).tolist()), is_exact
     )
+
+
+def is_shared(n_frames: int, size: int) -> bool:
+    """Return whether ranks of a node have so few frames that they share a wedge."""
+    return n_frames < FEWEST_FRAMES * size
+
+
+def batch_of_rank(
+    n_frames: int, frame_bytes: int, batch_frames: int, ranks: tuple[int, int]
+) -> int:  # fmt: skip
+    """Return the memory that a rank sees of batches, see `nxmpi.stages.cost.memory`.
+
+    Of a batch that a node shares it reads a part, puts that into the shared memory, and bins a
+    part of each of the other frames there.
+
+    Parameters
+    ----------
+    ranks : (int, int)
+        Of the run, and of a node.
+    """
+    size, of_node = ranks
+    if not is_shared(n_frames, size):
+        return min(batch_frames, -(-n_frames // size)) * frame_bytes
+    of_its_frames = min(n_frames, -(-n_frames * of_node // size))
+    length = min(shared_length(batch_frames, of_node), of_its_frames)
+    part = 1 / of_node
+    seen = 2 * part + (1 - part) * part if of_node > 1 else 1.0
+    return int(length * frame_bytes * seen)
 
 
 def _extended(half: Touched, whole: Touched, times: float) -> Touched:
@@ -94,15 +125,15 @@ def _extended(half: Touched, whole: Touched, times: float) -> Touched:
 
 
 def _bin(
-    tables: Tables, frames: I8, params: TransformParams, reader: FrameReader,
-    owner: tuple[int, int],
-) -> tuple[Touched, Touched]:  # fmt: skip
-    """Return what is touched after half of the frames, and after all."""
+    tables: Tables, waiting: list[I8], reader: FrameReader, owner: tuple[int, int], *, hits: bool
+) -> tuple[Touched, Touched]:
+    """Return what is touched after half of the batches, and after all."""
     n_h, n_k, n_l = (int(n) for n in tables.shape)
-    parts = tuple(Bricks((n_l, n_k, n_h)) for _ in range(4 if params.hits else 2))
+    parts = tuple(Bricks((n_l, n_k, n_h)) for _ in range(4 if hits else 2))
     binner, states = Binner(tables), []
-    for some in (frames[: frames.size // 2], frames[frames.size // 2 :]):
-        for batch in batches(some, params.batch_frames, reader.chunk_frames):
+    half = len(waiting) // 2
+    for some in (waiting[:half], waiting[half:]):
+        for batch in some:
             data, excluded, bad = reader.read(batch)
             binner.bin(np.setdiff1d(batch, bad), data, excluded, parts)
         states.append(_state(parts, *owner))
