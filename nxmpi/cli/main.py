@@ -27,6 +27,7 @@ from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
 from nxmpi.cli.slice import slice_
+from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
 from nxmpi.cli.sum import sum_
 from nxmpi.cli.symmetrize import symmetrize
@@ -75,6 +76,7 @@ for command in (
     check,
     unlock,
     submit,
+    status,
     cancel,
     logs,
 ):
