@@ -136,9 +136,7 @@ def _queued(step: str, jobs: list[Job], seen: Mapping[str, Seen]) -> Standing | 
     waiting = [(job.id, seen[job.id].reason) for job in jobs if job.id in seen]
     if not waiting:
         return None
-    detail = "; ".join(
-        f"job {job} ({reason})" if reason else f"job {job}" for job, reason in waiting
-    )
+    detail = "; ".join(f"job {job}{f' ({why})' if why else ''}" for job, why in waiting)
     return Standing(
         step=step, state="queued", detail=detail, jobs=tuple(job for job, _ in waiting)
     )  # fmt: skip

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-FORMAT = "%i|%T|%N|%M|%r"
-"""Of squeue, in all versions: job, state, nodes, time so far, reason."""
+FORMAT = "%i|%T|%N|%M|%r|%k"
+"""Of squeue, in all versions: job, state, nodes, time so far, reason, comment."""
 LEFT = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING")
 """States of a job that has not ended."""
 
@@ -41,12 +41,17 @@ def waiting_and_running() -> dict[str, Seen]:
 
 
 def parse_squeue(text: str) -> dict[str, Seen]:
-    """Return the jobs that lines of squeue in `FORMAT` tell of."""
+    """Return the jobs that lines of squeue in `FORMAT` tell of.
+
+    One that goes on in place of another, as its comment says, stands under the number of that one.
+    """
     found = {}
     for line in text.splitlines():
-        job, state, nodes, elapsed, reason = line.strip().split("|", 4)
-        found[job] = Seen(
-            state=state, nodes=nodes, elapsed=elapsed, reason="" if reason == "None" else reason
+        job, state, nodes, elapsed, reason, comment = line.strip().split("|", 5)
+        number, _, task = job.partition("_")
+        first = comment.split()[1] if comment.startswith("nxmpi ") else number
+        found[f"{first}_{task}" if task else first] = Seen(
+            state=state, nodes=nodes, elapsed=elapsed, reason=_known(reason)
         )
     return found
 
@@ -69,13 +74,12 @@ def parse_scontrol(text: str) -> Seen | None:
     lines = [line for line in text.splitlines() if "JobState=" in line]
     if not lines:
         return None
-    fields = dict(
-        re.findall(r"(?:^|\s)(JobState|Reason|NodeList|RunTime|ExitCode)=(\S*)", lines[-1])
-    )
+    pairs = re.findall(r"(?:^|\s)(JobState|Reason|NodeList|RunTime|ExitCode)=(\S*)", lines[-1])
+    fields = {name: _known(value) for name, value in pairs}
+    state = fields["JobState"]
     return Seen(
-        state=fields["JobState"], nodes=_known(fields.get("NodeList", "")),
-        elapsed=fields.get("RunTime", ""),
-        reason=_how(fields["JobState"], _known(fields.get("Reason", "")), fields.get("ExitCode", "")),
+        state=state, nodes=fields.get("NodeList", ""), elapsed=fields.get("RunTime", ""),
+        reason=_how(state, fields.get("Reason", ""), fields.get("ExitCode", "")),
     )  # fmt: skip
 
 
