@@ -13,6 +13,7 @@ from nxmpi.params import OutputParams
 from nxmpi.pipeline.combine import volumes_due
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import pdfs_due
+from nxmpi.pipeline.peaked import is_another_programs
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.symmetrize import averages_due
@@ -57,6 +58,7 @@ def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
     files = schema.ScanFiles(wrapper)
     with open_file(wrapper) as file:
         names = chosen_entries(file, choices.scan.entries)
+        is_kept = all(is_another_programs(file[name]) for name in names)
     readers: dict[str, Callable[[], dict[str, str]]] = {
         "frames": lambda: _frames(files, choices),
         "orient": lambda: _orient(files, choices),
@@ -73,6 +75,8 @@ def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
     states: list[StepState] = []
     for step, read in readers.items():
         before = next((each.step for each in states if each.state != "done"), "")
+        if step == "orient" and is_kept:  # whatever peaks there are going to be
+            before = ""
         n_parts = len(names) if step in ("frames", "transform") else 0
         states.append(_state(step, read, before, n_parts))
     return states

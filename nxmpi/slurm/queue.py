@@ -47,6 +47,8 @@ def parse_squeue(text: str) -> dict[str, Seen]:
     """
     found = {}
     for line in text.splitlines():
+        if line.count("|") < FORMAT.count("|"):
+            continue
         job, state, nodes, elapsed, reason, comment = line.strip().split("|", 5)
         number, _, task = job.partition("_")
         first = comment.split()[1] if comment.startswith("nxmpi ") else number
