@@ -22,11 +22,13 @@ from nxmpi.cli.logs import logs
 from nxmpi.cli.nxcctw import nxcctw
 from nxmpi.cli.orient import orient
 from nxmpi.cli.pdf import pdf
+from nxmpi.cli.plan import plan
 from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
 from nxmpi.cli.slice import slice_
+from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
 from nxmpi.cli.sum import sum_
 from nxmpi.cli.symmetrize import symmetrize
@@ -67,6 +69,7 @@ for command in (
     slice_,
     cut,
     sum_,
+    plan,
     plot,
     export,
     predict,
@@ -74,6 +77,7 @@ for command in (
     check,
     unlock,
     submit,
+    status,
     cancel,
     logs,
 ):

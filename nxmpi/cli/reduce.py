@@ -17,24 +17,22 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+RANGE = (
+    click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this and later."),
+    click.option("--to", "last_step", type=click.Choice(STEPS), help="End with this step."),
+    click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone."),
+)
+ALL = (
+    RANGE, shared.SCAN, own.FRAMES, own.ORIENTING, shared.NORM, own.BINNING,
+    own.COMBINING, own.SYMMETRY, pdf_options.PUNCHING, pdf_options.WINDOWING,
+    pdf_options.REAL_SPACE, shared.OUTPUT,
+)  # fmt: skip
+"""Options of all steps."""
+
+
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
-@click.option("--to", "last_step", type=click.Choice(STEPS), help="End with this step.")
-@click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
-@shared.with_options(
-    shared.SCAN,
-    own.FRAMES,
-    own.ORIENTING,
-    shared.NORM,
-    own.BINNING,
-    own.COMBINING,
-    own.SYMMETRY,
-    pdf_options.PUNCHING,
-    pdf_options.WINDOWING,
-    pdf_options.REAL_SPACE,
-    shared.OUTPUT,
-)
+@shared.with_options(*ALL)
 @click.pass_obj
 def reduce(
     comm: MPI.Intracomm,

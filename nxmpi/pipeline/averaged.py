@@ -60,6 +60,8 @@ class Plan:
     scale: float | None
     """Of the background that was subtracted; None where none was."""
     inputs: Inputs
+    reason: str = ""
+    """Why it is to be made."""
 
     @property
     def target(self) -> Path:

@@ -73,6 +73,8 @@ class Plan:
     sample: Sample | None
     inputs: Inputs
     background: Background | None
+    reason: str
+    """Why it is to be made."""
 
     @property
     def target(self) -> Path:
@@ -115,6 +117,22 @@ def plans_due(
     InputError
         If what they are made of is missing or makes no sense, or results cannot be written.
     """
+    plans = volumes_due(files, params, output)
+    if plans:
+        require_writable(files)
+    return plans
+
+
+def volumes_due(
+    files: schema.ScanFiles, params: CombineParams, output: OutputParams
+) -> list[Plan]:  # fmt: skip
+    """Return what is to be combined. Not collective. Nothing is changed.
+
+    Raises
+    ------
+    InputError
+        If a transform is missing or has another grid, or another program made what is there.
+    """
     plans = []
     with open_file(files.wrapper) as wrapper:
         names = entry_names(wrapper)
@@ -149,10 +167,9 @@ def plans_due(
                 *((twin.combine_task,) if done else (twin.combine_task, reason)),
             )
             if not done:
-                require_writable(files)
                 plans.append(
                     Plan(twin=twin, files=files, names=names, grid=grid, sample=sample,
-                         inputs=inputs, background=background)
+                         inputs=inputs, background=background, reason=reason)
                 )  # fmt: skip
     return plans
 

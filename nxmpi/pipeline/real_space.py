@@ -69,6 +69,8 @@ class Plan:
     absences: str
     """Symbol of a space group with the systematic absences."""
     inputs: Inputs
+    reason: str = ""
+    """Why it is to be made."""
 
     @property
     def targets(self) -> list[Path]:

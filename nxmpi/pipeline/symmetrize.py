@@ -88,6 +88,23 @@ def plans_due(
     InputError
         If what they are made of is missing or makes no sense, or results cannot be written.
     """
+    plans = averages_due(files, params, output)
+    if plans:
+        require_writable(files)
+    return plans
+
+
+def averages_due(
+    files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
+) -> list[Plan]:  # fmt: skip
+    """Return what is to be averaged. Not collective. Nothing is changed.
+
+    Raises
+    ------
+    InputError
+        If there is no combined volume, its grid is not that of the symmetry, or another program
+        made what is there.
+    """
     plans = []
     with open_file(files.wrapper) as wrapper:
         sample = read_sample(wrapper[entry_names(wrapper)[0]])
@@ -120,11 +137,10 @@ def plans_due(
                 )
             log.info("%s: %s", twin.symmetrize_task, "complete" if done else reason)
             if not done:
-                require_writable(files)
                 group = group_of(files.wrapper, operators, grid)
                 plans.append(
                     Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,
-                         outliers=params.outliers, scale=scale, inputs=inputs)
+                         outliers=params.outliers, scale=scale, inputs=inputs, reason=reason)
                 )  # fmt: skip
     return plans
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nxmpi.errors import InputError
+from nxmpi.parallel.traffic import swap
 from nxmpi.stages.symmetrize import ROUND, owned_planes
 
 if TYPE_CHECKING:
@@ -114,26 +116,36 @@ def to_slabs(
     longest = 2 * max(b - a for a, b in owned)
     for shift in range(comm.size):
         to, fro = (comm.rank + shift) % comm.size, (comm.rank - shift) % comm.size
-        mine = _shared(group, comm, comm.rank, slabs[to])
-        theirs = _shared(group, comm, fro, slabs[comm.rank])
+        mine = _shared(group, comm.size, comm.rank, slabs[to])
+        theirs = _shared(group, comm.size, fro, slabs[comm.rank])
         for first in range(0, longest, n):
             going = [values[s, abs(l) - owned[comm.rank][0]] for s, l in mine[first : first + n]]
             coming = theirs[first : first + n]
             received = np.empty((len(coming), *values.shape[2:]), values.dtype)
             sent = np.array(going, values.dtype).reshape(-1, *values.shape[2:])
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             for (_, l), plane in zip(coming, received, strict=True):
                 slab[l - int(group.low[2]) - start] = plane
     return slab
 
 
+def slab_bytes(group: VoxelGroup, slabs: list[tuple[int, int]], plane: int) -> int:
+    """Return what ranks send each other in `to_slabs`, of planes of so many bytes."""
+    size = len(slabs)
+    return plane * sum(
+        len(_shared(group, size, rank, slab))
+        for rank, (other, slab) in product(range(size), enumerate(slabs))
+        if rank != other
+    )
+
+
 def _shared(
-    group: VoxelGroup, comm: MPI.Intracomm, rank: int, slab: tuple[int, int]
+    group: VoxelGroup, size: int, rank: int, slab: tuple[int, int]
 ) -> list[tuple[int, int]]:  # fmt: skip
     """Return the planes of a rank, side and l, that are in a slab. Not collective."""
     low = int(group.low[2])
     return [
         (side, l)
-        for side, a, b in own_ranges(group, comm.size, rank)
+        for side, a, b in own_ranges(group, size, rank)
         for l in range(max(a, slab[0] + low), min(b, slab[1] + low))
     ]

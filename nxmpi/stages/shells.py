@@ -103,6 +103,17 @@ def compare_images(
     return on_root(comm, lambda: _shells(table, voxels, edges, unit))
 
 
+def compared_bytes(group: VoxelGroup, size: int) -> int:
+    """Return what ranks send the root in `compare_images`. Not collective."""
+    planes = sum(
+        stop - start
+        for rank in range(1, size)
+        for _, start, stop in own_ranges(group, size, rank)
+    )  # fmt: skip
+    columns, numbers = 1 + N_SHELLS * (CHI2 + 1), N_SHELLS * 2 * (MOST_IMAGES + 1)
+    return 8 * (planes * columns + (size - 1) * numbers)
+
+
 def _shells(table: F8, voxels: I8, edges: I8, unit: float) -> Shells:
     in_order = table[np.argsort(table[:, 0]), 1:].reshape(len(table), N_SHELLS, -1)
     sums = np.zeros(in_order.shape[1:])
