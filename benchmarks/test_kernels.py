@@ -7,7 +7,7 @@ from case import N_PIXELS, make_tables
 from nxmpi.kernels.bricks import VOXELS
 from nxmpi.kernels.packing import HEADER, pack
 from nxmpi.stages.bricks import Bricks, touched
-from nxmpi.stages.transform import _Binner
+from nxmpi.stages.transform import Binner
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def case():
     tables = make_tables(8, 1001)
     frames = np.random.default_rng(1).poisson(2.0, (8, N_PIXELS)).astype(np.int32)
     parts = (Bricks((1001,) * 3), Bricks((1001,) * 3))
-    return frames, np.arange(8), _Binner(tables), parts
+    return frames, np.arange(8), Binner(tables), parts
 
 
 def test_binning(benchmark, case):

@@ -417,3 +417,32 @@ class OutputParams:
     """Do again what is complete, and replace what another program wrote."""
     scratch: Path | None = None
     """Folder for volumes that memory does not hold; None for the scan's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmitParams:
+    """What a batch job asks for; None leaves it to the job script or the site."""
+
+    jobs: Path
+    """Folder of the job scripts."""
+    nodes: int = 1
+    ranks_per_node: int | None = None
+    account: str | None = None
+    partition: str | None = None
+    time: str | None = None
+    """Limit, as Slurm reads it: 04:00:00."""
+    constraint: str | None = None
+    """Features that the nodes must have."""
+    mpi: str | None = None
+    """How ranks are started: a type of ``srun --mpi``, or mpiexec."""
+    extra: tuple[str, ...] = ()
+    """Further options of sbatch."""
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "ranks_per_node"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}: expected 1 or more, found {value}")
+        for option in self.extra:
+            if not option.startswith("-"):
+                raise InputError(f"extra: expected options of sbatch, found '{option}'")

@@ -12,19 +12,24 @@ from mpi4py import MPI
 
 import nxmpi
 from nxmpi import log
+from nxmpi.cli.cancel import cancel
 from nxmpi.cli.check import check
 from nxmpi.cli.combine import combine
 from nxmpi.cli.cut import cut
 from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
+from nxmpi.cli.logs import logs
 from nxmpi.cli.nxcctw import nxcctw
 from nxmpi.cli.orient import orient
 from nxmpi.cli.pdf import pdf
+from nxmpi.cli.plan import plan
 from nxmpi.cli.plot import plot
 from nxmpi.cli.predict import predict
 from nxmpi.cli.reduce import reduce
 from nxmpi.cli.simulate import simulate
 from nxmpi.cli.slice import slice_
+from nxmpi.cli.status import status
+from nxmpi.cli.submit import submit
 from nxmpi.cli.sum import sum_
 from nxmpi.cli.symmetrize import symmetrize
 from nxmpi.cli.transform import transform
@@ -64,12 +69,17 @@ for command in (
     slice_,
     cut,
     sum_,
+    plan,
     plot,
     export,
     predict,
     simulate,
     check,
     unlock,
+    submit,
+    status,
+    cancel,
+    logs,
 ):
     cli.add_command(command)
 

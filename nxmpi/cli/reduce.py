@@ -8,6 +8,7 @@ import click
 
 from nxmpi.cli import options as shared
 from nxmpi.cli import pdf_options
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.reduce import STEPS, Choices, run_reduce
 
 if TYPE_CHECKING:
@@ -16,24 +17,22 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+RANGE = (
+    click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this and later."),
+    click.option("--to", "last_step", type=click.Choice(STEPS), help="End with this step."),
+    click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone."),
+)
+ALL = (
+    RANGE, shared.SCAN, own.FRAMES, own.ORIENTING, shared.NORM, own.BINNING,
+    own.COMBINING, own.SYMMETRY, pdf_options.PUNCHING, pdf_options.WINDOWING,
+    pdf_options.REAL_SPACE, shared.OUTPUT,
+)  # fmt: skip
+"""Options of all steps."""
+
+
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@click.option("--from", "first_step", type=click.Choice(STEPS), help="Redo this step and later.")
-@click.option("--to", "last_step", type=click.Choice(STEPS), help="End with this step.")
-@click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone.")
-@shared.with_options(
-    shared.SCAN,
-    shared.FRAMES,
-    shared.ORIENTING,
-    shared.NORM,
-    shared.BINNING,
-    shared.COMBINING,
-    shared.SYMMETRY,
-    pdf_options.PUNCHING,
-    pdf_options.WINDOWING,
-    pdf_options.REAL_SPACE,
-    shared.OUTPUT,
-)
+@shared.with_options(*ALL)
 @click.pass_obj
 def reduce(
     comm: MPI.Intracomm,
@@ -51,27 +50,36 @@ def reduce(
     \b
     mpiexec -n 4 nxmpi reduce sample_300K.nxs
     """
+    steps, redo = chosen_steps(first_step, last_step, only_step)
+    choices = chosen(comm, options)
+    run_reduce(comm, scan, choices, steps, redo=redo)
+    click.echo(f"{scan}: complete")
+
+
+def chosen_steps(
+    first_step: str | None, last_step: str | None, only_step: str | None
+) -> tuple[tuple[str, ...], bool]:
+    """Return the steps that --from, --to and --only say, and whether they are done again."""
     if only_step and (first_step or last_step):
         raise click.UsageError("--only excludes --from and --to")
-    with shared.usage_errors():
-        scan_params = shared.scan_params(options)
-        frames = shared.frames_params(options, mask=options["mask"])
-        norm, params = shared.norm_params(options), shared.transform_params(comm, options)
-        orienting = shared.orient_params(options)
-        combining, symmetry = shared.combine_params(options), shared.symmetrize_params(options)
-        pdf, output = pdf_options.pdf_choices(options), shared.output_params(options)
     first, last = only_step or first_step or STEPS[0], only_step or last_step or STEPS[-1]
     steps = STEPS[STEPS.index(first) : STEPS.index(last) + 1]
     if not steps:
         raise click.UsageError(f"--from {first} comes after --to {last}")
-    if options["background"] and "symmetrize" in steps:
-        raise click.UsageError(
-            "--background: expected --to combine: averages less a background are not made yet"
+    return steps, bool(first_step or only_step)
+
+
+def chosen(comm: MPI.Intracomm, options: dict[str, Any]) -> Choices:
+    """Return what the options say. Collective on ``comm``."""
+    with shared.usage_errors():
+        return Choices(
+            scan=shared.scan_params(options),
+            norm=shared.norm_params(options),
+            frames=own.frames_params(options, mask=options["mask"]),
+            orient=own.orient_params(options),
+            transform=own.transform_params(comm, options),
+            combine=own.combine_params(options),
+            symmetrize=own.symmetrize_params(options),
+            pdf=pdf_options.pdf_choices(options),
+            output=shared.output_params(options),
         )
-    redo = bool(first_step or only_step)
-    choices = Choices(
-        scan=scan_params, norm=norm, frames=frames, orient=orienting, transform=params,
-        combine=combining, symmetrize=symmetry, pdf=pdf, output=output,
-    )  # fmt: skip
-    run_reduce(comm, scan, choices, steps, redo=redo)
-    click.echo(f"{scan}: complete")

@@ -7,7 +7,7 @@ import numpy as np
 
 from nxmpi._typing import F8
 from nxmpi.crystal.detector import as_matrix, parse_orientation
-from nxmpi.crystal.lattice import direct_matrix
+from nxmpi.crystal.lattice import direct_matrix, reciprocal_matrix
 from nxmpi.crystal.reciprocal import UB_from_file, offset_from_file
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.model import Detector, Geometry, Goniometer, Lattice, Matrix, Sample
@@ -255,9 +255,14 @@ def read_wavelength(entry: h5py.Group) -> float:
 
 
 def read_geometry(
-    entry: h5py.Group, shape: tuple[int, int], n_frames: int, sample: Sample
+    entry: h5py.Group, shape: tuple[int, int], n_frames: int, sample: Sample, *, guess: bool = False
 ) -> Geometry:
     """Return everything that leads from a pixel to hkl. Not collective.
+
+    Parameters
+    ----------
+    guess : bool, optional
+        Take some orientation where there is none yet.
 
     Raises
     ------
@@ -265,9 +270,13 @@ def read_geometry(
         If a quantity is missing or unusable; see the functions this is made of.
     """
     goniometer = read_goniometer(entry, n_frames)
+    if guess and not has_orientation(entry):
+        UB = reciprocal_matrix(sample.lattice)
+    else:
+        UB = read_UB(entry, goniometer.step, sample.lattice)
     return Geometry(
         wavelength=read_wavelength(entry),
         detector=read_detector(entry, shape),
         goniometer=goniometer,
-        UB=as_matrix(read_UB(entry, goniometer.step, sample.lattice)),
+        UB=as_matrix(UB),
     )

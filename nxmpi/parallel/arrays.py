@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from mpi4py import MPI
 
+from nxmpi.parallel.traffic import count_sent
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi._typing import F8, I8
+    from nxmpi.parallel.traffic import Kind
 
 T = TypeVar("T", bound=np.generic)
 Number = TypeVar("Number", int, float)
@@ -27,12 +30,14 @@ def bcast_array(comm: MPI.Intracomm, array: NDArray[T] | None) -> NDArray[T]:
     shape, dtype = header
     result = np.ascontiguousarray(array) if array is not None else np.empty(shape, dtype)
     flat = result.reshape(-1).view(np.uint8)
+    if comm.rank == 0:
+        count_sent(flat.size * (comm.size - 1))
     for start in range(0, flat.size, PIECE):
         comm.Bcast(flat[start : start + PIECE])
     return result
 
 
-def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
+def exchange(comm: MPI.Intracomm, words: I8, sent: I8, kind: Kind = "arrays") -> I8:
     """Send a part of an array to each rank and return what all ranks sent here, in rank order.
 
     Collective on ``comm``: one ``Alltoallv``; the array of a rank holds at most a few times
@@ -44,6 +49,8 @@ def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
         For all ranks, one after another.
     sent : (comm.size,) int64
         How many for each.
+    kind : str, optional
+        Of what is sent, for `nxmpi.parallel.traffic`.
 
     Returns
     -------
@@ -53,6 +60,7 @@ def exchange(comm: MPI.Intracomm, words: I8, sent: I8) -> I8:
     comm.Alltoall(sent, received)
     result = np.empty(int(received.sum()), np.int64)
     comm.Alltoallv([words, sent], [result, received])
+    count_sent(8 * (int(sent.sum()) - int(sent[comm.rank])), kind)
     return result
 
 
@@ -82,6 +90,7 @@ def largest_arrays(comm: MPI.Intracomm, array: NDArray[T]) -> NDArray[T]:
 
 def _reduce(comm: MPI.Intracomm, array: NDArray[T], op: MPI.Op) -> NDArray[T]:
     flat = np.ascontiguousarray(array).reshape(-1)
+    count_sent(flat.nbytes if comm.rank else 0)
     for start in range(0, flat.size, PIECE // 8):
         piece = flat[start : start + PIECE // 8]
         comm.Reduce(
@@ -90,7 +99,7 @@ def _reduce(comm: MPI.Intracomm, array: NDArray[T], op: MPI.Op) -> NDArray[T]:
     return flat.reshape(array.shape)
 
 
-def gather_rows(comm: MPI.Intracomm, rows: F8) -> F8:
+def gather_rows(comm: MPI.Intracomm, rows: F8, kind: Kind = "arrays") -> F8:
     """Return the rows of all ranks in rank order on the root, none elsewhere.
 
     Collective on ``comm``. Sent in pieces of 4 MiB, one rank after another.
@@ -99,10 +108,13 @@ def gather_rows(comm: MPI.Intracomm, rows: F8) -> F8:
     ----------
     rows : (n, n_columns) float64
         As many columns on all ranks.
+    kind : str, optional
+        Of what is sent, for `nxmpi.parallel.traffic`.
     """
     numbers = comm.gather(len(rows))
     flat = np.ascontiguousarray(rows).reshape(-1)
     if numbers is None:
+        count_sent(flat.nbytes, kind)
         for start in range(0, flat.size, PIECE // 8):
             comm.Send(flat[start : start + PIECE // 8], dest=0)
         return rows[:0]

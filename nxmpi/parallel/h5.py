@@ -18,6 +18,7 @@ import numpy as np
 from nxmpi.errors import CollectiveError, NxmpiError
 from nxmpi.parallel.collective import all_or_none, at_abort, or_abort
 from nxmpi.parallel.publish import remove_quietly
+from nxmpi.parallel.traffic import count_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -97,6 +98,7 @@ class Output:
         if self.file is None or slabs is None:
             if data.size:
                 self.comm.Send(np.ascontiguousarray(data).view(np.uint8), dest=0)
+                count_sent(data.nbytes, "written")
             with all_or_none(self.comm):  # hears whether the root could write
                 pass
             return

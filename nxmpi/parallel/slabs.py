@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -62,13 +64,26 @@ def deal_anew(comm: MPI.Intracomm, slab: NDArray[T], have: Ranges, want: Ranges)
             c, d = (min(edge, coming[1]) for edge in (coming[0] + first, coming[0] + first + step))
             received = result[c - start : d - start] if d > c else result[:0]
             sent = np.ascontiguousarray(slab[a - own : b - own] if b > a else slab[:0])
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
     return result
 
 
 def _common(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     a, b = max(one[0], other[0]), min(one[1], other[1])
     return a, max(a, b)
+
+
+def dealt_bytes(have: Ranges, want: Ranges, plane: int) -> int:
+    """Return what ranks send each other in `deal_anew`. Not collective.
+
+    Parameters
+    ----------
+    plane : int
+        Bytes of a plane.
+    """
+    pairs = product(enumerate(have), enumerate(want))
+    common = (_common(one, other) for (i, one), (j, other) in pairs if i != j)
+    return plane * sum(b - a for a, b in common)
 
 
 def with_halo(
@@ -104,5 +119,5 @@ def with_halo(
         if coming[0] == coming[1]:
             received = planes[:0]
         sent = slab[going[0] - own : going[1] - own] if going[1] > going[0] else slab[:0]
-        comm.Sendrecv(np.ascontiguousarray(sent), to, recvbuf=received, source=fro)
+        swap(comm, np.ascontiguousarray(sent), to, received, fro)
     return planes, own - first

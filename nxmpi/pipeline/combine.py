@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,6 +74,10 @@ class Plan:
     sample: Sample | None
     inputs: Inputs
     background: Background | None
+    parts: int
+    """That counts were divided into."""
+    reason: str
+    """Why it is to be made."""
 
     @property
     def target(self) -> Path:
@@ -101,13 +106,36 @@ def run_combine(
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), params, output))
+        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
         return [_combine_twin(comm, plan, params, output) for plan in plans]
 
 
-def _plans(
+def plans_due(
     files: schema.ScanFiles, params: CombineParams, output: OutputParams
 ) -> list[Plan]:  # fmt: skip
+    """Return the volumes that are not complete. Not collective.
+
+    Raises
+    ------
+    InputError
+        If what they are made of is missing or makes no sense, or results cannot be written.
+    """
+    plans = volumes_due(files, params, output)
+    if plans:
+        require_writable(files)
+    return plans
+
+
+def volumes_due(
+    files: schema.ScanFiles, params: CombineParams, output: OutputParams
+) -> list[Plan]:  # fmt: skip
+    """Return what is to be combined. Not collective. Nothing is changed.
+
+    Raises
+    ------
+    InputError
+        If a transform is missing or has another grid, or another program made what is there.
+    """
     plans = []
     with open_file(files.wrapper) as wrapper:
         names = entry_names(wrapper)
@@ -122,6 +150,7 @@ def _plans(
                     f"none of {', '.join(lacking)} (nxmpi transform makes them)"
                 )
             grid = _common_grid(wrapper, names, twin)
+            parts = math.lcm(*(_parts(wrapper[name], twin) for name in names))
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}",
                 "refine_scale": int(params.refine_scale),
@@ -142,12 +171,17 @@ def _plans(
                 *((twin.combine_task,) if done else (twin.combine_task, reason)),
             )
             if not done:
-                require_writable(files)
                 plans.append(
                     Plan(twin=twin, files=files, names=names, grid=grid, sample=sample,
-                         inputs=inputs, background=background)
+                         inputs=inputs, background=background, parts=parts, reason=reason)
                 )  # fmt: skip
     return plans
+
+
+def _parts(entry: h5py.Group, twin: schema.Twin) -> int:
+    """Return how many parts the pixels of a position were split into."""
+    split = (read_inputs(entry, twin.transform_task) or {}).get("split")
+    return math.prod(int(n) for n in split) if isinstance(split, list) else 1
 
 
 def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKLGrid:
@@ -299,6 +333,8 @@ def _write(
 def _file(plan: Plan, path: Path) -> VolumeFile:
     fills = {schema.COUNTS: np.nan, schema.NORM: 0.0, schema.ERRORS: np.nan}
     attributes: dict[str, str | float] = {schema.FINGERPRINT: fingerprint(plan.inputs)}
+    if plan.parts > 1:
+        attributes[schema.COUNT_PARTS] = plan.parts
     if plan.background:
         fills |= dict.fromkeys(SUBTRACTED[3:], 0.0)
         attributes[schema.BACKGROUND_SCALE] = plan.background.scale

@@ -83,7 +83,7 @@ def _due(
     files = schema.ScanFiles(position.wrapper)
     due = tasks_due(files, position, params, overwrite=output.overwrite)
     if not due:
-        shutil.rmtree(_checkpoint_folder(files, position.name), ignore_errors=True)
+        shutil.rmtree(checkpoint_folder(files, position.name), ignore_errors=True)
     return due
 
 
@@ -93,7 +93,8 @@ def _settled(due: dict[str, Inputs], raw: Stack) -> dict[str, Inputs]:
     return {task: {**inputs, "raw": told} for task, inputs in due.items()}
 
 
-def _checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
+def checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
+    """Return where an unfinished pass over the frames of a position is kept."""
     return files.folder / f".{name}_{STEP}.checkpoint"
 
 
@@ -114,7 +115,7 @@ def _search_position(
     with all_or_none(comm):
         # one batch is worked on while the next is read
         reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames, n_rooms=2)
-    folder = _checkpoint_folder(schema.ScanFiles(wrapper), name)
+    folder = checkpoint_folder(schema.ScanFiles(wrapper), name)
     saved = Saved(
         path=folder / f"{comm.rank}-of-{comm.size}",
         key=comm.bcast(fingerprint(due) if comm.rank == 0 else ""),

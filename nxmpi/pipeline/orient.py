@@ -76,7 +76,10 @@ def run_orient(
     files, start_time = schema.ScanFiles(wrapper), now()
 
     def due() -> tuple[Plan | None, str]:
-        return _due(files, entries, params, output, unasked=unasked)
+        plan, why = orientation_due(files, entries, params, output, unasked=unasked)
+        if plan is not None:
+            require_writable(files)
+        return plan, why
 
     plan, why = on_root(comm, due)
     if plan is None:  # known without the lock: others may be at work on other positions
@@ -107,11 +110,14 @@ def run_orient(
     return lines
 
 
-def _due(
+def orientation_due(
     files: schema.ScanFiles, entries: tuple[str, ...], params: OrientParams,
     output: OutputParams, *, unasked: bool,
 ) -> tuple[Plan | None, str]:  # fmt: skip
-    """Return what is to be done, None if nothing is, and why. Not collective."""
+    """Return what is to be done, None if nothing is, and why.
+
+    Not collective. Nothing is changed. Parameters are those of `run_orient`.
+    """
     with open_file(files.wrapper) as wrapper:
         names = chosen_entries(wrapper, entries)
         if unasked:
@@ -138,7 +144,6 @@ def _due(
     due = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
     if not due:
         return None, "complete"
-    require_writable(files)
     return Plan(positions=positions, params=fitted), ", ".join(due)
 
 

@@ -62,17 +62,36 @@ def run_pdf(
         step_lock(comm, wrapper, schema.SHARED, STEP),
         step_lock(comm, wrapper, schema.SHARED, SYMMETRIZE),  # whose file is written anew
     ):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), choices, output))
+        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), choices, output))
         return [path for plan in plans for path in make_pdf(comm, plan, output)]
 
 
-def _plans(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
+def plans_due(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
+    """Return the volumes that are not complete. Not collective.
+
+    Raises
+    ------
+    InputError
+        If what they are made of is missing or makes no sense, or results cannot be written.
+    """
+    plans = pdfs_due(files, choices, output)
+    if plans:
+        require_writable(files)
+    return plans
+
+
+def pdfs_due(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
+    """Return what is to be transformed to real space. Not collective. Nothing is changed.
+
+    Raises
+    ------
+    InputError
+        If there is no symmetrized volume, or another program made what is there.
+    """
     plans = []
     with open_file(files.wrapper) as wrapper:
         sample = read_sample(wrapper[entry_names(wrapper)[0]])
-        layers = read_layers(wrapper, files)
-        radius = resolve("radius", choices.punch.radius, layers, RADIUS, float)
-        choices = replace(choices, punch=replace(choices.punch, radius=radius))
+        choices = with_radius(wrapper, files, choices)
         for twin in (schema.REGULAR, schema.MASKED):
             if twin is schema.MASKED and not files.symmetrized(twin).exists():
                 continue
@@ -82,9 +101,20 @@ def _plans(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> l
                 done, reason = _is_complete(wrapper[schema.SHARED], plan)
             log.info("%s: %s", twin.pdf_task, "complete" if done else reason)
             if not done:
-                require_writable(files)
-                plans.append(plan)
+                plans.append(replace(plan, reason=reason))
     return plans
+
+
+def with_radius(wrapper: h5py.File, files: schema.ScanFiles, choices: Choices) -> Choices:
+    """Return choices with the radius of holes that holds for a scan. Not collective."""
+    layers = read_layers(wrapper, files)
+    radius = resolve("radius", choices.punch.radius, layers, RADIUS, float)
+    return replace(choices, punch=replace(choices.punch, radius=radius))
+
+
+def absences_of(sample: Sample) -> str:
+    """Return the symbol of a space group with the systematic absences of a sample."""
+    return sample.space_group or f"hall: -{sample.centring or 'P'} 1"
 
 
 def _plan(
@@ -113,7 +143,7 @@ def _plan(
             f"{file}: expected a grid with 0 inside along h, k and l, found {first} to {last} "
             "(--qh, --qk and --ql of nxmpi transform)"
         )
-    absences = sample.space_group or f"hall: -{sample.centring or 'P'} 1"
+    absences = absences_of(sample)
     if not sample.space_group and not sample.centring:
         log.info("no space group or centring is known: no reflection is taken for absent")
     inputs: Inputs = {

@@ -78,7 +78,7 @@ def run_reduce(
         output = replace(output, overwrite=True)
     if "frames" in steps and scan.settings is None:
         if "transform" in steps:
-            kept_on_root(comm, lambda: _look_ahead(wrapper, choices, steps))
+            kept_on_root(comm, lambda: look_ahead(wrapper, choices, steps))
         run_frames(comm, wrapper, scan, norm, choices.frames, output)
     if "orient" in steps and scan.settings is None:
         named = redo and steps[0] == "orient"
@@ -97,7 +97,7 @@ def run_reduce(
         run_pdf(comm, wrapper, choices.pdf, output)
 
 
-def _look_ahead(wrapper: Path, choices: Choices, steps: tuple[str, ...]) -> None:
+def look_ahead(wrapper: Path, choices: Choices, steps: tuple[str, ...]) -> None:
     """Read what later steps need, unless the orientation is still to be found. Not collective.
 
     Raises

@@ -57,8 +57,13 @@ class Scan:
     sample: Sample | None
 
 
-def read_scan(path: Path, params: ScanParams, norm: NormParams) -> Scan:
+def read_scan(path: Path, params: ScanParams, norm: NormParams, *, guess: bool = False) -> Scan:
     """Return a scan's positions and grid. Not collective: the root calls it.
+
+    Parameters
+    ----------
+    guess : bool, optional
+        Take some orientation where there is none yet.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams) -> Scan:
             return Scan(files=files, measured=measured, grid=grid, sample=None)
         sample = read_sample(chosen[0])
         everything = [wrapper[name] for name in names]
-        measured = [_read_position(entry, params, norm, layers) for entry in chosen]
+        measured = [_read_position(entry, params, norm, layers, guess=guess) for entry in chosen]
         grid = _find_grid(everything, params, layers, sample)
     return Scan(files=files, measured=measured, grid=grid, sample=sample)
 
@@ -144,7 +149,7 @@ def _read_mask(entry: h5py.Group, params: ScanParams, raw: Stack) -> Stack | Non
 
 
 def _read_position(
-    entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers
+    entry: h5py.Group, params: ScanParams, norm: NormParams, layers: Layers, *, guess: bool
 ) -> Measured:
     name = entry.name.strip("/")
     raw, n_frames = read_stacks(entry, params.follow)
@@ -161,7 +166,7 @@ def _read_position(
     weight[last + 1 :] = 0.0
     position = Position(
         name=name,
-        geometry=read_geometry(entry, shape, n_frames, sample),
+        geometry=read_geometry(entry, shape, n_frames, sample, guess=guess),
         sample=sample,
         n_frames=n_frames,
         first_frame=first,

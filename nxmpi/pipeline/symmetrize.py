@@ -17,7 +17,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.shells import R_INT, R_WEIGHTED, describe_residuals, write_shells
-from nxmpi.nexus.values import entry_names, find, open_file
+from nxmpi.nexus.values import entry_names, find, open_file, require
 from nxmpi.nexus.volume import (
     CHUNK,
     VolumeFile,
@@ -74,13 +74,37 @@ def run_symmetrize(
         On every rank, if there is no combined volume, or its grid is not that of the symmetry.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: _plans(schema.ScanFiles(wrapper), params, output))
+        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
         return [_symmetrize_twin(comm, plan, output) for plan in plans]
 
 
-def _plans(
+def plans_due(
     files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
 ) -> list[Plan]:  # fmt: skip
+    """Return the volumes that are not complete. Not collective.
+
+    Raises
+    ------
+    InputError
+        If what they are made of is missing or makes no sense, or results cannot be written.
+    """
+    plans = averages_due(files, params, output)
+    if plans:
+        require_writable(files)
+    return plans
+
+
+def averages_due(
+    files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
+) -> list[Plan]:  # fmt: skip
+    """Return what is to be averaged. Not collective. Nothing is changed.
+
+    Raises
+    ------
+    InputError
+        If there is no combined volume, its grid is not that of the symmetry, or another program
+        made what is there.
+    """
     plans = []
     with open_file(files.wrapper) as wrapper:
         sample = read_sample(wrapper[entry_names(wrapper)[0]])
@@ -94,7 +118,12 @@ def _plans(
                 raise InputError(
                     f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
                 )
-            _require_counts(file)
+            scale, parts = _made_of(file)
+            if scale is not None and params.outliers is not None:
+                raise InputError(
+                    f"{file}:/{schema.VOLUME}: expected counts alone, of which images can be left "
+                    "out, found them less a background (do without --outliers)"
+                )
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
                 "outliers": params.outliers or 0.0,
@@ -108,23 +137,22 @@ def _plans(
                 )
             log.info("%s: %s", twin.symmetrize_task, "complete" if done else reason)
             if not done:
-                require_writable(files)
                 group = group_of(files.wrapper, operators, grid)
                 plans.append(
                     Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,
-                         outliers=params.outliers, inputs=inputs)
+                         outliers=params.outliers, scale=scale, parts=parts,
+                         inputs=inputs, reason=reason)
                 )  # fmt: skip
     return plans
 
 
-def _require_counts(file: Path) -> None:
+def _made_of(file: Path) -> tuple[float | None, int]:
+    """Return the scale of the background, None where there is none, and the parts of counts."""
     with open_file(file) as data:
-        group = find(data, schema.VOLUME)
-        if group is not None and schema.BACKGROUND_SCALE in group.attrs:
-            raise InputError(
-                f"{file}:/{schema.VOLUME}: expected a volume of counts, found one less a "
-                "background, whose average is not made yet (nxmpi reduce --to combine ends before)"
-            )
+        attributes = require(data, schema.VOLUME, "a volume").attrs
+        scale = attributes.get(schema.BACKGROUND_SCALE)
+        parts = int(attributes.get(schema.COUNT_PARTS, 1))
+        return None if scale is None else float(scale), parts
 
 
 def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
@@ -223,10 +251,12 @@ def _file(plan: Plan, n_left_out: int) -> VolumeFile:
         fills={
             schema.SYMMETRIZED: np.nan, schema.NORM: 0.0, schema.SYMMETRIZED_ERRORS: np.nan,
             schema.IMAGES: 0.0, schema.CHI2: np.nan,
+            **({} if plan.scale is None else {schema.SPREAD: 0.0}),
         },
         dtype="f4",
         attributes={
             schema.FINGERPRINT: fingerprint(plan.inputs), schema.LEFT_OUT: n_left_out,
+            **({schema.COUNT_PARTS: plan.parts} if plan.parts > 1 else {}),
         },
     )  # fmt: skip
 

@@ -42,9 +42,7 @@ def tasks_due(
     wanted = _inputs(position, params)
     reasons = dict.fromkeys(wanted, "--overwrite")
     if not overwrite:
-        with open_file(files.wrapper) as wrapper:
-            entry = wrapper[position.name]
-            reasons = {task: _reason(entry, files, task, inputs) for task, inputs in wanted.items()}
+        reasons = task_reasons(files, position, params)
     due = {task: inputs for task, inputs in wanted.items() if reasons[task]}
     if due:
         told = ", ".join(f"{task} ({reasons[task]})" for task in due)
@@ -53,6 +51,21 @@ def tasks_due(
     elif wanted:
         log.info("%s: %s: complete", position.name, "frames")
     return due
+
+
+def task_reasons(
+    files: schema.ScanFiles, position: Searched, params: FramesParams
+) -> dict[str, str]:  # fmt: skip
+    """Return why each task of a position is to be done, empty if it is complete or kept.
+
+    Not collective. Nothing is changed.
+    """
+    with open_file(files.wrapper) as wrapper:
+        entry = wrapper[position.name]
+        return {
+            task: _reason(entry, files, task, inputs)
+            for task, inputs in _inputs(position, params).items()
+        }
 
 
 def _reason(entry: h5py.Group, files: schema.ScanFiles, task: str, inputs: Inputs) -> str:

@@ -59,6 +59,8 @@ class Plan:
     files: schema.ScanFiles
     twins: dict[schema.Twin, Inputs]
     """What is to be made, and what it depends on; empty if all is complete."""
+    reason: str = ""
+    """Why it is to be made."""
 
 
 def run_transform(
@@ -117,6 +119,26 @@ def plan_position(
     InputError
         If another program made what is there, or results cannot be written.
     """
+    plan = position_due(scan, measured, params, output)
+    if plan.twins:
+        log.info("%s: %s", plan.name, plan.reason)
+        require_writable(scan.files)
+    else:
+        log.info("%s: transform is complete", plan.name)
+        Checkpoint(checkpoint_folder(scan.files, plan.name), "").remove()
+    return plan
+
+
+def position_due(
+    scan: Scan, measured: Measured, params: TransformParams, output: OutputParams
+) -> Plan:
+    """Return what is to be made of a position, and why. Not collective. Nothing is changed.
+
+    Raises
+    ------
+    InputError
+        If another program made what is there.
+    """
     name = measured.position.name
     wanted = [schema.REGULAR, *([schema.MASKED] if measured.mask else [])]
     twins = {twin: transform_inputs(measured, scan.grid, params, twin) for twin in wanted}
@@ -128,15 +150,9 @@ def plan_position(
                 file = scan.files.transform(name, twin)
                 done, reason = is_complete(wrapper[name], twin.transform_task, file, inputs)
             reasons += [] if done else [f"{twin.transform_task} ({reason})"]
-    if reasons:
-        log.info("%s: %s", name, ", ".join(reasons))
-        require_writable(scan.files)
-    else:
-        log.info("%s: transform is complete", name)
-        Checkpoint(_checkpoint_folder(scan.files, name), "").remove()
     return Plan(
         name=name, raw=measured.raw, mask=measured.mask, grid=scan.grid, sample=scan.sample,
-        files=scan.files, twins=twins if reasons else {},
+        files=scan.files, twins=twins if reasons else {}, reason=", ".join(reasons),
     )  # fmt: skip
 
 
@@ -145,7 +161,7 @@ def _transform_position(
     output: OutputParams,
 ) -> list[Path]:  # fmt: skip
     timer, start_time = Timer(), now()
-    folder = _checkpoint_folder(plan.files, plan.name)
+    folder = checkpoint_folder(plan.files, plan.name)
     store = Checkpoint(folder, f"{fingerprint(_together(plan))} {PACKED}")
     binning = Binning(
         name=f"{plan.files.wrapper}:/{plan.name}",
@@ -157,7 +173,8 @@ def _transform_position(
     )
 
     def build() -> Tables:
-        return _tables(plan, measured, params)
+        assert measured is not None  # on the root
+        return tables_of(plan.grid, measured, params)
 
     volume, frames = bin_frames(comm, binning, build, params, store, timer)
     with unpublished_removed(comm, targets_of(plan).values()):
@@ -211,7 +228,8 @@ def _write_volumes(
         write_volume(comm, output, file, pillars_held(bricks), fill)
 
 
-def _checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
+def checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
+    """Return where an unfinished transform of a position is kept."""
     return files.folder / f".{name}_{STEP}.checkpoint"
 
 
@@ -219,12 +237,12 @@ def _together(plan: Plan) -> Inputs:
     return {twin.group: inputs for twin, inputs in plan.twins.items()}
 
 
-def _tables(plan: Plan, measured: Measured | None, params: TransformParams) -> Tables:
-    assert measured is not None  # on the root
+def tables_of(grid: HKLGrid, measured: Measured, params: TransformParams) -> Tables:
+    """Return the tables of a position. Not collective."""
     position, norm = measured.position, measured.norm
     detector = position.geometry.detector
     factor = math.prod(pixel_factors(detector, norm.pixels).values(), start=np.ones(detector.shape))
-    return build_tables(position, factor, plan.grid, params, norm.blocked)
+    return build_tables(position, factor, grid, params, norm.blocked)
 
 
 def volume_file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:

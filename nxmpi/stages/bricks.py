@@ -133,7 +133,7 @@ def _send(comm: MPI.Intracomm, bricks: Bricks, which: int) -> None:
     volume = bricks.sums[which]
     numbers = touched(volume)
     numbers = numbers[owners(volume, numbers, comm.size) != comm.rank]
-    words, n = _room(volume)
+    words, n = room_to_pack(volume)
     for i in range(largest(comm, -(-numbers.size // n))):
         now = numbers[i * n : (i + 1) * n]
         to = owners(volume, now, comm.size)
@@ -146,7 +146,7 @@ def _send(comm: MPI.Intracomm, bricks: Bricks, which: int) -> None:
         bricks.add(exchange(comm, words[: sizes.sum()], for_rank), which)
 
 
-def _room(volume: Volume) -> tuple[I8, int]:
+def room_to_pack(volume: Volume) -> tuple[I8, int]:
     """Return room for some packed bricks, and how many they are."""
     largest_brick = HEADER + volume.arena.shape[1] * VOXELS
     n = PIECE // (8 * largest_brick)
@@ -160,7 +160,7 @@ def packed_pieces(bricks: Bricks) -> Iterator[tuple[int, I8]]:
     """
     for which, volume in enumerate(bricks.sums):
         numbers = touched(volume)
-        words, n = _room(volume)
+        words, n = room_to_pack(volume)
         for start in range(0, numbers.size, n):
             sizes = pack(numbers[start : start + n], volume, False, words)
             yield which, words[: sizes.sum()]

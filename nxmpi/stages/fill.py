@@ -10,7 +10,7 @@ from nxmpi.crystal.laplacian import laplace_stencil
 from nxmpi.kernels.laplace import put_images
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.stages.fill_missing import fill_missing
-from nxmpi.stages.fill_rounds import collect, deal, rounds_of, share, solve_round
+from nxmpi.stages.fill_rounds import collect, deal, round_bytes, rounds_of, share, solve_round
 from nxmpi.stages.fill_system import Equation, Systems
 from nxmpi.stages.holes import find_clusters
 
@@ -131,6 +131,23 @@ def punch_and_fill(
         n_filled,
     )  # fmt: skip
     return Filled(punched, values, report)
+
+
+def filled_bytes(holes: Holes, params: PunchParams, size: int, itemsize: int) -> int:
+    """Return what ranks send each other in `punch_and_fill` to fill holes. Not collective.
+
+    What fills voxels that were not measured is not in it, as it goes on until that is solved.
+
+    Parameters
+    ----------
+    itemsize : int
+        Of a value [bytes].
+    """
+    if params.fill == "none" or size == 1:
+        return 0
+    clusters = find_clusters(holes, _equation(holes, params).neighbours, linked=True)
+    parts = rounds_of(clusters, size)
+    return sum(round_bytes(clusters, part, holes.group, size, itemsize) for part in parts)
 
 
 def _equation(holes: Holes, params: PunchParams) -> Equation:

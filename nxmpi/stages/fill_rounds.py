@@ -9,6 +9,7 @@ import numpy as np
 
 from nxmpi.kernels.laplace import locate
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.traffic import count_sent
 from nxmpi.stages.fill_system import solve
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def collect(
     received = np.empty(int(sent[1].sum()), slab.dtype)
     going = np.concatenate([*pieces, np.zeros(0, slab.dtype)])
     comm.Alltoallv([going, sent[0]], [received, sent[1]])
+    count_sent((going.size - int(sent[0, comm.rank])) * going.itemsize)
     at = np.cumsum(sent[1]) - sent[1]
     about = []
     for each in ranks:
@@ -123,6 +125,24 @@ def collect(
 def _ranks(l: I8, stops: I8) -> I8:
     """Return the rank that has each plane; -1 for -1."""
     return np.where(l < 0, -1, np.searchsorted(stops, l, side="right"))
+
+
+def round_bytes(clusters: Clusters, part: I8, group: VoxelGroup, size: int, itemsize: int) -> int:
+    """Return what ranks send each other in a round, see `collect` and `share`. Not collective.
+
+    Parameters
+    ----------
+    itemsize : int
+        Of a value [bytes].
+    """
+    n_l = int(group.high[2] - group.low[2]) + 1
+    stops = np.array([block_range(n_l, size, rank)[1] for rank in range(size)])
+    n = 0
+    for c, owner in zip(part.tolist(), deal(clusters, part, group, size).tolist(), strict=True):
+        ranks = _ranks(_shell(clusters, c, group)[:, 2], stops)
+        n += int(((ranks >= 0) & (ranks != owner)).sum())
+        n += len(clusters.leaders[c]) * (size - 1)
+    return n * itemsize
 
 
 def solve_round(
@@ -170,5 +190,6 @@ def share(
     going = np.concatenate([*values, np.zeros(0, dtype)])
     every = np.empty(int(sizes.sum()), dtype)
     comm.Allgatherv(going, [every, of_ranks])
+    count_sent(going.nbytes * (comm.size - 1))
     all_flags = np.concatenate(comm.allgather(flags))
     return np.split(every, np.cumsum(sizes)[:-1]), all_flags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.slabs import ROUND, even_slabs
+from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,8 +206,36 @@ def _transpose(
                 (len(pillars[first : first + step]), d - c, lines.shape[2]), lines.dtype
             )
             sent = lines[min(a + first, b) : min(a + first + step, b)]
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             pillars[first : first + step, c:d] = received
+
+
+def transposed_bytes(sizes: Sizes, n_l: int, size: int, itemsize: int) -> int:
+    """Return what ranks send each other in `transform`. Not collective.
+
+    Parameters
+    ----------
+    n_l : int
+        Planes of the grid.
+    itemsize : int
+        Of a complex number [bytes].
+    """
+    of_y, of_l = (
+        [b - a for a, b in even_slabs(n, size)] for n in (sizes[1] // 2 + 1, n_l)
+    )  # fmt: skip
+    kept = sum(one * other for one, other in zip(of_y, of_l, strict=True))
+    return (sum(of_y) * sum(of_l) - kept) * sizes[0] * itemsize
+
+
+def full_slab_bytes(sizes: Sizes, slabs: Ranges, itemsize: int) -> int:
+    """Return what ranks send each other in `to_full_slabs`, of numbers of so many bytes."""
+    middle, size = sizes[1] // 2, len(slabs)
+    planes = sum(
+        len(_wanted(half_planes(sizes, size, rank), slab, middle))
+        for rank, (other, slab) in product(range(size), enumerate(slabs))
+        if rank != other
+    )
+    return planes * sizes[0] * sizes[2] * itemsize
 
 
 def to_full_slabs(
@@ -243,7 +273,7 @@ def to_full_slabs(
             ys = coming[first : first + step]
             received = np.empty((len(ys), *values.shape[1:]), values.dtype)
             sent = values[[y - own for y in going[first : first + step]]]
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             for y, plane in zip(ys, received, strict=True):
                 if start <= middle + y < stop:
                     slab[middle + y - start] = plane

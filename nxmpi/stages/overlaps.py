@@ -126,12 +126,12 @@ def gather_overlaps(comm: MPI.Intracomm, parts: list[Overlaps], n_positions: int
         )
         for p in parts
     ]
-    cubes = gather_rows(comm, np.concatenate([np.empty((0, sum(columns))), *rows]))
+    cubes = gather_rows(comm, np.concatenate([np.empty((0, sum(columns))), *rows]), "found")
     totals = [
         np.empty((0, 7 * n_pairs)),
         *(p.totals.reshape(len(p.totals), 7 * n_pairs) for p in parts),
     ]
-    all_totals = gather_rows(comm, np.concatenate(totals))
+    all_totals = gather_rows(comm, np.concatenate(totals), "found")
     places, sums, positions, pairs = np.split(cubes, np.cumsum(columns)[:-1], axis=1)
     return Overlaps(
         places=places[:, 0].astype(np.int64), cubes=sums,

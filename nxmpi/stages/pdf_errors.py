@@ -13,6 +13,7 @@ from nxmpi.kernels.pdf_errors import add_over_group, stabilizer_orders
 from nxmpi.parallel.collective import all_or_none, on_root, split, wait_for_all
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.slabs import ROUND, even_slabs
+from nxmpi.parallel.traffic import count_sent
 from nxmpi.parallel.window import alone, has_room, node_of, window
 from nxmpi.stages.fourier import half_planes, transform
 from nxmpi.stages.pdf import TYPES
@@ -204,4 +205,6 @@ def _complete(roots: MPI.Intracomm, half: NDArray[Any], firsts: list[int]) -> No
     step = max(1, ROUND // max(half[0].nbytes, 1))
     for (start, stop), first in zip(even_slabs(len(half), len(firsts)), firsts, strict=True):
         for a in range(start, stop, step):
-            roots.Bcast(half[a : min(a + step, stop)], nodes.index(first))
+            planes, source = half[a : min(a + step, stop)], nodes.index(first)
+            roots.Bcast(planes, source)
+            count_sent(planes.nbytes * (roots.size - 1) if roots.rank == source else 0)

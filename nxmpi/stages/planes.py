@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nxmpi.errors import InputError
+from nxmpi.parallel.traffic import swap
 from nxmpi.stages.symmetrize import ROUND, owned_planes
 
 if TYPE_CHECKING:
@@ -31,31 +33,29 @@ def norm_unit(largest: float) -> float:
     return float(2.0 ** (np.frexp(largest)[1] - DIGITS)) if largest > 0 else 1.0
 
 
-def whole_counts(intensity: F8, norm: F8) -> I8:
-    """Return counts of voxels from counts by norm.
+def whole_counts(counts: F8, parts: int = 1) -> I8:
+    """Return counts of voxels as integers.
 
     Parameters
     ----------
-    intensity : (...) float64
-        Single precision tells counts up to some millions.
-    norm : (...) float64
-        0 where nothing was measured.
+    counts : (...) float64
+        Single precision tells those up to some millions.
+    parts : int, optional
+        That each was divided into: these are counted.
 
     Raises
     ------
     InputError
         If these are no counts.
     """
-    with np.errstate(invalid="ignore"):
-        counts = np.where(norm > 0, intensity * norm, 0.0)
+    counts = counts * parts
     whole = np.rint(counts)
     with np.errstate(invalid="ignore"):
         off = np.abs(counts - whole) > WHOLE + SINGLE * np.abs(whole)
     if off.any() or not np.isfinite(counts).all() or np.abs(counts).max(initial=0) > LARGEST:
-        worst = counts[off | ~np.isfinite(counts) | (np.abs(counts) > LARGEST)][0]
-        raise InputError(
-            f"expected intensity times norm to be counts, whole numbers, found {worst:g}"
-        )
+        worst = counts[off | ~np.isfinite(counts) | (np.abs(counts) > LARGEST)][0] / parts
+        kind = f"multiples of 1/{parts}" if parts > 1 else "whole numbers"
+        raise InputError(f"expected intensity times norm to be counts, {kind}, found {worst:g}")
     return whole.astype(np.int64)
 
 
@@ -114,26 +114,36 @@ def to_slabs(
     longest = 2 * max(b - a for a, b in owned)
     for shift in range(comm.size):
         to, fro = (comm.rank + shift) % comm.size, (comm.rank - shift) % comm.size
-        mine = _shared(group, comm, comm.rank, slabs[to])
-        theirs = _shared(group, comm, fro, slabs[comm.rank])
+        mine = _shared(group, comm.size, comm.rank, slabs[to])
+        theirs = _shared(group, comm.size, fro, slabs[comm.rank])
         for first in range(0, longest, n):
             going = [values[s, abs(l) - owned[comm.rank][0]] for s, l in mine[first : first + n]]
             coming = theirs[first : first + n]
             received = np.empty((len(coming), *values.shape[2:]), values.dtype)
             sent = np.array(going, values.dtype).reshape(-1, *values.shape[2:])
-            comm.Sendrecv(sent, to, recvbuf=received, source=fro)
+            swap(comm, sent, to, received, fro)
             for (_, l), plane in zip(coming, received, strict=True):
                 slab[l - int(group.low[2]) - start] = plane
     return slab
 
 
+def slab_bytes(group: VoxelGroup, slabs: list[tuple[int, int]], plane: int) -> int:
+    """Return what ranks send each other in `to_slabs`, of planes of so many bytes."""
+    size = len(slabs)
+    return plane * sum(
+        len(_shared(group, size, rank, slab))
+        for rank, (other, slab) in product(range(size), enumerate(slabs))
+        if rank != other
+    )
+
+
 def _shared(
-    group: VoxelGroup, comm: MPI.Intracomm, rank: int, slab: tuple[int, int]
+    group: VoxelGroup, size: int, rank: int, slab: tuple[int, int]
 ) -> list[tuple[int, int]]:  # fmt: skip
     """Return the planes of a rank, side and l, that are in a slab. Not collective."""
     low = int(group.low[2])
     return [
         (side, l)
-        for side, a, b in own_ranges(group, comm.size, rank)
+        for side, a, b in own_ranges(group, size, rank)
         for l in range(max(a, slab[0] + low), min(b, slab[1] + low))
     ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from nxmpi.kernels.boxes import BLOCK
 from nxmpi.parallel.arrays import exchange
+from nxmpi.parallel.traffic import count_sent
 from nxmpi.stages.held import INVALID, counts_of_box, cut
 from nxmpi.stages.profiles import box_of
 from nxmpi.stages.search import Candidate
@@ -47,6 +48,7 @@ def to_previous(comm: MPI.Intracomm, image: I4 | None) -> I4 | None:
     sends = before >= 0 and image is not None
     received = np.empty(shapes[behind], np.int32) if gets else None
     request = comm.Isend(image, before) if sends else None
+    count_sent(image.nbytes if sends and image is not None else 0)
     if received is not None:
         comm.Recv(received, behind)
     if request is not None:
@@ -113,7 +115,7 @@ def fetch_boxes(
                 parts[listed[i][0]].append(_packed(part))
         words = [_words(some) for some in parts]
         sizes = np.array([some.size for some in words])
-        received = exchange(comm, np.concatenate(words), sizes).view(np.uint8)
+        received = exchange(comm, np.concatenate(words), sizes, "found").view(np.uint8)
         mine = [i for i in members if listed[i][0] == comm.rank]
         at = 0
         rooms: dict[int, Frames] = {

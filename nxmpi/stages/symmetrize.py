@@ -10,6 +10,7 @@ from nxmpi.crystal.laue import coset_leaders
 from nxmpi.kernels.symmetry import add_planar, divide_by_stabilizers
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -32,6 +33,8 @@ class Planes(NamedTuple):
     """(2, n, n_k, n_h) int64: planes first, first + 1, …, and those of -l; nothing is zero."""
     norm: I8
     """(2, n, n_k, n_h) int64, in units that are the same for the whole volume."""
+    parts: int = 1
+    """That a count was divided into: these are counted."""
 
 
 class Symmetrized(NamedTuple):
@@ -101,8 +104,8 @@ def _add_exchanged(
 
     What they are at l >= 0 tells them at -l; where all signs are alike, h, k >= 0 tells the rest.
     """
-    reach, signs = int(group.high[0]), _changes_signs(group.matrices)
-    low = 0 if signs else -reach
+    reach, low = int(group.high[0]), _lowest(group)
+    signs = low == 0
     own = np.ascontiguousarray(values[0][:, low + reach :, low + reach :])
     total = own.copy()
     for leader in leaders[1:]:
@@ -116,6 +119,33 @@ def _add_exchanged(
         for p, plane in enumerate(total):
             values[0, p] = plane[corner][:, corner] if signs else plane
             values[1, p] = 0 if first + p == 0 else values[0, p, ::-1, ::-1]
+
+
+def exchanged_voxels(group: VoxelGroup, n_planes: int) -> int:
+    """Return how many voxels of so many planes are held apart to be exchanged; 0 if none are."""
+    _, leaders = coset_leaders(group.matrices)
+    width = int(group.high[0]) + 1 - _lowest(group)
+    return n_planes * width**2 if len(leaders) > 1 else 0
+
+
+def exchanged_bytes(group: VoxelGroup, size: int, itemsize: int) -> int:
+    """Return what ranks send each other in `add_images`. Not collective.
+
+    Parameters
+    ----------
+    itemsize : int
+        Of a value [bytes].
+    """
+    _, leaders = coset_leaders(group.matrices)
+    reach, low = int(group.high[0]), _lowest(group)
+    lengths = [b - a for a, b in (block_range(reach + 1, size, rank) for rank in range(size))]
+    voxels = (sum(lengths) ** 2 - sum(n * n for n in lengths)) * (reach - low + 1)
+    return (len(leaders) - 1) * (2 if low else 1) * voxels * itemsize
+
+
+def _lowest(group: VoxelGroup) -> int:
+    """Return the first voxel along h and k that is exchanged."""
+    return 0 if _changes_signs(group.matrices) else -int(group.high[0])
 
 
 def _changes_signs(matrices: I8) -> bool:
@@ -184,7 +214,7 @@ def _pass_on(
         shape = list(own.shape)
         shape[0], shape[along] = n_planes, own_range[1] - own_range[0]
         received = np.empty(shape, own.dtype)
-        comm.Sendrecv(np.ascontiguousarray(piece), to, recvbuf=received, source=fro)
+        swap(comm, np.ascontiguousarray(piece), to, received, fro)
         l = fro_range[0] + start
         if side == 1:
             images[l - low : l - low + n_planes] = received

@@ -141,6 +141,11 @@ def bcast_tables(comm: MPI.Intracomm, tables: Tables | None) -> Tables:
     return Tables(**values)
 
 
+def tables_bytes(tables: Tables) -> int:
+    """Return what `bcast_tables` brings to a rank. Not collective."""
+    return sum(value.nbytes for value in tables if isinstance(value, np.ndarray))
+
+
 def tables_of_volumes(tables: Tables) -> int:
     """Return the bytes that the tables of the volumes take on every rank. Not collective."""
     return 32 * int(np.prod(-(-tables.shape // EDGE)))

@@ -166,7 +166,7 @@ def transform(
         wishes(comm) as wish,
     ):
         with all_or_none(comm):
-            binner = _Binner(wedge.tables)
+            binner = Binner(wedge.tables)
         while largest(comm, len(waiting)):
             with all_or_none(comm, wish.heard):
                 while waiting:
@@ -243,7 +243,7 @@ def _checkpoint(comm: MPI.Intracomm, parts: tuple[Bricks, ...], store: Store, do
     )
 
 
-class _Binner:
+class Binner:
     """The tables and the room that the kernel works in."""
 
     def __init__(self, tables: Tables) -> None:

@@ -158,6 +158,22 @@ def differences(one, other):
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
+def assert_same(scan, wanted, *, but=()):
+    """Make sure that two scans have the same results, and nothing is left of the runs.
+
+    Parameters
+    ----------
+    but : sequence of str
+        Ends of names that are left out.
+    """
+    found, expected = volumes(scan), volumes(wanted)
+    assert set(found) == set(expected)
+    for name in expected:
+        differing = differences(found[name], expected[name])
+        assert not [each for each in differing if not each.endswith((*but,))], name
+    assert scan.hidden() == []
+
+
 def run_in_one_job(n, commands, program="nxmpi"):
     """Run commands of nxmpi, or of nxcctw, one after another in one job of N ranks.
 

@@ -333,6 +333,16 @@ def test_what_cannot_be_is_found_before(fresh, tmp_path, args, text):
     assert scan.files() == before
 
 
+def test_too_little_memory_is_found_before_the_program_starts(program, fresh, tmp_path):
+    scan = fresh.copy(tmp_path / "e")
+    before = scan.files()
+    result = by_cctw(2, program, scan, *ARGS, "--memory", "20K")
+    assert result.returncode == 1
+    assert re.search(r"/f[12]: expected [\d.]+ GiB of memory at least .* found 0.00 GiB",
+                     error_lines(result)[0])  # fmt: skip
+    assert scan.files() == before
+
+
 def test_real_program(fresh, native, tmp_path):
     if shutil.which("cctw") is None:
         pytest.skip("cctw is not on PATH")

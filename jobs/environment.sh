@@ -1,0 +1,32 @@
+# What jobs need at this site: edit once. Each script of this folder reads it on its first node; what
+# is set already, by `nxmpi submit` or in the shell that submits, stands.
+set -euo pipefail
+
+# --- the program: modules of an MPI and a parallel HDF5, and the virtual environment
+# module load openmpi hdf5-parallel
+# source "$HOME/nxmpi/.venv/bin/activate"
+
+# --- how ranks are started: a type that `srun --mpi=list` names (pmix for Open MPI; pmi2 or
+# cray_shasta for MPICH and its kin), or mpiexec to leave it to that of Open MPI
+: "${NXMPI_MPI:=pmix}"
+
+# --- ranks of a node: as many as --ntasks-per-node says, else one for each core of the job
+cores=$((SLURM_CPUS_ON_NODE / ${SLURM_CPUS_PER_TASK:-1}))
+: "${NXMPI_RANKS_PER_NODE:=${SLURM_NTASKS_PER_NODE:-$cores}}"
+
+# --- compiled kernels, on a disk of the node: a shared one is slow, and not safe for them
+: "${NUMBA_CACHE_DIR=${TMPDIR:-/tmp}/nxmpi-numba-$UID}"
+
+# --- folder for volumes that memory does not hold; beside the results by default
+: "${NXMPI_SCRATCH:=}"
+
+# --- a job that was stopped before its end is to go on: "requeue", or "submit" another in its place
+# where the site does not let jobs be requeued; so many times at most
+: "${NXMPI_GO_ON:=requeue}"
+: "${NXMPI_GO_ON_MOST:=20}"
+
+# --- threads of a rank
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
+export OPENBLAS_NUM_THREADS=1
+export NUMBA_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
+export NUMBA_CACHE_DIR

@@ -1,0 +1,139 @@
+"""``nxmpi plan``: what a reduction is going to take."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nxmpi.cli import options as shared
+from nxmpi.cli.reduce import ALL, chosen, chosen_steps
+from nxmpi.errors import InputError
+from nxmpi.parallel.collective import on_root
+from nxmpi.parallel.memory import available_memory, ranks_of_node
+from nxmpi.pipeline.estimate import estimate, warnings_of
+from nxmpi.pipeline.plan import Layout, plan_scan
+from nxmpi.pipeline.rates import read_rates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from nxmpi.pipeline.estimate import Estimate
+    from nxmpi.pipeline.rates import Rates
+
+
+@click.command()
+@click.argument("scan", type=shared.FILE)
+@click.option("--ranks", type=click.IntRange(1), help="Of the run; by default those of this one.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Of the run.")
+@click.option(
+    "--exact", is_flag=True, help="Bin all frames to count bytes; as long as a transform on 1 rank."
+)
+@click.option("--strict", is_flag=True, help="Fail if memory or disk do not suffice.")
+@click.option("--json", "as_json", is_flag=True, help="Numbers for programs: bytes, seconds.")
+@shared.with_options(*ALL)
+@click.pass_obj
+def plan(
+    comm: MPI.Intracomm,
+    /,
+    scan: Path,
+    ranks: int | None,
+    nodes: int,
+    **options: Any,
+) -> None:
+    """Say what `nxmpi reduce` would take on SCAN with the same options, before it is run.
+
+    For each step that is not complete: bytes of files, disk, memory, bytes between ranks, time and
+    what limits it. Nothing is changed. --memory is that of a node, by default this one's.
+
+    \b
+    nxmpi plan sample_300K.nxs --ranks 64 --nodes 4 --memory 200G
+    """
+    steps, redo = chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
+    choices = chosen(comm, options)
+    n_ranks = ranks or comm.size
+    if nodes > n_ranks:
+        raise click.UsageError(f"--nodes: expected at most as many as ranks, {n_ranks}")
+    free = available_memory(comm) * ranks_of_node(comm)
+    told = options["memory"]
+    layout = Layout(n_ranks, nodes, told)
+
+    def make() -> tuple[str, list[str]]:
+        logging.getLogger("nxmpi").setLevel(logging.WARNING)  # about input; the run says it again
+        costs = plan_scan(scan, choices, steps, layout, exact=options["exact"], redo=redo)
+        rates, file = read_rates()
+        compressed = options["compression"] != "none"
+        estimates = [
+            estimate(cost, rates, layout, node_memory=told or free, compressed=compressed)
+            for cost in costs
+        ]
+        folder = scan.absolute().with_suffix("")
+        warnings = warnings_of(estimates, told or free, folder)
+        whose = _whose(rates, file)
+        if options["as_json"]:
+            return _as_json(estimates, layout, whose, warnings), warnings
+        return _table(estimates, layout, whose), warnings
+
+    text, warnings = on_root(comm, make)
+    click.echo(text)
+    if warnings and options["strict"]:
+        raise InputError(f"{scan}: {'; '.join(warnings)}")
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def _whose(rates: Rates, file: Path | None) -> str:
+    source = f"this machine's, from {file}: {rates.where}" if file else f"built in: {rates.where}"
+    return f"{source}, {rates.when}"
+
+
+def _as_json(
+    estimates: list[Estimate], layout: Layout, whose: str, warnings: list[str]
+) -> str:  # fmt: skip
+    return json.dumps(
+        {
+            "ranks": layout.ranks, "nodes": layout.nodes, "rates": whose, "warnings": warnings,
+            "steps": [asdict(each) for each in estimates],
+        },
+        indent=2,
+    )  # fmt: skip
+
+
+def _table(estimates: list[Estimate], layout: Layout, whose: str) -> str:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    if not estimates:
+        return "all steps are complete"
+    table = Table(title=f"{layout.ranks} ranks on {layout.nodes} nodes")
+    table.add_column("step")
+    for name in ("read", "write", "disk", "memory\na rank", "a node", "between\nranks", "time"):
+        table.add_column(name, justify="right")
+    table.add_column("limited by")
+    table.add_column("")
+    for each in estimates:
+        about = "" if each.sent_is_exact else "~"
+        table.add_row(
+            each.step, decimal(each.read), decimal(each.write), decimal(each.disk),
+            decimal(each.memory_rank), decimal(each.memory_node), f"{about}{decimal(each.sent)}",
+            _time(each.seconds), each.limit, each.note,
+        )  # fmt: skip
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(table)
+    disk, seconds = sum(each.disk for each in estimates), sum(each.seconds for each in estimates)
+    return (
+        f"{captured.get()}all: {decimal(disk)} of disk, {_time(seconds)}\nrates: {whose}"
+    )  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

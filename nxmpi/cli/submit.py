@@ -1,0 +1,122 @@
+"""``nxmpi submit``: the steps of scans as a chain of batch jobs."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nxmpi.cli import options as shared
+from nxmpi.cli.given import step_options
+from nxmpi.cli.reduce import chosen, chosen_steps, reduce
+from nxmpi.nexus.schema import ScanFiles
+from nxmpi.pipeline.due import parent_of, steps_due
+from nxmpi.pipeline.reduce import STEPS
+from nxmpi.pipeline.submitted import require_idle, run_submit
+from nxmpi.slurm.chain import Work, plan_chain
+from nxmpi.slurm.sbatch import shell_script
+from nxmpi.slurm.site import read_site, site_file, write_site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+
+@click.command()
+@click.argument("scans", type=shared.FILE, nargs=-1)
+@click.option("--nodes", type=click.IntRange(min=1), help="Of each job; orient takes one.")
+@click.option("--ranks-per-node", type=click.IntRange(min=1), help="One for each core by default.")
+@click.option("--account", help="That is charged.")
+@click.option("--partition", help="Queue that jobs go to.")
+@click.option("--time", help="Limit of each job, as Slurm reads it: 04:00:00.")
+@click.option("--constraint", help="Features that nodes must have.")
+@click.option("--mpi", help="How ranks are started: a type of srun --mpi, or mpiexec.")
+@click.option("--extra", multiple=True, help="Further option of sbatch; more than once for more.")
+@click.option(
+    "--options",
+    "reducing",
+    default="",
+    metavar="OPTIONS",
+    help='Of nxmpi reduce, for all scans: "--to combine --refine-scale".',
+)
+@click.option(
+    "--parent",
+    "parents",
+    type=shared.FILE,
+    multiple=True,
+    help="One of SCANS: others begin after its transform.",
+)
+@click.option("--together", is_flag=True, help="Transform all positions of a scan in one job.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be submitted.")
+@click.option("--init", is_flag=True, help="Only write the site's defaults, to be edited.")
+@click.pass_obj
+def submit(
+    comm: MPI.Intracomm, /, scans: tuple[Path, ...], *, reducing: str, parents: tuple[Path, ...],
+    together: bool, dry_run: bool, init: bool, **asked: Any,
+) -> None:  # fmt: skip
+    """Submit what is left to do of SCANS to Slurm: a job for each step, one after another.
+
+    Steps that are complete are left out. Scans of which the same is left to do share arrays of
+    jobs; a scan alone has an array task for each position in its transform. Where a job fails,
+    those that wait for it are cancelled. Either all jobs are submitted or none.
+
+    Defaults of the site are in ~/.config/nxmpi/site.toml, or where NXMPI_SITE says.
+
+    \b
+    nxmpi submit --init
+    nxmpi submit sample_300K.nxs --nodes 4 --time 02:00:00 --dry-run
+    nxmpi submit sample_*.nxs --nodes 4 --options "--qh -5 0.02 5 --to symmetrize"
+    """
+    if comm.size > 1:
+        raise click.UsageError(f"expected one process, found {comm.size}")
+    if init:
+        write_site(site_file())
+        click.echo(f"{site_file()}: edit it, and environment.sh of the folder that it names")
+        return
+    if not scans:
+        raise click.UsageError("Missing argument 'SCANS...'.")
+    logging.getLogger("nxmpi.pipeline").setLevel(logging.WARNING)
+    given = {name: value for name, value in asked.items() if value not in (None, ())}
+    with shared.usage_errors():
+        site = read_site(site_file(), STEPS, given)
+    paths = list(dict.fromkeys(scan.absolute() for scan in scans))
+    first = {parent.absolute() for parent in parents}
+    if first - set(paths):
+        raise click.UsageError(f"--parent {min(first - set(paths))}: expected one of SCANS")
+    if not dry_run:
+        require_idle(paths)
+    works = [_work(comm, scan, reducing) for scan in paths]
+    named = {parent_of(scan) for scan in paths}
+    first |= {scan for scan in paths if scan in named}
+    chain = plan_chain(
+        [work for work in works if work.steps], parents=frozenset(first), together=together
+    )
+    for work in works:
+        if not work.steps:
+            click.echo(f"{work.wrapper}: complete", err=dry_run)
+    params = [site.of_step(planned.step) for planned in chain]
+    if dry_run:
+        click.echo(shell_script(chain, params))
+        return
+    for wrapper, job in run_submit(comm, chain, params):
+        where = f" {job.position}" if job.position else ""
+        click.echo(f"{wrapper}: {job.step}{where}: job {job.id}")
+
+
+def _work(comm: MPI.Intracomm, scan: Path, reducing: str) -> Work:
+    """Return what is left to do of a scan."""
+    context = reduce.make_context("nxmpi reduce", [str(scan), *shlex.split(reducing)], obj=comm)
+    options = dict(context.params)
+    del options["scan"]
+    steps, redo = chosen_steps(
+        *(options.pop(f"{which}_step") for which in ("first", "last", "only"))
+    )
+    due = steps_due(scan, chosen(comm, options), steps, redo=redo)
+    words = {step: step_options(context, step, redo=redo) for step in due}
+    if "orient" in due and not options["entries"] and due["orient"] != due.get("transform"):
+        # those that another program oriented are kept
+        words["orient"] += tuple(word for name in due["orient"] for word in ("--entry", name))
+    return Work(wrapper=scan, folder=ScanFiles(scan).folder, steps=due, options=words)

@@ -1,0 +1,114 @@
+"""What a machine makes of what a step takes: memory, disk and seconds, and whether it fits."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nxmpi.pipeline.plan import ORIENT_SECONDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nxmpi.pipeline.plan import Layout, StepCost
+    from nxmpi.pipeline.rates import Rates
+
+GIB = 2.0**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a step is expected to take in a run."""
+
+    step: str
+    read: int
+    """Bytes of files."""
+    write: int
+    """Bytes of files."""
+    disk: int
+    """Bytes that the results take in the end."""
+    scratch: int
+    """Bytes of a scratch file meanwhile."""
+    memory_rank: int
+    """Peak of the largest rank, the interpreter's own included [bytes]."""
+    memory_node: int
+    """Peak of the fullest node [bytes]."""
+    sent: int
+    """Bytes between ranks."""
+    sent_is_exact: bool
+    seconds: float
+    parts: dict[str, float]
+    """The seconds for reading, computing, exchange and writing."""
+    limit: str
+    """Which of these is the longest; ``memory`` if that does not suffice."""
+    note: str
+
+
+def estimate(
+    cost: StepCost, rates: Rates, layout: Layout, *, node_memory: int, compressed: bool
+) -> Estimate:  # fmt: skip
+    """Return what a step is expected to take. Not collective.
+
+    Parts are added up, though some of them go on at the same time.
+
+    Parameters
+    ----------
+    node_memory : int
+        Of each node; 0 if it is not known [bytes].
+    compressed : bool
+        Whether volumes are.
+    """
+    ratio = rates.ratio if compressed else 1.0
+    read = cost.files + round(ratio * cost.unpacked)
+    write = cost.masks + round(ratio * cost.written)
+    speed = {
+        "frames": rates.frames, "transform": rates.transform, "combine": rates.combine,
+        "symmetrize": rates.symmetrize, "pdf": rates.fourier,
+    }.get(cost.step)  # fmt: skip
+    parts = {
+        "reading": read / (rates.read * layout.nodes),
+        "computing": cost.work / (speed * layout.ranks) if speed else ORIENT_SECONDS,
+        "exchange": cost.sent / (rates.send * layout.ranks),
+        "writing": max(
+            cost.written / (rates.pack * layout.ranks), write / (rates.write * layout.nodes)
+        ),
+    }
+    memory = cost.memory + int(rates.base.get(cost.step, 0))
+    memory_node = memory * layout.ranks_per_node + cost.shared
+    limit = max(parts, key=lambda name: parts[name])
+    if node_memory and memory_node > node_memory:
+        limit = "memory"
+    return Estimate(
+        step=cost.step, read=read, write=write, disk=cost.masks + round(ratio * cost.kept),
+        scratch=cost.scratch, memory_rank=memory, memory_node=memory_node, sent=cost.sent,
+        sent_is_exact=cost.is_exact, seconds=sum(parts.values()), parts=parts, limit=limit,
+        note=cost.note,
+    )  # fmt: skip
+
+
+def warnings_of(estimates: list[Estimate], node_memory: int, folder: Path) -> list[str]:
+    """Return why a run cannot fit in memory or on disk; empty if it can. Not collective.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results; its nearest parent that exists tells how much disk there is.
+    """
+    found = [
+        f"{each.step}: expected {each.memory_node / GIB:.1f} GiB of memory a node to be there, "
+        f"found {node_memory / GIB:.1f} GiB (use more nodes, or fewer ranks on each)"
+        for each in estimates
+        if node_memory and each.memory_node > node_memory
+    ]
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    scratch = max((each.scratch for each in estimates), default=0)
+    needed = sum(each.disk for each in estimates) + scratch
+    if needed > free:
+        found.append(
+            f"{folder}: expected {needed / GIB:.1f} GiB of disk for the results, found "
+            f"{free / GIB:.1f} GiB free"
+        )
+    return found

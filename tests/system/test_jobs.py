@@ -1,0 +1,79 @@
+"""The job scripts, submitted by hand to a real Slurm."""
+
+import os
+import subprocess
+
+import pytest
+from system.scans import assert_same, simulated
+from system.slurm import JOBS, running_slurm
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """Return a simulated scan, its frames gone through."""
+    return simulated(tmp_path_factory.mktemp("fresh") / "e")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fresh, tmp_path_factory, slurm):
+    """Return the same scan, reduced by one rank without Slurm."""
+    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
+    slurm.nxmpi("reduce", scan.wrapper)
+    return scan
+
+
+def daemons(folder):
+    """Return the process ids of a Slurm's daemons, which are all alive."""
+    pids = [int(path.read_text()) for path in folder.glob("*.pid")]
+    for pid in pids:
+        os.kill(pid, 0)
+    return pids
+
+
+def test_two_slurms_run_side_by_side_and_leave_nothing(slurm):
+    with running_slurm(nodes=1) as other:
+        assert len(other.run("sinfo", "-h", "-N", "-p", "main").stdout.splitlines()) == 1
+        assert len(slurm.run("sinfo", "-h", "-N", "-p", "main").stdout.splitlines()) == 2
+        pids = daemons(other.folder)
+        assert len(pids) == 3
+        job = other.sbatch("--wrap", "sleep 600 & wait", "--output", "/dev/null")
+        other.until(lambda: other.state(job) == "RUNNING")
+        found = other.until(lambda: other.run("pgrep", "-f", "^sleep 600$", check=False).stdout)
+        sleeper = int(found.split()[-1])
+    assert not other.folder.exists()
+    for pid in (*pids, sleeper):
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+        )
+        assert state.stdout.strip() in ("", "Z", "Zs"), pid
+    daemons(slurm.folder)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "ranks", "mpi"),
+    [
+        (1, 2, "mpiexec"),
+        pytest.param(2, 1, "mpiexec", marks=pytest.mark.full),
+        pytest.param(1, 2, "pmix", marks=pytest.mark.full),
+        pytest.param(2, 1, "pmix", marks=pytest.mark.full),
+    ],
+)
+def test_reduce_script_gives_what_one_rank_gives(
+    slurm, fresh, undisturbed, tmp_path, nodes, ranks, mpi
+):
+    scan = fresh.copy(tmp_path / "e")
+    args = (f"--nodes={nodes}", f"--ntasks-per-node={ranks}", JOBS / "reduce.sbatch", scan.wrapper)
+    job = slurm.run("sbatch", "--parsable", *args, cwd=tmp_path, env={"NXMPI_MPI": mpi})
+    job = job.stdout.strip()
+    states = slurm.finish(job)
+    log = (tmp_path / f"nxmpi-reduce-{job}.log").read_text()
+    assert states == ["COMPLETED"], log
+    assert f"[0/{nodes * ranks}] " in log
+    assert_same(scan, undisturbed)
+
+
+def test_script_without_a_scan_says_so(slurm, tmp_path):
+    job = slurm.run("sbatch", "--parsable", JOBS / "pdf.sbatch", cwd=tmp_path).stdout.strip()
+    assert slurm.finish(job) == ["FAILED"]
+    log = (tmp_path / f"nxmpi-pdf-{job}.log").read_text()
+    assert log == "expected a scan file, found 0\n"

@@ -1,0 +1,226 @@
+"""nxmpi status: told from files that stay as they are, and from Slurm."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from system.mpi import error_lines, finish, run_nxmpi, start_mpi
+from system.scans import simulated
+
+from nxmpi.parallel.owner import Owner
+from nxmpi.slurm.record import Job, add_jobs
+
+STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
+
+
+@pytest.fixture(scope="module")
+def reduced(tmp_path_factory):
+    scan = simulated(tmp_path_factory.mktemp("reduced") / "e", frames=False)
+    result = run_nxmpi(0, "reduce", scan.wrapper)
+    assert result.returncode == 0, result.stderr
+    return scan
+
+
+def told(scan, *args, env=None):
+    """Return the state, and all else, of each step; no file is touched."""
+    before = scan.files()
+    result = run_nxmpi(0, "status", scan.wrapper, "--json", *args, env=env)
+    assert result.returncode == 0, result.stderr
+    assert scan.files() == before
+    (one,) = json.loads(result.stdout)
+    assert one["scan"] == str(scan.wrapper)
+    assert tuple(one["steps"]) == STEPS
+    return one["steps"]
+
+
+def states(scan, *args, env=None):
+    return [step["state"] for step in told(scan, *args, env=env).values()]
+
+
+def test_a_scan_that_nobody_touched(tmp_path):
+    scan = simulated(tmp_path / "e", frames=False)
+    steps = told(scan)
+    # its orientation is there, as NXRefine would have left it
+    assert [steps[name]["state"] for name in STEPS] == ["to do", "done", *["to do"] * 4]
+
+
+def test_a_scan_that_is_complete(reduced):
+    assert states(reduced) == ["done"] * 6
+
+
+def test_other_options_make_it_out_of_date_from_there_on(reduced):
+    steps = told(reduced, "--options", "--no-polarization")
+    assert [steps[name]["state"] for name in STEPS] == ["done"] * 2 + ["out of date"] * 4
+    assert "changed since: polarization" in steps["transform"]["detail"]
+    assert steps["pdf"]["detail"] == "after transform"
+
+
+def test_a_file_that_is_gone(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    (scan.data / "transform.nxs").unlink()
+    steps = told(scan)
+    assert steps["combine"]["state"] == "out of date"
+    assert steps["combine"]["detail"] == "nxcombine: transform.nxs is gone"
+    assert steps["transform"]["state"] == "done"
+    assert steps["symmetrize"]["state"] == "to do"
+
+
+def test_one_position_of_two(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    with scan.open() as file:
+        for name in ("nxtransform", "nxmasked_transform"):
+            del file[f"f2/{name}"], file[f"f2/nxworkflow/{name}"]
+    for name in ("f2_transform.nxs", "f2_masked_transform.nxs"):
+        (scan.data / name).unlink()
+    steps = told(scan)
+    assert (steps["transform"]["state"], steps["transform"]["detail"]) == ("partly done", "f2")
+    assert [steps[name]["state"] for name in ("combine", "symmetrize")] == ["to do", "out of date"]
+
+
+def test_a_step_that_runs_is_told_with_its_process_and_checkpoint(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    scan.lock("f1", "transform").write_bytes(Owner.here().content())
+    folder = scan.data / ".f1_transform.checkpoint"
+    folder.mkdir()
+    manifest = {"state": {"frames": [0, 1, 2], "bad_frames": []}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    step = told(scan)["transform"]
+    assert step["state"] == "running"
+    assert f"f1 3 of 11 frames saved by process {os.getpid()} on " in step["detail"]
+    assert step["progress"] == pytest.approx(3 / 11)
+    process = start_mpi(0, "-m", "nxmpi", "status", scan.wrapper, "--watch", "0.2")
+    time.sleep(6)
+    assert process.poll() is None
+    scan.lock("f1", "transform").unlink()
+    result = finish(process)
+    assert result.returncode == 0, result.stderr
+    assert "running 27 %" in result.stdout or "done" in result.stdout
+
+
+def test_a_lock_of_a_process_that_has_ended_runs_nothing(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    child = subprocess.run([sys.executable, "-c", OWNED], capture_output=True, check=True)
+    scan.lock("f1", "transform").write_bytes(child.stdout)
+    assert states(scan) == ["done"] * 6
+
+
+OWNED = "import sys; from nxmpi.parallel.owner import Owner; \
+sys.stdout.buffer.write(Owner.here().content())"
+
+FAKE = """#!/bin/sh
+case "$*" in
+{cases}
+*) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;;
+esac
+"""
+
+
+@pytest.fixture
+def recorded(reduced, tmp_path):
+    """Return a scan of which the transforms and what follows are gone, and jobs recorded."""
+    scan = reduced.copy(tmp_path / "e")
+    for path in scan.data.glob("*transform.nxs"):
+        path.unlink()
+    with scan.open() as file:
+        for entry, tasks in (
+            ("f1", ("nxtransform", "nxmasked_transform")),
+            ("f2", ("nxtransform", "nxmasked_transform")),
+            ("entry", ("nxcombine", "nxmasked_combine", "nxsymmetrize", "nxmasked_symmetrize")),
+        ):
+            for task in tasks:
+                del file[f"{entry}/{task}"], file[f"{entry}/nxworkflow/{task}"]
+    jobs = [
+        Job(
+            step=step, job=number, task=task, position=position, name=f"s-{step}",
+            log=str(tmp_path / f"{number}{'' if task is None else f'_{task}'}.log"),
+            submitted="2026-01-01T00:00:00+00:00",
+        )
+        for step, number, task, position in (
+            ("transform", 41, 1, "f1"), ("transform", 41, 2, "f2"), ("combine", 42, None, None),
+            ("symmetrize", 43, None, None),
+        )
+    ]  # fmt: skip
+    add_jobs(scan.wrapper, jobs)
+    return scan
+
+
+def slurm_that_says(folder, **cases):
+    """Return an environment in which commands of Slurm print what is given."""
+    folder.mkdir()
+    for name in ("squeue", "scontrol", "sacct"):
+        lines = [f"{pattern}) echo '{text}';;" for pattern, text in cases.get(name, [])]
+        path = folder / name
+        path.write_text(FAKE.format(cases="\n".join(lines)))
+        path.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_jobs_that_run_and_wait(recorded, tmp_path):
+    (tmp_path / "41_1.log").write_text(
+        "12:00:00 [0/4] transform: 3 of 12 frames, 2.0/s, 4 s left\n"
+        "12:00:10 [0/4] transform: 6 of 12 frames, 2.0/s, 3 s left\n"
+    )
+    queue = "41_1|RUNNING|n[1-2]|1:04|None|(null)\n42|PENDING||0:00|Dependency|(null)"
+    env = slurm_that_says(tmp_path / "bin", squeue=[("*", queue)])
+    steps = told(recorded, env=env)
+    assert steps["transform"]["state"] == "running"
+    assert steps["transform"]["detail"] == "f1 6 of 12 frames job 41_1 on n[1-2], 1:04"
+    assert steps["transform"]["progress"] == 0.5
+    assert steps["transform"]["jobs"] == ["41_1"]
+    assert (steps["combine"]["state"], steps["combine"]["detail"]) == (
+        "queued", "job 42 (Dependency)",
+    )  # fmt: skip
+    assert steps["symmetrize"]["state"] == "to do"
+
+
+def test_a_job_that_failed_is_told_with_what_it_said(recorded, tmp_path):
+    (tmp_path / "41_2.log").write_text("Error: f2.h5: expected a file, found none\n")
+    failed = "JobState=FAILED Reason=NonZeroExitCode ExitCode=1:0 RunTime=00:00:03 NodeList=n2"
+    cancelled = "JobState=CANCELLED Reason=Dependency ExitCode=0:0 RunTime=00:00:00 NodeList="
+    env = slurm_that_says(
+        tmp_path / "bin", squeue=[("*", "")], scontrol=[("*41_2", failed), ("*42", cancelled)]
+    )
+    steps = told(recorded, env=env)
+    assert steps["transform"]["state"] == "failed"
+    assert steps["transform"]["detail"] == (
+        "job 41_2: f2.h5: expected a file, found none, failed, status 1"
+    )
+    assert steps["combine"]["state"] == "failed"
+    assert steps["combine"]["detail"] == "job 42: cancelled, Dependency"
+    result = run_nxmpi(0, "status", recorded.wrapper, env=env)
+    assert "transform: failed: job 41_2: f2.h5: expected a file" in result.stdout
+
+
+def test_a_job_that_slurm_forgot_is_told_by_its_log(recorded, tmp_path):
+    (tmp_path / "41_1.log").write_text("Error: no space left\n")
+    env = slurm_that_says(tmp_path / "bin", squeue=[("*", "")])
+    step = told(recorded, env=env)["transform"]
+    assert (step["state"], step["detail"]) == ("failed", "job 41_1: no space left")
+
+
+def test_an_experiment_with_a_file_that_cannot_be_read(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    other = scan.folder / "triclinite_400K.nxs"
+    other.write_text("nothing")
+    shutil.copy(scan.wrapper, scan.folder / "copied.nxs")  # its name is none of a scan
+    for path in (scan.root, scan.root / "triclinite", scan.folder):
+        result = run_nxmpi(0, "status", path)
+        assert result.returncode == 0, result.stderr
+        assert "triclinite_300K" in result.stdout
+        assert "cannot be read" in result.stdout
+        assert "copied" not in result.stdout
+    assert f"{other}: expected an HDF5 file" in result.stdout.replace("\n", "")
+
+
+def test_a_folder_without_scans(tmp_path):
+    result = run_nxmpi(0, "status", tmp_path)
+    assert result.returncode == 1
+    (line,) = error_lines(result)
+    assert "expected scan files SAMPLE/LABEL/SAMPLE_SCAN.nxs, found none" in line
+    result = run_nxmpi(0, "status", tmp_path / "none")
+    assert result.returncode == 1
+    assert "expected a folder or a scan file, found none" in error_lines(result)[0]
