@@ -10,4 +10,4 @@ from nxmpi.simulate.write import simulate
 
 folder, frames, voxels = sys.argv[1:]
 size = Size(int(frames), int(voxels))
-print(simulate(MPI.COMM_WORLD, Path(folder), experiment_of(size)))
+sys.stdout.write(f"{simulate(MPI.COMM_WORLD, Path(folder), experiment_of(size))}\n")

@@ -58,12 +58,12 @@ def test_memory_of_a_rank(tiny, tmp_path, n, frames, voxels):
         assert told.returncode == 0, told.stderr
         (planned,) = json.loads(told.stdout)["steps"]
         found[step] = (planned["memory_rank"], peak_of(wrapper, step, n), base)
-    print({step: [round(value / MIB) for value in values] for step, values in found.items()})
+    told = {step: [round(value / MIB) for value in values] for step, values in found.items()}
     for step, (planned, measured, base) in found.items():
-        assert abs(planned - measured) < WITHIN * measured, step
+        assert abs(planned - measured) < WITHIN * measured, (step, told)
         beyond = measured - base
         if beyond > LARGE:
-            assert abs(planned - base - beyond) < WITHIN * beyond, step
+            assert abs(planned - base - beyond) < WITHIN * beyond, (step, told)
     # the formulas are seen: not all is the interpreter's
     large = [step for step, (_, measured, base) in found.items() if measured - base > LARGE]
     assert {"frames", "transform", "symmetrize", "pdf"} <= {*large}
