@@ -102,6 +102,41 @@ def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, r
     assert record(scan) == jobs
 
 
+MADE_BY = {
+    "f1_mask.nxs": "frames", "f1_transform.nxs": "transform", "f1_masked_transform.nxs": "transform",
+    "transform.nxs": "combine", "masked_transform.nxs": "combine",
+    "symm_transform.nxs": "symmetrize", "masked_symm_transform.nxs": "symmetrize",
+    "pdf.nxs": "pdf", "masked_pdf.nxs": "pdf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--refine-scale",
+        pytest.param("--radius 0.4", marks=pytest.mark.full),
+        pytest.param("--mask-t1 3", marks=pytest.mark.full),
+        pytest.param("--no-polarization --to symmetrize", marks=pytest.mark.full),
+        pytest.param("--only transform --entry f1", marks=pytest.mark.full),
+        pytest.param("--from symmetrize", marks=pytest.mark.full),
+    ],
+)
+def test_steps_that_are_left_are_those_that_reduce_does(slurm, reduced, tmp_path, options):
+    scan = reduced.copy(tmp_path / "e")
+    printed = slurm.nxmpi("submit", scan.wrapper, "--dry-run", "--options", options).stdout
+    planned = [step for step in STEPS if f"/{step}.sbatch" in printed]
+    before = scan.files()
+    slurm.nxmpi("reduce", scan.wrapper, *options.split())
+    after = scan.files()
+    done = {MADE_BY.get(Path(name).name) for name in after if before.get(name) != after[name]}
+    expected = done - {None}
+    if "pdf" in done and "--radius" in options:
+        expected.remove("symmetrize")  # holes and fill are put into its file
+    if "frames" in done:
+        expected.add("orient")  # whether peaks change is not known before
+    assert {*planned} == expected
+
+
 def test_dry_run_prints_a_script_that_submits_the_same(slurm, oriented, tmp_path):
     scan = oriented.copy(tmp_path / "e")
     before = scan.files()
@@ -138,7 +173,10 @@ def test_dry_run_prints_a_script_that_submits_the_same(slurm, oriented, tmp_path
     [
         (["--partition", "nowhere"], "sbatch: .*[Ii]nvalid partition"),
         (["--partition", "project", "--account", "other", "--time", "5"], "Invalid account"),
-        (["--nodes", "3"], "More processors requested than permitted|Node count"),
+        pytest.param(
+            ["--nodes", "3"], "More processors requested than permitted|Node count",
+            marks=pytest.mark.full,
+        ),
     ],
 )  # fmt: skip
 def test_what_slurm_refuses_is_told_and_nothing_is_submitted(
@@ -183,10 +221,10 @@ def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, orient
     cancelled = slurm.nxmpi("cancel", scan.wrapper).stdout
     assert cancelled.count(" cancelled, was PENDING") == len(jobs)
     assert set(slurm.finish(*{job["job"] for job in jobs})) == {"CANCELLED"}
-    assert "no jobs in the queue" in slurm.nxmpi("cancel", scan.wrapper).stdout
     slurm.nxmpi("submit", scan.wrapper, LATER)
-    assert {job["job"] for job in record(scan)}.isdisjoint(job["job"] for job in jobs)
-    slurm.nxmpi("cancel", scan.wrapper)
+    again = {job["job"] for job in record(scan)}
+    assert again.isdisjoint(job["job"] for job in jobs)
+    slurm.run("scancel", *again)
 
 
 @pytest.fixture
@@ -209,7 +247,7 @@ def three(oriented, tmp_path):
 def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(slurm, three):
     scan, wrappers = three
     chosen = "--from transform --to combine"
-    slurm.nxmpi("submit", *wrappers, LATER, "--options", chosen)
+    slurm.nxmpi("submit", *wrappers, LATER, "--ranks-per-node", 1, "--options", chosen)
     records = [json.loads(path.with_suffix(".jobs.json").read_text())["jobs"] for path in wrappers]
     assert [[job["task"] for job in jobs] for jobs in records] == [[0, 0], [1, 1], [2, 2]]
     transform, combine = (records[0][i]["job"] for i in (0, 1))
@@ -362,13 +400,15 @@ def test_job_that_slurm_requeues_begins_again_to_the_same_bits(
     else:
         slurm.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
         slurm.until(lambda: slurm.state(job) == "PENDING")
-        slurm.run("scontrol", "update", "NodeName=n2", "State=RESUME")
+        # it may have come back by itself: ReturnToService
+        slurm.run("scontrol", "update", "NodeName=n2", "State=RESUME", check=False)
     assert slurm.finish(job) == ["COMPLETED"], log.read_text()
     assert slurm.job(job)["Restarts"] == "1"
     assert frames_told(tmp_path, 0) | frames_told(tmp_path, 1) == set(range(FRAMES))
     assert_same(scan, transformed)
 
 
+@pytest.mark.full
 def test_job_cancelled_while_it_writes_leaves_nothing_half_written(
     slurm, longer, transformed, tmp_path
 ):
