@@ -103,7 +103,8 @@ def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, r
 
 
 MADE_BY = {
-    "f1_mask.nxs": "frames", "f1_transform.nxs": "transform", "f1_masked_transform.nxs": "transform",
+    "f1_mask.nxs": "frames",
+    "f1_transform.nxs": "transform", "f1_masked_transform.nxs": "transform",
     "transform.nxs": "combine", "masked_transform.nxs": "combine",
     "symm_transform.nxs": "symmetrize", "masked_symm_transform.nxs": "symmetrize",
     "pdf.nxs": "pdf", "masked_pdf.nxs": "pdf",
