@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import pytest
 from system.mpi import error_lines
-from system.scans import assert_same, contents, simulated, volumes
+from system.scans import TRANSFORMS, assert_same, contents, simulated, volumes
 from system.slurm import JOBS
 
 HERE = Path(__file__).parent
@@ -69,26 +69,27 @@ def in_place_of_nxmpi(folder, script, *args):
 
 
 @pytest.mark.parametrize(
-    ("nodes", "ranks", "mpi"),
+    ("nodes", "ranks", "mpi", "last"),
     [
-        (2, 1, "pmix"),
-        pytest.param(1, 2, "mpiexec", marks=pytest.mark.full),
-        pytest.param(1, 2, "pmix", marks=pytest.mark.full),
-        pytest.param(2, 1, "mpiexec", marks=pytest.mark.full),
+        (2, 1, "pmix", "transform"),
+        pytest.param(2, 1, "pmix", "pdf", marks=pytest.mark.full),
+        pytest.param(1, 2, "mpiexec", "pdf", marks=pytest.mark.full),
+        pytest.param(1, 2, "pmix", "pdf", marks=pytest.mark.full),
+        pytest.param(2, 1, "mpiexec", "pdf", marks=pytest.mark.full),
     ],
 )
-def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, ranks, mpi):
+def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, ranks, mpi, last):
     scan = raw.copy(tmp_path / "e")
     asked = ("--nodes", nodes, "--ranks-per-node", ranks, "--mpi", mpi)
-    told = slurm.nxmpi("submit", scan.wrapper, *asked)
+    options = ("--options", f"--to {last}")
+    told = slurm.nxmpi("submit", scan.wrapper, *asked, *options)
     jobs = record(scan)
-    assert [job["step"] for job in jobs] == [*STEPS[:3], "transform", *STEPS[3:]]
+    steps = STEPS[: STEPS.index(last) + 1]
+    assert [job["step"] for job in jobs] == [*steps[:3], "transform", *steps[3:]]
     assert [(job["position"], job["task"]) for job in jobs[2:4]] == [("f1", 1), ("f2", 2)]
     assert len(told.stdout.splitlines()) == len(jobs)
     states = slurm.finish(*{job["job"] for job in jobs}, limit=180)
     assert set(states) == {"COMPLETED"}, logs(scan)
-    # the 3-D mask of the frames is another file, so fingerprints differ
-    assert_same(scan, reduced, but=("@fingerprint",))
     for job in jobs:
         text = Path(job["log"]).read_text()
         n = nodes * ranks if job["step"] != "orient" else ranks
@@ -97,9 +98,14 @@ def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, r
     said = slurm.nxmpi("logs", scan.wrapper, "transform", "--entry", "f2").stdout
     assert "transform of f2" in said
     assert "transform of f1" not in said
-    again = slurm.nxmpi("submit", scan.wrapper)
-    assert again.stdout == f"{scan.wrapper}: complete\n"
-    assert record(scan) == jobs
+    if last == "pdf":
+        again = slurm.nxmpi("submit", scan.wrapper, *options)
+        assert again.stdout == f"{scan.wrapper}: complete\n"
+        assert record(scan) == jobs
+    names = {*volumes(scan)}
+    assert names == {*volumes(reduced)} if last == "pdf" else {*TRANSFORMS}
+    # the 3-D mask of the frames is another file, so fingerprints differ
+    assert_same(scan, reduced, names=names, but=("@fingerprint",))
 
 
 MADE_BY = {
