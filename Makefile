@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export NXREFINE_PYTHON
 
-.PHONY: help setup system demo test check-full benchmark lint types serial mpi system-tests clean
+.PHONY: help setup system slurm demo test check-full benchmark lint types serial mpi system-tests clean
 
 help:
 	@echo "make demo        simulate a small experiment, reduce it with 2 ranks, draw it"
@@ -56,6 +56,22 @@ system:
 	echo "installing Debian packages:$$missing"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+# for the tests of batch jobs, which do without where it cannot be had
+slurm:
+	@missing=""
+	for program in slurmctld slurmd munged sbatch; do
+	  PATH=$$PATH:/usr/sbin command -v $$program >/dev/null || missing="$$missing $$program"
+	done
+	if [ -z "$$missing" ]; then exit 0; fi
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	  echo "no Slurm here: tests of batch jobs are skipped (Debian's slurmctld, slurmd, slurm-client and munge)"
+	  exit 0
+	fi
+	echo "installing Debian packages: slurmctld slurmd slurm-client munge"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null || \
+	  echo "no Slurm here: tests of batch jobs are skipped"
 
 # --- the virtual environment, with an h5py of its own for parallel HDF5
 setup: system .venv/.ready
@@ -138,7 +154,7 @@ mpi: setup
 # several at once: ranks that wait leave the core to others, and none is bound to one
 system-tests: export OMPI_MCA_mpi_yield_when_idle := 1
 system-tests: export OMPI_MCA_hwloc_base_binding_policy := none
-system-tests: setup .venv-nxrefine/.ready
+system-tests: setup slurm .venv-nxrefine/.ready
 	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -n $(JOBS) --dist loadfile -o faulthandler_timeout=$(HANG) -m "$(SUITE)" tests/system
 
 check-full: SUITE := full or not full

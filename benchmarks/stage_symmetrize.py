@@ -12,11 +12,12 @@ from measure import MIB, Measured, memory
 from mpi4py import MPI
 
 from nxmpi.crystal.laue import laue_operators, voxel_group
+from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.model import HKLGrid, Lattice
 from nxmpi.parallel.timing import Timer
 from nxmpi.stages.images import leave_out, residual_map
 from nxmpi.stages.planes import own_ranges
-from nxmpi.stages.shells import compare_images, integer_metric
+from nxmpi.stages.shells import compare_images
 from nxmpi.stages.symmetrize import Planes, owned_planes, symmetrize
 
 ANGLES = {"6/mmm": 120.0, "-31m": 120.0}
@@ -139,8 +140,8 @@ def work(comm, planes, case, outliers):
             else:
                 sums, left_out = leave_out(comm, planes, group, outliers)
         with part("shells"):
-            metric = integer_metric(group, grid, lattice)
-            shells = compare_images(comm, planes, sums, group, *metric)
+            metric = whole_metric(grid_metric(grid, lattice), group)
+            shells = compare_images(comm, planes, sums, group, metric)
         with part("residuals"):
             residual_map(comm, planes, sums, group)
     n = grid.shape[0]

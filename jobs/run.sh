@@ -10,6 +10,7 @@ while (($#)) && [[ $1 != -* ]]; do
   shift
 done
 task=${SLURM_ARRAY_TASK_ID:-}
+this=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${task:+_$task} # one task has the number of the whole array
 scan=${scans[${task:-0}]:-} entry=() options=("$@")
 if ((${#scans[@]} == 1)) && [[ $task ]]; then
   scan=${scans[0]} entry=(--entry "f$task")
@@ -28,7 +29,7 @@ run() { # a command on all ranks; a signal to stop is passed on, and what is lef
   if [[ $NXMPI_MPI == mpiexec ]]; then
     launcher=(mpiexec -n "$ranks" --map-by "ppr:$NXMPI_RANKS_PER_NODE:node")
   fi
-  echo "$(date +%FT%T) job ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${task:+_$task} on $SLURM_JOB_NODELIST: $*"
+  echo "$(date +%FT%T) job $this on $SLURM_JOB_NODELIST: $*"
   cancelled=
   trap 'interrupted=1; kill -USR1 "$runner"' USR1
   trap 'interrupted=1; cancelled=1' TERM
@@ -51,7 +52,7 @@ go_on() { # after status 75: the state is saved, the same command goes on from i
   if ((times >= NXMPI_GO_ON_MOST)); then
     echo "stopped again after $times times: not gone on with" >&2
   elif [[ $NXMPI_GO_ON == requeue ]]; then
-    scontrol requeue "$SLURM_JOB_ID" && sleep 60 # Slurm ends this script then
+    scontrol requeue "$this" && sleep 60 # Slurm ends this script then
   else
     NXMPI_WENT_ON=$((times + 1)) submit_successor
   fi
@@ -59,7 +60,7 @@ go_on() { # after status 75: the state is saved, the same command goes on from i
 
 submit_successor() { # a job like this one, for which those that wait for this one wait too
   local given successor old=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} waiting dependency
-  given=$(scontrol show job --oneliner "$SLURM_JOB_ID")
+  given=$(scontrol show job --oneliner "$this")
   field() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$given" | sed 's/^(null)$//'; }
   export NXMPI_WENT_ON NXMPI_MPI NXMPI_JOBS=$jobs
   export NXMPI_FIRST_JOB=${NXMPI_FIRST_JOB:-$old}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nxmpi.cctw.script import read_script
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.crystal.goniometer import rotation
 from nxmpi.crystal.reciprocal import offset_from_file
@@ -17,37 +16,11 @@ from nxmpi.model import Detector, Geometry, Goniometer, HKLGrid
 if TYPE_CHECKING:
     from pathlib import Path
 
-ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)\s*=\s*([^;]*);")
 ZEROS = (
     "oVec", "twoThetaCorrection", "twoThetaNom", "twoThetaStep",
     "omegaStep", "chiStep",
 )  # fmt: skip
 """Parameters of CCTW that must be zero here."""
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the assignments of a settings file. Not collective.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or holds anything but assignments of constants.
-    """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected CCTW settings: {error}") from error
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    rest = ASSIGNMENT.sub("", text).strip()
-    if rest:
-        raise InputError(f"{path}: expected lines such as 'name = value;', found '{rest[:60]}'")
-    values = {}
-    for name, value in ASSIGNMENT.findall(text):
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            raise InputError(f"{path}: {name}: expected a constant, found '{value}'") from None
-    return values
 
 
 def geometry_and_grid(
@@ -68,7 +41,7 @@ def geometry_and_grid(
     InputError
         If a setting is missing, or one that changes the result is not understood.
     """
-    values = read_settings(path)
+    values = read_script(path)
 
     def get(name: str, owner: str = "parameters") -> Any:
         if f"{owner}.{name}" not in values:

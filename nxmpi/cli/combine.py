@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.combine import run_combine
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(shared.COMBINING, shared.OUTPUT)
+@shared.with_options(own.COMBINING, shared.OUTPUT)
 @click.pass_obj
 def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Add the transforms of all positions of SCAN and divide once: intensity with errors.
@@ -33,6 +34,6 @@ def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     mpiexec -n 4 nxmpi combine sample_300K.nxs --background ../can/can_300K.nxs
     """
     with shared.usage_errors():
-        params, output = shared.combine_params(options), shared.output_params(options)
+        params, output = own.combine_params(options), shared.output_params(options)
     for path in run_combine(comm, scan, params, output):
         click.echo(f"{path}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.frames import run_frames
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--no-peaks", is_flag=True, help="Leave out the peaks.")
 @click.option("--no-mask", is_flag=True, help="Leave out the 3-D mask.")
 @shared.with_options(
-    shared.FRAMES, shared.USED, shared.FLUX, shared.FOLLOWING, shared.READING, shared.OUTPUT
+    own.FRAMES, shared.USED, shared.FLUX, own.FOLLOWING, own.READING, shared.OUTPUT
 )
 @click.pass_obj
 def frames(
@@ -38,11 +39,9 @@ def frames(
     mpiexec -n 4 nxmpi frames sample_300K.nxs --follow --no-monitor
     """
     with shared.usage_errors():
-        scan_params = shared.followed(shared.used_params(options), options)
+        scan_params = own.followed(shared.used_params(options), options)
         norm = shared.flux_params(options)
-        params = shared.frames_params(
-            options, sums=not no_sums, peaks=not no_peaks, mask=not no_mask
-        )
+        params = own.frames_params(options, sums=not no_sums, peaks=not no_peaks, mask=not no_mask)
         output = shared.output_params(options)
     run_frames(comm, scan, scan_params, norm, params, output)
     click.echo(f"{scan}: frames complete")

@@ -19,6 +19,7 @@ from nxmpi.cli.cut import cut
 from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
 from nxmpi.cli.logs import logs
+from nxmpi.cli.nxcctw import nxcctw
 from nxmpi.cli.orient import orient
 from nxmpi.cli.pdf import pdf
 from nxmpi.cli.plan import plan
@@ -83,9 +84,9 @@ for command in (
     cli.add_command(command)
 
 
-def main() -> None:
+def main(command: click.Command = cli) -> None:
     """Run the command; fail once, with one message, on all ranks together."""
-    status = run(MPI.COMM_WORLD)
+    status = run(MPI.COMM_WORLD, command)
     if status and must_not_end_in_order():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -93,7 +94,12 @@ def main() -> None:
     sys.exit(status)
 
 
-def run(comm: MPI.Intracomm) -> int:
+def main_of_nxcctw() -> None:
+    """Do the same with CCTW's command line."""
+    main(nxcctw)
+
+
+def run(comm: MPI.Intracomm, command: click.Command = cli) -> int:
     """Run the command and return the exit status, the same on all ranks.
 
     Collective on ``comm``, which is the world.
@@ -102,7 +108,7 @@ def run(comm: MPI.Intracomm) -> int:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - stdout belongs to rank 0
     with first_to_speak(comm) as may_speak:
         try:
-            status = int(cli.main(standalone_mode=False, obj=comm) or 0)
+            status = int(command.main(standalone_mode=False, obj=comm) or 0)
         except click.ClickException as error:  # bad usage: the same on every rank
             if comm.rank == 0:
                 error.show()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import step_options as own
 from nxmpi.params import OutputParams
 from nxmpi.pipeline.orient import run_orient
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(shared.ORIENTING)
+@shared.with_options(own.ORIENTING)
 @click.option("--entry", "entries", multiple=True, help="A detector position; all by default.")
 @click.option("--overwrite", is_flag=True, help="Do again what is complete.")
 @click.pass_obj
@@ -37,7 +38,7 @@ def orient(
     nxmpi orient sample_300K.nxs --free distance --free tilts --hold chi
     """
     with shared.usage_errors():
-        params = shared.orient_params(options)
+        params = own.orient_params(options)
         output = OutputParams(overwrite=overwrite)
     for line in run_orient(comm, scan, params, output, entries=entries):
         click.echo(line)

@@ -72,7 +72,7 @@ def plan(
     if scan is None:
         raise click.UsageError("Missing argument 'SCAN'.")
     steps, redo = chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
-    choices = chosen(comm, options, steps)
+    choices = chosen(comm, options)
     n_ranks = ranks or comm.size
     if nodes > n_ranks:
         raise click.UsageError(f"--nodes: expected at most as many as ranks, {n_ranks}")

@@ -8,6 +8,7 @@ import click
 
 from nxmpi.cli import options as shared
 from nxmpi.cli import pdf_options
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.reduce import STEPS, Choices, run_reduce
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ RANGE = (
     click.option("--only", "only_step", type=click.Choice(STEPS), help="Redo this step alone."),
 )
 ALL = (
-    RANGE, shared.SCAN, shared.FRAMES, shared.ORIENTING, shared.NORM, shared.BINNING,
-    shared.COMBINING, shared.SYMMETRY, pdf_options.PUNCHING, pdf_options.WINDOWING,
+    RANGE, shared.SCAN, own.FRAMES, own.ORIENTING, shared.NORM, own.BINNING,
+    own.COMBINING, own.SYMMETRY, pdf_options.PUNCHING, pdf_options.WINDOWING,
     pdf_options.REAL_SPACE, shared.OUTPUT,
 )  # fmt: skip
 """Options of all steps."""
@@ -50,7 +51,7 @@ def reduce(
     mpiexec -n 4 nxmpi reduce sample_300K.nxs
     """
     steps, redo = chosen_steps(first_step, last_step, only_step)
-    choices = chosen(comm, options, steps)
+    choices = chosen(comm, options)
     run_reduce(comm, scan, choices, steps, redo=redo)
     click.echo(f"{scan}: complete")
 
@@ -68,21 +69,17 @@ def chosen_steps(
     return steps, bool(first_step or only_step)
 
 
-def chosen(comm: MPI.Intracomm, options: dict[str, Any], steps: tuple[str, ...]) -> Choices:
+def chosen(comm: MPI.Intracomm, options: dict[str, Any]) -> Choices:
     """Return what the options say. Collective on ``comm``."""
-    if options["background"] and "symmetrize" in steps:
-        raise click.UsageError(
-            "--background: expected --to combine: averages less a background are not made yet"
-        )
     with shared.usage_errors():
         return Choices(
             scan=shared.scan_params(options),
             norm=shared.norm_params(options),
-            frames=shared.frames_params(options, mask=options["mask"]),
-            orient=shared.orient_params(options),
-            transform=shared.transform_params(comm, options),
-            combine=shared.combine_params(options),
-            symmetrize=shared.symmetrize_params(options),
+            frames=own.frames_params(options, mask=options["mask"]),
+            orient=own.orient_params(options),
+            transform=own.transform_params(comm, options),
+            combine=own.combine_params(options),
+            symmetrize=own.symmetrize_params(options),
             pdf=pdf_options.pdf_choices(options),
             output=shared.output_params(options),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import step_options as own
 from nxmpi.cli.section import targets, write_files
 from nxmpi.parallel.collective import on_root
 from nxmpi.params import SliceParams, TransformParams
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--split", type=(int, int, int), default=(1, 1, 1), show_default=True,
               help="As of nxmpi transform.")  # fmt: skip
 @click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read.")
-@shared.with_options(shared.USED, shared.FOLLOWING, shared.NORM)
+@shared.with_options(shared.USED, own.FOLLOWING, shared.NORM)
 @click.pass_obj
 def slice_(
     comm: MPI.Intracomm, /, scan: Path, plane: str | None, box: tuple[float, ...] | None,
@@ -60,7 +61,7 @@ def slice_(
             plane=plane, box=box, ranges=(qh, qk, ql),  # type: ignore[arg-type]
             thickness=options["thickness"], masked=options["masked"],
         )  # fmt: skip
-        scan_params = shared.followed(shared.used_params(options), options)
+        scan_params = own.followed(shared.used_params(options), options)
         norm = shared.norm_params(options)
         binning = TransformParams(
             voxels=options["voxels"], split=options["split"],

@@ -85,8 +85,8 @@ def status(
 def _choices(comm: MPI.Intracomm, reducing: str) -> Choices:
     context = reduce.make_context("nxmpi reduce", ["scan.nxs", *shlex.split(reducing)], obj=comm)
     options = dict(context.params)
-    steps, _ = chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
-    return chosen(comm, options, steps)
+    chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
+    return chosen(comm, options)
 
 
 def _look(scans: list[Path], choices: Choices) -> Found:

@@ -1,59 +1,252 @@
-"""Options of ``nxmpi reduce``, as the commands of its steps take them."""
+"""Options of single steps, which `nxmpi reduce` has too, and how they become parameters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 
-from nxmpi.cli.combine import combine
-from nxmpi.cli.frames import frames
-from nxmpi.cli.orient import orient
-from nxmpi.cli.pdf import pdf
-from nxmpi.cli.symmetrize import symmetrize
-from nxmpi.cli.transform import transform
+from nxmpi.cli.options import FILE, Size
+from nxmpi.parallel.memory import ranks_of_node
+from nxmpi.params import (
+    CombineParams,
+    FramesParams,
+    OrientParams,
+    ParameterGroup,
+    ScanParams,
+    SymmetrizeParams,
+    TransformParams,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from mpi4py import MPI
 
-COMMANDS = {
-    command.name: command for command in (frames, orient, transform, combine, symmetrize, pdf)
-}
+GROUPS = get_args(ParameterGroup)
+BRAVAIS = (
+    "aP", "mP", "mC", "oP", "oC", "oI", "oF", "tP", "tI", "hP", "hR", "cP", "cI", "cF",
+)  # fmt: skip
+FRAMES = (
+    click.option(
+        "--sigma-background", type=float, default=5.0, show_default=True,
+        help="How far a place stands out of its surroundings to be looked at, in standard "
+        "deviations.",
+    ),
+    click.option(
+        "--sigma-strong", type=float, default=7.5, show_default=True,
+        help="Least intensity of a peak, in standard deviations.",
+    ),
+    click.option("--threshold", type=float, help="Least largest count of a peak; any by default."),
+    click.option(
+        "--gain", type=float, default=1.0, show_default=True, help="Counts of one photon."
+    ),
+    click.option(
+        "--mask-t1", default="2", show_default=True,
+        help="Change of a box between frames that is masked: counts per pixel, or 8sigma.",
+    ),
+    click.option("--mask-h1", type=int, default=11, show_default=True, help="Side of that box."),
+    click.option(
+        "--mask-t2", type=float, default=0.8, show_default=True,
+        help="Part of a larger box that must have changed.",
+    ),
+    click.option("--mask-h2", type=int, default=51, show_default=True, help="Side of that box."),
+    click.option("--qmin", "q_min", type=float, help="Of the transmission's annulus [1/Å]."),
+    click.option("--qmax", "q_max", type=float, help="Of the transmission's annulus [1/Å]."),
+)  # fmt: skip
+READING = (
+    click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read."),
+    click.option(
+        "--checkpoint", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        help="Minutes between checkpoints; by default 10 in the transform, and in the frames pass "
+        "one after each batch, as far as they take no more than a tenth of the time.",
+    ),
+)  # fmt: skip
+FOLLOWING = (
+    click.option(
+        "--follow", is_flag=True,
+        help="Frames are still being written: wait for as many as the scan file announces.",
+    ),
+    click.option(
+        "--follow-timeout", type=click.FloatRange(0, min_open=True), default=60.0,
+        show_default=True, metavar="SECONDS", help="How long to wait for the next frame.",
+    ),
+)  # fmt: skip
+ENGINE = (
+    click.option(
+        "--engine", type=click.Choice(["native", "cctw"]), default="native", show_default=True,
+        help="What bins the frames: this program, or CCTW, a process for each position.",
+    ),
+    click.option(
+        "--cctw", "program", envvar="NXMPI_CCTW", default="cctw", show_default=True,
+        help="Path of CCTW, or its name on PATH.",
+    ),
+    click.option(
+        "--cctw-timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        help="Minutes that CCTW may take for a volume.",
+    ),
+    click.option(
+        "--cctw-silence", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
+        default=30.0, show_default=True, help="Minutes in which CCTW may print nothing.",
+    ),
+)  # fmt: skip
+BINNING = (
+    click.option(
+        "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
+        show_default=True, help="Where a voxel lies about its coordinate; CCTW's is lower-edge.",
+    ),
+    *READING,
+    click.option(
+        "--split", type=(int, int, int), default=(1, 1, 1), show_default=True,
+        help="Parts of a pixel along fast and slow, and of a frame's rotation, each binned by "
+        "itself: smoother volumes on fine grids, at so many times the cost.",
+    ),
+    click.option("--hits", is_flag=True, help="Count the pixels of each voxel too."),
+    click.option(
+        "--memory", type=Size(), default=0,
+        help="For the volume, on each node; most of what is free by default.",
+    ),
+    click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
+    *ENGINE,
+)  # fmt: skip
+ORIENTING = (
+    click.option(
+        "--cell", type=(float,) * 6, metavar="A B C ALPHA BETA GAMMA",
+        help="Unit cell, in place of the one in the scan file [Å, degrees].",
+    ),
+    click.option("--find-cell", is_flag=True, help="Find the cell, whatever the file says."),
+    click.option(
+        "--lattice", "bravais", type=click.Choice(BRAVAIS), metavar="BRAVAIS",
+        help="Find the cell, and take it for a lattice such as cF, of those that fit.",
+    ),
+    click.option(
+        "--tolerance", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True,
+        help="Misfit up to which a cell that is found is taken for one of higher symmetry "
+        "[degrees].",
+    ),
+    click.option(
+        "--grains", type=click.IntRange(1), default=1, show_default=True,
+        help="Crystals to look for.",
+    ),
+    click.option(
+        "--min-indexed", type=click.FloatRange(0, 1, min_open=True), default=0.5,
+        show_default=True,
+        help="Part of the strong peaks, the brighter half of each position, that must be "
+        "explained.",
+    ),
+    click.option(
+        "--free", multiple=True, type=click.Choice(GROUPS),
+        help="Refine this too; more than once for more.",
+    ),
+    click.option("--hold", multiple=True, type=click.Choice(GROUPS), help="Do not refine this."),
+)  # fmt: skip
+COMBINING = (
+    click.option(
+        "--refine-scale", is_flag=True,
+        help="Bring positions to one scale, that of the first, by their overlaps.",
+    ),
+    click.option(
+        "--background", type=FILE,
+        help="Scan of the empty beam or can, transformed on the same grid, to subtract.",
+    ),
+    click.option(
+        "--background-scale", type=float, metavar="S",
+        help="What its intensity is multiplied by; 1 by default.",
+    ),
+)  # fmt: skip
+SYMMETRY = (
+    click.option(
+        "--laue", metavar="GROUP",
+        help="Laue class, such as 6/mmm or -31m, or a space group; the sample's by default.",
+    ),
+    click.option(
+        "--outliers", type=float, metavar="SIGMAS",
+        help="Leave out images of a voxel that are farther from the others, of three or more, than "
+        "so many standard deviations.",
+    ),
+)  # fmt: skip
 
 
-def step_options(context: click.Context, step: str, *, redo: bool) -> tuple[str, ...]:
-    """Return those options that were given to ``nxmpi reduce`` and that a step takes.
+def followed(params: ScanParams, options: dict[str, Any]) -> ScanParams:
+    """Return parameters with what the options of `FOLLOWING` say."""
+    return replace(params, follow=options["follow_timeout"] if options["follow"] else None)
 
-    Parameters
-    ----------
-    context : click.Context
-        Of the command line of ``nxmpi reduce``.
-    redo : bool
-        Do the step again even where it is complete.
-    """
-    values = {
-        name: value
-        for name, value in context.params.items()
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
-    if redo:
-        values["overwrite"] = True
-    if not values.get("mask", True):
-        values["no_mask"] = True
-    return tuple(
-        word
-        for option in COMMANDS[step].params
-        if isinstance(option, click.Option) and option.name in values
-        for word in _words(option, values[option.name])
+
+def frames_params(
+    options: dict[str, Any], *, sums: bool = True, peaks: bool = True, mask: bool = True
+) -> FramesParams:
+    """Return what the options of `FRAMES` and `READING` say."""
+    match = re.fullmatch(r"([\d.]+)\s*(s|sigmas?)?", options["mask_t1"].strip().lower())
+    if match is None:
+        raise click.UsageError(
+            f"--mask-t1: expected counts or a number of sigma such as 8sigma, found "
+            f"'{options['mask_t1']}'"
+        )
+    return FramesParams(
+        sums=sums, peaks=peaks, mask=mask,
+        sigma_background=options["sigma_background"],
+        sigma_strong=options["sigma_strong"],
+        threshold=options["threshold"],
+        gain=options["gain"],
+        mask_t1=float(match[1]),
+        mask_in_sigmas=match[2] is not None,
+        mask_h1=options["mask_h1"],
+        mask_t2=options["mask_t2"],
+        mask_h2=options["mask_h2"],
+        q_min=options["q_min"],
+        q_max=options["q_max"],
+        skip_bad_frames=options["skip_bad_frames"],
+        **_checkpoint(options),
+    )  # fmt: skip
+
+
+def _checkpoint(options: dict[str, Any]) -> dict[str, Any]:
+    minutes = options["checkpoint"]
+    return {} if minutes is None else {"checkpoint": 60 * minutes}
+
+
+def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformParams:
+    """Return what the options of `BINNING` say. Collective on ``comm``."""
+    return TransformParams(
+        voxels=options["voxels"],
+        skip_bad_frames=options["skip_bad_frames"],
+        split=options["split"],
+        hits=options["hits"],
+        batch_frames=options["batch_frames"],
+        memory=options["memory"] // ranks_of_node(comm),
+        engine=options["engine"],
+        program=options["program"],
+        program_time=None if options["cctw_timeout"] is None else 60 * options["cctw_timeout"],
+        program_silence=60 * options["cctw_silence"],
+        **_checkpoint(options),
     )
 
 
-def _words(option: click.Option, value: Any) -> Iterator[str]:
-    """Yield the words that give an option its value."""
-    if option.is_flag:
-        yield option.opts[0] if value else option.secondary_opts[0]
-        return
-    for each in value if option.multiple else [value]:
-        yield option.opts[0]
-        yield from map(str, each if option.nargs > 1 else [each])
+def orient_params(options: dict[str, Any]) -> OrientParams:
+    """Return what the options of `ORIENTING` say."""
+    both = set(options["free"]) & set(options["hold"])
+    if both:
+        raise click.UsageError(f"--free and --hold exclude each other: {', '.join(sorted(both))}")
+    wanted = {*OrientParams().free, *options["free"]} - {*options["hold"]}
+    names = ("cell", "find_cell", "bravais", "tolerance", "grains", "min_indexed")
+    return OrientParams(
+        free=tuple(group for group in GROUPS if group in wanted),
+        **{name: options[name] for name in names},
+    )
+
+
+def combine_params(options: dict[str, Any]) -> CombineParams:
+    """Return what the options of `COMBINING` say."""
+    background, scale = options["background"], options["background_scale"]
+    if scale is not None and background is None:
+        raise click.UsageError("--background-scale needs --background")
+    return CombineParams(
+        refine_scale=options["refine_scale"],
+        background=background,
+        background_scale=1.0 if scale is None else scale,
+    )
+
+
+def symmetrize_params(options: dict[str, Any]) -> SymmetrizeParams:
+    """Return what the options of `SYMMETRY` say."""
+    return SymmetrizeParams(laue=options["laue"], outliers=options["outliers"])

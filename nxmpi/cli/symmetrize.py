@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(shared.SYMMETRY, shared.OUTPUT)
+@shared.with_options(own.SYMMETRY, shared.OUTPUT)
 @click.pass_obj
 def symmetrize(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Average the combined volume of SCAN over its Laue group: intensity with errors.
@@ -30,6 +31,6 @@ def symmetrize(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     mpiexec -n 4 nxmpi symmetrize sample_300K.nxs --outliers 5
     """
     with shared.usage_errors():
-        params, output = shared.symmetrize_params(options), shared.output_params(options)
+        params, output = own.symmetrize_params(options), shared.output_params(options)
     for path in run_symmetrize(comm, scan, params, output):
         click.echo(f"{path}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
+from nxmpi.cli import step_options as own
 from nxmpi.pipeline.external import run_by_engine
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(shared.SCAN, shared.NORM, shared.BINNING, shared.OUTPUT)
+@shared.with_options(shared.SCAN, shared.NORM, own.BINNING, shared.OUTPUT)
 @click.pass_obj
 def transform(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Bin the frames of SCAN onto a grid of hkl, one volume a detector position.
@@ -29,7 +30,7 @@ def transform(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """
     with shared.usage_errors():
         scan_params = shared.scan_params(options)
-        norm, params = shared.norm_params(options), shared.transform_params(comm, options)
+        norm, params = shared.norm_params(options), own.transform_params(comm, options)
         output = shared.output_params(options)
     for path in run_by_engine(comm, scan, scan_params, norm, params, output):
         click.echo(f"{path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nxmpi.crystal.laplacian import voxel_metric
+from nxmpi.crystal.metric import mean_metric
 from nxmpi.crystal.symmetry import is_allowed
 from nxmpi.errors import InputError
 
@@ -32,7 +32,7 @@ class Holes(NamedTuple):
 
     group: VoxelGroup
     metric: F8
-    """(3, 3) float64: of voxels, see `nxmpi.crystal.laplacian.voxel_metric` [1/Å²]."""
+    """(3, 3) float64: of voxels, see `nxmpi.crystal.metric.mean_metric` [1/Å²]."""
     centres: F8
     """(n, 3) float64: along h, k, l, from the voxel of 0 0 0 [voxels]; inner ones come first."""
     radii: F8
@@ -64,14 +64,11 @@ def find_holes(
     Raises
     ------
     InputError
-        If there is no radius, or it grows as fast as |Q|.
+        If there is no radius.
     """
-    if params.radius is None or params.growth >= 1:
-        raise InputError(
-            f"punch: expected a radius, and a growth below 1, found {params.radius}, "
-            f"{params.growth}"
-        )
-    metric = voxel_metric(group, grid, lattice)
+    if params.radius is None:
+        raise InputError("punch: expected a radius, found none (--radius)")
+    metric = mean_metric(group, grid, lattice)
     axes = np.array(grid.axes).T * np.array(grid.step)  # hkl = axes @ voxel
     places = _places((group, metric, axes), space_group, params)
     centres = np.linalg.solve(axes, places.hkl.T).T

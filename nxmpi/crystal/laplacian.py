@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nxmpi.crystal.lattice import reciprocal_matrix
-
 if TYPE_CHECKING:
     from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
-    from nxmpi.model import HKLGrid, Lattice
 
 NOTHING = 1e-12
 """Weights that are rounding errors alone, by the largest [1]."""
@@ -33,26 +30,13 @@ class Stencil(NamedTuple):
         return np.concatenate([zero, self.vectors, -self.vectors])
 
 
-def voxel_metric(group: VoxelGroup, grid: HKLGrid, lattice: Lattice) -> F8:
-    """Return the metric of voxels: |Q|² of voxel x, from that of 0 0 0, is x @ metric @ x.
-
-    Returns
-    -------
-    (3, 3) float64
-        With 2π [1/Å²]; the mean over the group, for a lattice that has not quite its symmetry.
-    """
-    to_q = 2 * np.pi * reciprocal_matrix(lattice) @ np.array(grid.axes).T * np.array(grid.step)
-    images = group.matrices.transpose(0, 2, 1) @ (to_q.T @ to_q) @ group.matrices
-    return np.asarray(images.mean(axis=0))
-
-
 def laplace_stencil(metric: F8, group: VoxelGroup) -> Stencil:
     """Return Laplace's operator in Q on voxels; every operator of the group leaves it as it is.
 
     Parameters
     ----------
     metric : (3, 3) float64
-        Of `voxel_metric`.
+        Of `nxmpi.crystal.metric.mean_metric`.
 
     Notes
     -----

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nxmpi.crystal.lattice import reciprocal_matrix
+from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.model import HKLGrid, Lattice
     from nxmpi.params import WindowParams, WindowShape
-
-DIGITS = 61
-"""Binary digits of the largest r² of a grid as an integer."""
 
 
 class Window(NamedTuple):
@@ -54,8 +51,7 @@ def window_on(params: WindowParams, group: VoxelGroup, grid: HKLGrid, lattice: L
         return Window(
             "none", np.zeros((3, 3), np.int64), 0.0, group.low, group.high, np.full(3, np.nan)
         )
-    to_q = 2 * np.pi * reciprocal_matrix(lattice) @ np.array(grid.axes).T * np.array(grid.step)
-    metric = to_q.T @ to_q
+    metric = grid_metric(grid, lattice)
     if params.q_max is not None:
         reach = np.full(3, params.q_max)
     else:
@@ -68,7 +64,7 @@ def window_on(params: WindowParams, group: VoxelGroup, grid: HKLGrid, lattice: L
         distances = faces / np.sqrt(np.diag(np.linalg.inv(metric)))
         together = np.full((3, 3), params.support == "sphere") | mixed_axes(group)
         reach = np.where(together, distances, np.inf).min(axis=1)
-    whole, unit = _integers(metric / np.outer(reach, reach), group)
+    whole, unit = whole_metric(metric / np.outer(reach, reach), group)
     return Window(params.window, whole, unit, group.low, group.high, reach)
 
 
@@ -83,20 +79,6 @@ def mixed_axes(group: VoxelGroup) -> Mask:
     linked = (group.matrices != 0).any(axis=0) | np.eye(3, dtype=np.bool_)
     either = (linked | linked.T).astype(np.int64)
     return np.asarray(either @ either > 0)
-
-
-def _integers(metric: F8, group: VoxelGroup) -> tuple[I8, float]:
-    """Return a metric as integers that the group leaves exactly as they are, and their unit.
-
-    Of a lattice that has not quite the symmetry it is the mean over the images. r² is off by
-    1e-9 at most, at the far end of grids of about 500 voxels an axis.
-    """
-    n, far = len(group.matrices), int(np.maximum(-group.low, group.high).max())
-    top = float(np.abs(metric).sum()) * far**2 * 4
-    unit = 2.0 ** (int(np.frexp(top)[1]) - DIGITS)
-    whole = np.rint(metric / (unit * n)).astype(np.int64)
-    images = group.matrices.transpose(0, 2, 1) @ whole @ group.matrices
-    return np.asarray(images.sum(axis=0)), unit
 
 
 def window_plane(window: Window, l: int) -> F8:

@@ -7,6 +7,7 @@ from numba import njit
 from nxmpi._typing import F4, F8, I8, Mask
 from nxmpi.kernels.symmetry import Images
 
+Backgrounds = tuple[I8, I8, I8, I8]
 UNIT = 2.0**-20
 """Of chi squared as an integer."""
 MOST = 2.0**36
@@ -24,7 +25,39 @@ def _chi2(counts: int, norm: int, sum_counts: int, sum_norm: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def replace_by_chi2(counts: I8, norm: I8, sum_counts: I8, sum_norm: I8) -> None:
+def _net_chi2(part: float, net: float, others: tuple[float, float, float, float, int]) -> float:
+    """Return how far net counts are from what the orbit's mean expects, squared, by its variance.
+
+    Parameters
+    ----------
+    part : float
+        p, the image's share of the orbit's norm.
+    net : float
+        Its counts less those of the background.
+    others : tuple
+        Background of the image and its variance; net counts of the orbit, their variance, and the
+        number of images K.
+
+    Notes
+    -----
+    What is left of image i, x - p Σx, has the variance v (1 - 2p) + p² Σv, with
+    v = p Σx + B + Var B of Poisson counts on a background. By it each image expects 1, and K of
+    them K; times (K - 1)/K they expect as many as there are degrees of freedom.
+    """
+    background, variance, total, total_variance, images = others
+    own = max(part * total + background, 0.0) + variance
+    expected = own * (1 - 2 * part) + part * part * total_variance
+    if images < 2 or expected <= 0:
+        return 0.0
+    difference = net - part * total
+    return min(difference * difference / expected * (images - 1) / images, MOST)
+
+
+@njit(cache=True, nogil=True)
+def replace_by_chi2(
+    counts: I8, norm: I8, sum_counts: I8, sum_norm: I8, images: Images, background: Backgrounds,
+    units: F8,
+) -> None:  # fmt: skip
     """Replace the counts of images by their terms of chi squared, in place.
 
     Parameters
@@ -33,17 +66,37 @@ def replace_by_chi2(counts: I8, norm: I8, sum_counts: I8, sum_norm: I8) -> None:
         Of this rank's planes; of images without norm the term is 0.
     sum_counts, sum_norm : (2, n, n_k, n_h) int64
         Of the orbits.
+    images : (2, n, n_k, n_h) int8
+        Of the orbits.
+    background : four of (2, n, n_k, n_h) int64
+        Counts and variance of images, and their sums over orbits; anything where there is none.
+    units : (2,) float64
+        Of these; empty where no background was subtracted.
 
     Notes
     -----
     (c - e)²/e with e = n Σc/Σn, in units of `UNIT`: Pearson's, whose expected sum over K images is
     exactly K - 1 for any Σc > 0, as counts are multinomial then. With each image's own counts for
-    the variance it would be infinite where there are none, and too large where there are few.
+    the variance it would be infinite where there are none, and too large where there are few. Of
+    counts on a background it would be K - 1 only where that has the crystal's symmetry; see
+    `_net_chi2`.
     """
     c, n = counts.reshape(-1), norm.reshape(-1)
     total, total_norm = sum_counts.reshape(-1), sum_norm.reshape(-1)
+    number = images.reshape(-1)
+    own, noise = background[0].reshape(-1), background[1].reshape(-1)
+    all_own, all_noise = background[2].reshape(-1), background[3].reshape(-1)
     for i in range(c.size):
-        if n[i] > 0 and total[i] > 0:
+        if n[i] == 0:
+            c[i] = 0
+        elif units.size > 0:
+            others = (
+                own[i] * units[0], noise[i] * units[1], total[i] - all_own[i] * units[0],
+                total[i] + all_noise[i] * units[1], number[i],
+            )  # fmt: skip
+            part, net = float(n[i]) / float(total_norm[i]), c[i] - own[i] * units[0]
+            c[i] = int(_net_chi2(part, net, others) / UNIT + 0.5)
+        elif total[i] > 0:
             c[i] = int(_chi2(c[i], n[i], total[i], total_norm[i]) / UNIT + 0.5)
         else:
             c[i] = 0
@@ -52,7 +105,7 @@ def replace_by_chi2(counts: I8, norm: I8, sum_counts: I8, sum_norm: I8) -> None:
 @njit(cache=True, nogil=True)
 def add_to_shells(
     counts: I8, norm: I8, sum_counts: I8, sum_norm: I8, images: Images,
-    metric: I8, edges: I8, place: I8, sums: F8, voxels: I8,
+    metric: I8, edges: I8, place: I8, background: Backgrounds, units: F8, sums: F8, voxels: I8,
 ) -> None:  # fmt: skip
     """Add what the images of a plane say of their agreement, by shells of |Q|.
 
@@ -67,6 +120,8 @@ def add_to_shells(
         Least |Q|² of each shell, from 0 on; the last one is above all.
     place : (3,) int64
         Of the plane's first voxel along h, k, l, from that of 0 0 0.
+    background : four of (n_k, n_h) int64
+        Of the plane, and ``units``, as of `replace_by_chi2`.
     sums : (n_shells, 5) float64
         |I - mean| and I [counts per unit of norm], these times the norm of the image [counts], and
         chi squared; added to in place.
@@ -90,17 +145,29 @@ def add_to_shells(
                 shell -= 1
             while q2 >= edges[shell + 1]:
                 shell += 1
-            c, total, total_norm = counts[i, j], sum_counts[i, j], sum_norm[i, j]
-            voxels[shell, 1 if total > 0 else 0, n_images] += 1
-            if total == 0:
+            net, total, total_norm = float(counts[i, j]), float(sum_counts[i, j]), sum_norm[i, j]
+            told, chi2 = total > 0, 0.0
+            if units.size > 0:
+                own, noise = background[0][i, j] * units[0], background[1][i, j] * units[1]
+                spread = total + background[3][i, j] * units[1]
+                total -= background[2][i, j] * units[0]
+                net -= own
+                told = spread > 0
+                chi2 = _net_chi2(
+                    float(n) / float(total_norm), net, (own, noise, total, spread, n_images)
+                )  # fmt: skip
+            elif told:
+                chi2 = _chi2(counts[i, j], n, sum_counts[i, j], total_norm)
+            voxels[shell, 1 if told else 0, n_images] += 1
+            if not told:
                 continue
-            intensity = float(c) / float(n)
-            difference = abs(intensity - float(total) / float(total_norm))
+            intensity = net / float(n)
+            difference = abs(intensity - total / float(total_norm))
             sums[shell, DIFFERENCE] += difference
             sums[shell, INTENSITY] += intensity
             sums[shell, COUNTS_DIFFERENCE] += difference * float(n)
-            sums[shell, COUNTS] += float(c)
-            sums[shell, CHI2] += _chi2(c, n, total, total_norm)
+            sums[shell, COUNTS] += net
+            sums[shell, CHI2] += chi2
 
 
 @njit(cache=True, nogil=True)

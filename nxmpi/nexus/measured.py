@@ -33,6 +33,8 @@ class MeasuredVolume(NamedTuple):
     counts: h5py.Dataset | None
     background: tuple[h5py.Dataset, h5py.Dataset, float] | None
     """Counts and norm of what was subtracted, and its scale."""
+    spread: h5py.Dataset | None
+    """Variance of signal times norm, of an average less a background."""
     axes: tuple[F8, F8, F8]
     """Centres along h, k, l, or x, y, z."""
     steps: F8
@@ -85,6 +87,7 @@ def open_measured(path: Path) -> MeasuredVolume:
         errors=errors,
         counts=group.get(schema.SUM) if background else None,
         background=background,
+        spread=group.get(schema.SPREAD) if norm is not None else None,
         axes=axes,
         steps=steps,
         vectors=np.array(group.attrs.get(schema.GRID_AXES, np.eye(3)), float),

@@ -109,6 +109,9 @@ BACKGROUND_SCALE = "background_scale"
 SYMMETRIZED, SYMMETRIZED_ERRORS, IMAGES = "data", "data_errors", "redundancy"
 """In a symmetrized volume; the last is how many images of a voxel were measured. Beside them is
 `CHI2`, of the images against their mean."""
+SPREAD = "counts_variance"
+"""In a symmetrized volume less a background: the variance of its intensity times its norm, 0 where
+no count fell."""
 SHELLS = "image_agreement"
 """In the entry of a symmetrized volume: how well images agree, by shells of |Q|."""
 LEFT_OUT = "left_out_images"

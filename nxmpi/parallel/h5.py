@@ -158,7 +158,7 @@ def _say_that_the_root_writes() -> None:
 @contextmanager
 def create_file(
     comm: MPI.Intracomm, path: Path, create: Callable[[h5py.File], None], chunks: Chunks,
-    *, root_writes: bool,
+    *, root_writes: bool, like: Path | None = None,
 ) -> Iterator[Output]:  # fmt: skip
     """Create a file that all ranks write together, and close it.
 
@@ -177,6 +177,8 @@ def create_file(
         First elements of the chunks that this rank will write.
     root_writes : bool
         Let the root write what the others send, even with parallel HDF5.
+    like : Path, optional
+        File of which a copy is added to, instead of an empty one.
     """
     everyone = comm.gather(chunks)
     parallel = has_parallel_hdf5() and not root_writes
@@ -186,7 +188,9 @@ def create_file(
             with all_or_none(comm), _named(path):
                 if everyone is not None:  # on the root
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    handle = h5py.File(path, "w")
+                    if like is not None:
+                        shutil.copy(like, path)
+                    handle = h5py.File(path, "w" if like is None else "r+")
                     create(handle)
                     if parallel:
                         _make_room(handle, everyone)

@@ -30,6 +30,8 @@ class Owner:
     """Batch job; empty outside of one."""
     since: str
     """When the lock was taken, ISO 8601."""
+    restarts: int = 0
+    """How often Slurm had put the job back into its queue."""
 
     @classmethod
     def here(cls) -> Owner:
@@ -42,6 +44,7 @@ class Owner:
             start_time=_stat(os.getpid())[1],
             job=os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or "",
             since=datetime.now().astimezone().isoformat(timespec="seconds"),
+            restarts=_restarts(),
         )
 
     @classmethod
@@ -50,7 +53,8 @@ class Owner:
         try:
             record = json.loads(content)
             pid, start_time = int(record["pid"]), int(record["start_time"])
-            return cls(**{**record, "pid": pid, "start_time": start_time})
+            numbers = {"pid": pid, "start_time": start_time}
+            return cls(**{**record, **numbers, "restarts": int(record.get("restarts", 0))})
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -59,7 +63,12 @@ class Owner:
         return f"{json.dumps(asdict(self))}\n".encode()
 
     def state(self) -> State:
-        """Return whether the process still runs, as far as that is certain from here."""
+        """Return whether the process still runs, as far as that is certain from here.
+
+        Slurm starts a job again only after its earlier run, wherever that was.
+        """
+        if self.job and self.job == os.environ.get("SLURM_JOB_ID") and self.restarts < _restarts():
+            return "ended"
         if self.host != socket.gethostname():
             return "unknown"
         if self.boot_id != _boot_id():
@@ -92,6 +101,10 @@ def is_running(pid: int, start_time: int = 0) -> bool:
         pass
     state, started = _stat(pid)
     return state not in ("Z", "X") and (0 in (start_time, started) or started == start_time)
+
+
+def _restarts() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _stat(pid: int) -> tuple[str, int]:

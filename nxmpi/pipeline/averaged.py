@@ -7,28 +7,42 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
-from nxmpi.nexus.volume import CHUNK, open_volume, read_part, title_of
+from nxmpi.nexus.values import open_file, require
+from nxmpi.nexus.volume import CHUNK, read_part, title_of
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
-from nxmpi.stages.combine import combine
+from nxmpi.stages.background import (
+    NOTHING,
+    average,
+    expected_background,
+    less,
+    sum_background,
+    whole_background,
+)
+from nxmpi.stages.combine import Sums, combine
 from nxmpi.stages.images import leave_out, residual_map
 from nxmpi.stages.planes import in_units, norm_unit, own_ranges, whole_counts
-from nxmpi.stages.shells import compare_images, integer_metric
+from nxmpi.stages.shells import compare_images
 from nxmpi.stages.symmetrize import Planes, owned_planes, symmetrize
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import h5py
     from mpi4py import MPI
     from numpy.typing import NDArray
 
+    from nxmpi._typing import F8
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.model import HKLGrid, Sample
     from nxmpi.parallel.timing import Timer
     from nxmpi.pipeline.inputs import Inputs
+    from nxmpi.stages.background import Background
     from nxmpi.stages.shells import Shells
+    from nxmpi.stages.symmetrize import Symmetrized
 
     Values = dict[str, NDArray[Any]]
 
@@ -43,6 +57,8 @@ class Plan:
     sample: Sample
     group: VoxelGroup
     outliers: float | None
+    scale: float | None
+    """Of the background that was subtracted; None where none was."""
     inputs: Inputs
     reason: str = ""
     """Why it is to be made."""
@@ -71,65 +87,115 @@ class Average(NamedTuple):
 def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
     """Return the average of this rank's planes, and how images agree. Collective on ``comm``.
 
-    Counts and norm of a voxel, sums and the map are 37 bytes; images that are left out need 43.
+    Counts and norm of a voxel, sums and the map are 37 bytes; images that are left out need 43, and
+    a background 40 more.
     """
     with timer.part("read"):
-        planes, unit = _read(comm, plan)
-    n_left_out = 0
+        planes, unit, background = _read(comm, plan)
+    n_left_out, total = 0, None
     with timer.part("symmetrize"):
         if plan.outliers is None:
             sums = symmetrize(comm, planes, plan.group)
         else:
             sums, n_left_out = leave_out(comm, planes, plan.group, plan.outliers)
+        if background is not None:
+            total = sum_background(comm, background, planes.first, plan.group)
     with timer.part("compare"):
-        metric = on_root(comm, lambda: integer_metric(plan.group, plan.grid, plan.sample.lattice))
-        shells = compare_images(comm, planes, sums, plan.group, *metric)
-        chi2 = residual_map(comm, planes, sums, plan.group)
-        del planes
+        subtracted = NOTHING if background is None or total is None else less(background, total)
+        squares = grid_metric(plan.grid, plan.sample.lattice)
+        metric = on_root(comm, lambda: whole_metric(squares, plan.group))
+        shells = compare_images(comm, planes, sums, plan.group, metric, subtracted)
+        chi2 = residual_map(comm, planes, sums, plan.group, subtracted)
+        del planes, background, subtracted
     with timer.part("divide"), all_or_none(comm):
-        names = (schema.SYMMETRIZED, schema.NORM, schema.SYMMETRIZED_ERRORS)
-        values: Values = {name: np.empty(sums.counts.shape, np.float32) for name in names}
-        for s in range(2):
-            for p in range(sums.counts.shape[1]):
-                divided = combine([sums.counts[s, p].astype(np.float64)], [sums.norm[s, p] * unit])
-                for name, plane in zip(names, divided, strict=True):
-                    values[name][s, p] = plane
+        values = _divided(sums, unit, total)
     values |= {schema.IMAGES: sums.images, schema.CHI2: chi2}
     return Average(values, shells, n_left_out)
 
 
-def _read(comm: MPI.Intracomm, plan: Plan) -> tuple[Planes, float]:
-    """Return this rank's planes and the unit of their norm. Collective on ``comm``."""
+def _divided(sums: Symmetrized, unit: float, background: Background | None) -> Values:
+    names = [schema.SYMMETRIZED, schema.NORM, schema.SYMMETRIZED_ERRORS]
+    if background is not None:
+        names.append(schema.SPREAD)
+    values: Values = {name: np.empty(sums.counts.shape, np.float32) for name in names}
+    for s, p in np.ndindex(*sums.counts.shape[:2]):
+        counts, norm = sums.counts[s, p], np.asarray(sums.norm[s, p] * unit, np.float64)
+        if background is None:
+            divided: tuple[F8, ...] = combine([counts.astype(np.float64)], [norm])
+        else:
+            divided = average(Sums(counts.astype(np.float64), norm), background.plane(s, p))
+        for name, plane in zip(names, divided, strict=True):
+            values[name][s, p] = plane
+    return values
+
+
+def _read(
+    comm: MPI.Intracomm, plan: Plan
+) -> tuple[Planes, float, Background | None]:  # fmt: skip
+    """Return this rank's planes, the unit of their norm, and what was subtracted.
+
+    Collective on ``comm``.
+    """
     first, stop = owned_planes(plan.group, comm.size, comm.rank)
     shape = (2, stop - first, *plan.grid.array_shape[1:])
     low = int(plan.group.low[2])
     with all_or_none(comm):
         counts, norm = np.zeros(shape, np.int64), np.zeros(shape)
+        own: list[NDArray[Any]] = []
+        if plan.scale is not None:
+            own = [np.zeros(shape, dtype) for dtype in (np.float64, np.float64, np.float32)]
         path = plan.files.combined(plan.twin)
-        volume, weight = open_volume(path)
-        for dataset in (volume, weight):
-            if dataset.shape != plan.grid.array_shape:
-                raise InputError(
-                    f"{path}:{dataset.name}: expected the shape of the axes in the scan file, "
-                    f"{plan.grid.array_shape}, found {dataset.shape}"
-                )
-        for side, a, b in _pieces(plan.group, comm):
-            places = np.abs(np.arange(a, b)) - first
-            for start in range(0, shape[2], CHUNK):
-                rows = slice(start, start + CHUNK)
-                where = (slice(a - low, b - low), rows, slice(None))
-                weights, intensity = read_part(weight, where), read_part(volume, where)
-                weights = np.where(np.isnan(intensity), 0.0, weights)
-                try:
-                    counts[side, places, rows] = whole_counts(intensity, weights)
-                except InputError as error:
-                    raise InputError(f"{path}: {error}") from error
-                norm[side, places, rows] = np.where(weights > 0, weights, 0.0)
-        volume.file.close()
+        with open_file(path) as file:
+            volume = file[schema.VOLUME]
+            _require_shape(volume, plan)
+            for side, a, b in _pieces(plan.group, comm):
+                places = np.abs(np.arange(a, b)) - first
+                for start in range(0, shape[2], CHUNK):
+                    rows = slice(start, start + CHUNK)
+                    where = (slice(a - low, b - low), rows, slice(None))
+                    try:
+                        part, background = _read_part(volume, where, plan.scale)
+                    except InputError as error:
+                        raise InputError(f"{path}: {error}") from error
+                    counts[side, places, rows] = part.counts
+                    norm[side, places, rows] = part.norm
+                    for n, values in enumerate(background):
+                        own[n][side, places, rows] = values
         top = float(norm.max(initial=0.0))
     unit = norm_unit(largest(comm, top))
     with all_or_none(comm):
-        return Planes(first, counts, in_units(norm, unit)), unit
+        planes = Planes(first, counts, in_units(norm, unit))
+    return planes, unit, whole_background(comm, *own) if own else None
+
+
+def _require_shape(volume: h5py.Group, plan: Plan) -> None:
+    names = [schema.COUNTS, schema.NORM]
+    if plan.scale is not None:
+        names += [schema.SUM, schema.BACKGROUND_SUM, schema.BACKGROUND_NORM]
+    for name in names:
+        dataset = require(volume, name, "a volume")
+        if dataset.shape != plan.grid.array_shape:
+            raise InputError(
+                f"{volume.file.filename}:{dataset.name}: expected the shape of the axes in the "
+                f"scan file, {plan.grid.array_shape}, found {dataset.shape}"
+            )
+
+
+def _read_part(
+    volume: h5py.Group, where: tuple[slice, ...], scale: float | None
+) -> tuple[Sums, tuple[F8, ...]]:
+    """Return counts and norm of a part, 0 where nothing was measured, and what was subtracted."""
+
+    def read(name: str) -> F8:
+        return read_part(volume[name], where)
+
+    weights, intensity = read(schema.NORM), read(schema.COUNTS)
+    weights = np.where((weights > 0) & ~np.isnan(intensity), weights, 0.0)
+    if scale is None:
+        return Sums(whole_counts(intensity, weights).astype(np.float64), weights), ()
+    sums = Sums(np.where(weights > 0, read(schema.SUM), 0.0), weights)
+    other = Sums(read(schema.BACKGROUND_SUM), read(schema.BACKGROUND_NORM))
+    return sums, expected_background(sums, other, scale)
 
 
 def _pieces(group: VoxelGroup, comm: MPI.Intracomm) -> list[tuple[int, int, int]]:

@@ -252,6 +252,8 @@ def _read(volume: MeasuredVolume, where: tuple[slice, ...]) -> Voxels:
         with np.errstate(invalid="ignore", divide="ignore"):
             if volume.is_counts:
                 counts, intensity = signal, signal / norm
+            elif volume.spread is not None:
+                counts = np.nan_to_num(signal) * norm
             elif counts is None:
                 counts = np.rint(np.nan_to_num(signal) * norm)
-    return Voxels(intensity, norm, counts, errors, background)
+    return Voxels(intensity, norm, counts, errors, background, read(volume.spread))

@@ -17,6 +17,7 @@ from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.slabs import even_slabs
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.real_space import (
+    has,
     pdf_file,
     read_slab,
     sizes_of,
@@ -113,17 +114,20 @@ def _variances(
 ) -> NDArray[Any]:
     """Return the variances of the filled volume, 0 where it was filled.
 
-    Collective on ``comm``. They are counts by the square of norm: in the mean true however few,
-    where the errors in the file, those of single voxels, are never 0.
+    Collective on ``comm``. They are counts, or their variance where a background was subtracted,
+    by the square of norm: in the mean true however few, where the errors in the file, those of
+    single voxels, are never 0.
     """
     variances = read_slab(comm, plan, schema.NORM)
+    spread = read_slab(comm, plan, schema.SPREAD) if has(comm, plan, schema.SPREAD) else None
     with all_or_none(comm), np.errstate(divide="ignore", invalid="ignore"):
-        for plane, measured, punched, values in zip(
-            variances, volume, filled.punched, filled.values, strict=True
-        ):
-            plane[:] = np.maximum(measured, 0) / plane
-            plane[punched] = 0
-            plane[np.isnan(values)] = np.nan
+        for i, plane in enumerate(variances):
+            if spread is None:
+                plane[:] = np.maximum(volume[i], 0) / plane
+            else:
+                plane[:] = spread[i] / plane / plane
+            plane[filled.punched[i]] = 0
+            plane[np.isnan(filled.values[i])] = np.nan
     return variances
 
 

@@ -15,6 +15,7 @@ from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root, or_abort, split
 from nxmpi.parallel.cores import processors_of
 from nxmpi.parallel.locks import step_lock
+from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.parallel.signals import wishes
 from nxmpi.pipeline.program import Job, transform_by_program
 from nxmpi.pipeline.scan import read_scan
@@ -58,6 +59,7 @@ def run_by_engine(
             wrapper=wrapper, scan=scan_params, norm=norm,
             params=replace(params, engine=program.version), output=output, program=program,
             processors=processors_of(comm, group), is_stopped=wish.heard,
+            memory=(params.memory or available_memory(comm)) * ranks_of_node(group),
         )  # fmt: skip
         with all_or_none(comm, wish.heard), or_abort(group, wrapper):
             for name in names[color::n_groups]:

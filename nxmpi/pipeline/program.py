@@ -68,6 +68,8 @@ class Job:
     program: Program
     processors: Processors
     is_stopped: Callable[[], bool]
+    memory: int
+    """What the ranks of the group on this node may take [bytes]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +129,7 @@ def transform_by_program(
             unit=unit,
             given=kept_on_root(group, lambda: _given(plan, measured, expected)),
         )
+        on_root(group, lambda: _require_memory(task))
         on_root(group, lambda: _prepare(task))
         for twin, target in targets.items():
             with timer.part("program"):
@@ -220,6 +223,24 @@ def _given(plan: Plan, measured: Measured | None, expected: Expected) -> Given:
         frames=plan.raw, bad=bad, weight=weight, factor=_factor(measured) if pixels else None,
         lost=expected.lost,
     )  # fmt: skip
+
+
+def _require_memory(task: _Task) -> None:
+    """Compare the memory that the program takes at least with what there is. Not collective.
+
+    It keeps every block that is touched, 8 bytes a voxel, and each worker has a frame, 9 bytes a
+    pixel with the mask, besides blocks of its own.
+    """
+    job, expected = task.job, task.expected
+    blocks = int(np.count_nonzero(expected.sums.norm[0])) * expected.edge**3
+    voxels = min(blocks, int(math.prod(task.plan.grid.shape)))
+    needed = 8 * voxels + 9 * math.prod(task.plan.raw.shape[1:]) * job.processors.share
+    if needed > job.memory:
+        raise InputError(
+            f"{task.plan.files.wrapper}:/{task.plan.name}: expected {needed / 2**30:.2f} GiB of "
+            f"memory at least for {job.program.version}, found {job.memory / 2**30:.2f} GiB for "
+            "this position (use more nodes, fewer positions at a time, or larger steps)"
+        )
 
 
 def _prepare(task: _Task) -> None:

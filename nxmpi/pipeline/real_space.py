@@ -22,7 +22,7 @@ from nxmpi.nexus.volume import (
     read_part,
     title_of,
 )
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.publish import temporary
 from nxmpi.parallel.slabs import chunked_slabs, deal_anew, even_slabs
 from nxmpi.pipeline.inputs import fingerprint
@@ -81,6 +81,16 @@ class Plan:
 
 ADDED = (schema.FILLED, schema.PUNCHED, schema.DATA_WEIGHTS)
 """Datasets that this step puts beside the symmetrized volume."""
+
+
+def has(comm: MPI.Intracomm, plan: Plan, name: str) -> bool:
+    """Return whether the symmetrized volume has a dataset. Collective on ``comm``."""
+
+    def look() -> bool:
+        with open_file(plan.targets[0]) as file:
+            return f"{schema.VOLUME}/{name}" in file
+
+    return on_root(comm, look)
 
 
 def read_slab(comm: MPI.Intracomm, plan: Plan, name: str) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.shells import R_INT, R_WEIGHTED, describe_residuals, write_shells
-from nxmpi.nexus.values import entry_names, find, open_file
+from nxmpi.nexus.values import entry_names, find, open_file, require
 from nxmpi.nexus.volume import (
     CHUNK,
     VolumeFile,
@@ -118,7 +118,12 @@ def averages_due(
                 raise InputError(
                     f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
                 )
-            _require_counts(file)
+            scale = _scale_of(file)
+            if scale is not None and params.outliers is not None:
+                raise InputError(
+                    f"{file}:/{schema.VOLUME}: expected counts alone, of which images can be left "
+                    "out, found them less a background (do without --outliers)"
+                )
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
                 "outliers": params.outliers or 0.0,
@@ -135,19 +140,16 @@ def averages_due(
                 group = group_of(files.wrapper, operators, grid)
                 plans.append(
                     Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,
-                         outliers=params.outliers, inputs=inputs, reason=reason)
+                         outliers=params.outliers, scale=scale, inputs=inputs, reason=reason)
                 )  # fmt: skip
     return plans
 
 
-def _require_counts(file: Path) -> None:
+def _scale_of(file: Path) -> float | None:
+    """Return the scale of the background that was subtracted, None where none was."""
     with open_file(file) as data:
-        group = find(data, schema.VOLUME)
-        if group is not None and schema.BACKGROUND_SCALE in group.attrs:
-            raise InputError(
-                f"{file}:/{schema.VOLUME}: expected a volume of counts, found one less a "
-                "background, whose average is not made yet (nxmpi reduce --to combine ends before)"
-            )
+        scale = require(data, schema.VOLUME, "a volume").attrs.get(schema.BACKGROUND_SCALE)
+        return None if scale is None else float(scale)
 
 
 def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
@@ -246,6 +248,7 @@ def _file(plan: Plan, n_left_out: int) -> VolumeFile:
         fills={
             schema.SYMMETRIZED: np.nan, schema.NORM: 0.0, schema.SYMMETRIZED_ERRORS: np.nan,
             schema.IMAGES: 0.0, schema.CHI2: np.nan,
+            **({} if plan.scale is None else {schema.SPREAD: 0.0}),
         },
         dtype="f4",
         attributes={

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MATCHING, ALL = "matching", "all"
 
@@ -25,7 +27,8 @@ class Work:
     @property
     def alike(self) -> tuple[object, ...]:
         """What scans must have in common to be tasks of one array."""
-        return tuple(self.steps), tuple(self.options[step] for step in self.steps)
+        options = tuple(self.options[step] for step in self.steps)
+        return self.wrapper.parent, tuple(self.steps), options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +69,9 @@ def plan_chain(
 ) -> list[Planned]:
     """Return the jobs of all scans, each after those it waits for.
 
-    Scans of which the same is left to do become tasks of arrays, in which task i of a step waits
-    for task i of the one before. A scan alone has a task for each of its positions in the
-    transform.
+    Scans of one folder of which the same is left to do become tasks of arrays, in which task i of
+    a step waits for task i of the one before. A scan alone has a task for each of its positions in
+    the transform.
 
     Parameters
     ----------
@@ -132,7 +135,5 @@ def _names(works: list[Work], step: str) -> tuple[str, Path]:
     """Return the name of a job, and where its log is."""
     (work, *others) = works
     name = f"{work.wrapper.stem}{f'+{len(others)}' if others else ''}-{step}"
-    folder = work.folder
-    if others:
-        folder = Path(os.path.commonpath([each.folder for each in works]))
+    folder = work.wrapper.parent if others else work.folder
     return name, folder / "logs" / name

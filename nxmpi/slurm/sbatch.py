@@ -60,6 +60,7 @@ def command_line(
         "account": params.account,
         "partition": params.partition,
         "time": params.time,
+        "mem": params.mem,
         "constraint": params.constraint,
         "array": ",".join(str(task) for task in planned.tasks) or None,
         "dependency": ",".join(
@@ -128,7 +129,12 @@ def submit(
         for planned, its in zip(chain, params, strict=True):
             # the folder is there before a job begins, or its log is lost
             planned.log.parent.mkdir(parents=True, exist_ok=True)
-            said = _run(*command_line(planned, its, ids, hold=not planned.waits))
+            try:
+                said = _run(*command_line(planned, its, ids, hold=not planned.waits))
+            except BatchError as error:
+                raise BatchError(
+                    f"{planned.wrappers[0]}: {planned.step}: {error}; nothing was submitted"
+                ) from error
             ids.append(int(said.partition(";")[0]))  # a cluster's name may follow
         recorded(ids)
         held = [n for n, planned in zip(ids, chain, strict=True) if not planned.waits]
@@ -181,6 +187,6 @@ def _run(*args: str) -> str:
     except FileNotFoundError:
         raise BatchError(f"{args[0]}: not found: is this a machine with Slurm?") from None
     if result.returncode:
-        told = " ".join(result.stderr.split()) or f"status {result.returncode}"
-        raise BatchError(f"{args[0]}: {told}")
+        lines = [line.removeprefix(f"{args[0]}: error: ") for line in result.stderr.splitlines()]
+        raise BatchError(f"{args[0]}: {'; '.join(lines) or f'status {result.returncode}'}")
     return result.stdout.strip()

@@ -35,6 +35,9 @@ nodes = 1
 # Time limit of a job; that of its script if left out.
 # time = "04:00:00"
 
+# Memory of a node; that of the partition's default if left out.
+# mem = "200G"
+
 # Further options of sbatch.
 # extra = ["--mail-type=END,FAIL"]
 
@@ -75,7 +78,7 @@ def default_jobs() -> Path:
     """Return the folder of the job scripts: of the checkout, or as they were installed."""
     package = Path(nxmpi.__file__).parent
     beside = package.parent / "jobs"
-    return beside if beside.is_dir() else package / "jobs"
+    return beside if (beside / SCRIPTS[0]).is_file() else package / "jobs"
 
 
 def write_site(path: Path) -> None:

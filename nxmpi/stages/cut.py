@@ -21,6 +21,8 @@ class Voxels(NamedTuple):
     errors: F8 | None
     background: tuple[F8, F8, float] | None
     """Counts and norm of what was subtracted, and its scale."""
+    spread: F8 | None = None
+    """Variance of the counts, which are less a background already."""
 
 
 class Totals:
@@ -59,6 +61,8 @@ class Totals:
                 self._sum(self.background[1], where, norm)
                 self._sum(self.variance, where, (weight / norm) ** 2 * counts)
                 weighted = weighted - self.scale * weight * (counts / norm)
+            if part.spread is not None:
+                self._sum(self.variance, where, part.spread[good])
         else:
             weight = np.ones(values.size) if part.errors is None else 1 / part.errors[good] ** 2
             weighted = weight * values
@@ -81,13 +85,15 @@ def means(totals: Totals, part: Voxels) -> tuple[F8, F8]:
     Notes
     -----
     With counts and norm, Σc / Σw and Σc / (Σw)² as `nxmpi.stages.combine.combine`; less a
-    background, see `nxmpi.stages.combine.subtract`. With errors alone the mean is weighted by
-    1/σ², and with nothing it is the plain mean with its error from the scatter.
+    background, see `nxmpi.stages.combine.subtract` and `nxmpi.stages.background.average`. With
+    errors alone the mean is weighted by 1/σ², and with nothing it is the plain mean with its error
+    from the scatter.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(totals.voxels > 0, totals.weighted / totals.weight, np.nan)
         if part.counts is not None:
-            variance = np.maximum(totals.counts, 1) / totals.weight**2
+            spread = totals.counts if part.spread is None else totals.variance
+            variance = np.where(spread > 0, spread, 1) / totals.weight**2
             if part.background is not None:
                 counts, norm = totals.background
                 noise = np.where(counts > 0, totals.variance / totals.weight**2, 1 / norm**2)

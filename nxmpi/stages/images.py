@@ -14,6 +14,7 @@ from nxmpi.kernels.images import (
     replace_by_chi2,
 )
 from nxmpi.parallel.collective import all_or_none
+from nxmpi.stages.background import NOTHING
 from nxmpi.stages.symmetrize import add_images, symmetrize
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nxmpi._typing import F4
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.kernels.symmetry import Images
+    from nxmpi.stages.background import Less
     from nxmpi.stages.symmetrize import Planes, Symmetrized
 
 
@@ -94,11 +96,19 @@ def _leave_out_worst(
     return sum(comm.allgather(n))
 
 
-def residual_map(comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: VoxelGroup) -> F4:
+def residual_map(
+    comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: VoxelGroup,
+    less: Less = NOTHING,
+) -> F4:  # fmt: skip
     """Return chi squared of the images of each voxel against their mean, per degree of freedom.
 
     Collective on ``comm``: see `nxmpi.stages.symmetrize.add_images`. The counts of ``planes`` are
     overwritten.
+
+    Parameters
+    ----------
+    less : Less
+        What was subtracted.
 
     Returns
     -------
@@ -107,17 +117,21 @@ def residual_map(comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: 
         that only chance makes different. NaN where fewer than two images or no counts are.
     """
     with all_or_none(comm):
-        replace_by_chi2(planes.counts, planes.norm, sums.counts, sums.norm)
+        replace_by_chi2(
+            planes.counts, planes.norm, sums.counts, sums.norm, sums.images, less.arrays,
+            less.units,
+        )  # fmt: skip
     add_images(comm, planes.counts, planes.first, group)
     with all_or_none(comm):
         chi2 = np.full(planes.counts.shape, np.nan, np.float32)
         for side in range(2):
-            for plane, total, counts, images in zip(
-                chi2[side], planes.counts[side], sums.counts[side], sums.images[side], strict=True
-            ):
-                freedom = images - 1
+            for p, plane in enumerate(chi2[side]):
+                freedom = sums.images[side, p] - 1
+                told = sums.counts[side, p] > 0
+                if less.units.size:
+                    told |= less.arrays[3][side, p] > 0
                 with np.errstate(invalid="ignore", divide="ignore"):
                     plane[:] = np.where(
-                        (freedom > 0) & (counts > 0), UNIT * total / freedom, np.nan
+                        (freedom > 0) & told, UNIT * planes.counts[side, p] / freedom, np.nan
                     )
     return chi2

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.kernels.images import (
     CHI2,
     COUNTS,
@@ -17,6 +16,7 @@ from nxmpi.kernels.images import (
 )
 from nxmpi.parallel.arrays import gather_rows, sum_arrays
 from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.stages.background import NOTHING
 from nxmpi.stages.planes import own_ranges
 
 if TYPE_CHECKING:
@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
-    from nxmpi.model import HKLGrid, Lattice
+    from nxmpi.stages.background import Less
     from nxmpi.stages.symmetrize import Planes, Symmetrized
 
 N_SHELLS = 20
 MOST_IMAGES = 48
-DIGITS = 60
-"""Binary digits of the largest |Q|² as an integer."""
 
 
 class Shells(NamedTuple):
@@ -53,31 +51,6 @@ class Shells(NamedTuple):
     """The last three of all shells together."""
 
 
-def integer_metric(group: VoxelGroup, grid: HKLGrid, lattice: Lattice) -> tuple[I8, float]:
-    """Return |Q|² of voxels as integers, exactly the same for all images of one.
-
-    Not collective.
-
-    Returns
-    -------
-    metric : (3, 3) int64
-        |Q|² of voxel x, counted from that of 0 0 0, is ``unit * x @ metric @ x``; of a lattice
-        that has not quite the symmetry it is the mean over the images.
-    unit : float
-        [1/Å², with 2π]
-    """
-    to_q = 2 * np.pi * reciprocal_matrix(lattice) @ np.array(grid.axes).T * np.array(grid.step)
-    metric = to_q.T @ to_q
-    far = int(np.maximum(-group.low, group.high).max())
-    top = float(np.abs(metric).sum()) * max(far, 1) ** 2 * 16
-    unit = 2.0 ** (int(np.frexp(top)[1]) - DIGITS)
-    n = len(group.matrices)
-    whole = np.rint(metric / (unit * n)).astype(np.int64)
-    return np.asarray(
-        (group.matrices.transpose(0, 2, 1) @ whole @ group.matrices).sum(axis=0)
-    ), unit
-
-
 def shell_edges(metric: I8, group: VoxelGroup, n_shells: int = N_SHELLS) -> I8:
     """Return the least |Q|² of shells of the same width up to the farthest voxel, as integers.
 
@@ -94,8 +67,8 @@ def shell_edges(metric: I8, group: VoxelGroup, n_shells: int = N_SHELLS) -> I8:
 
 
 def compare_images(
-    comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: VoxelGroup, metric: I8,
-    unit: float,
+    comm: MPI.Intracomm, planes: Planes, sums: Symmetrized, group: VoxelGroup,
+    metric: tuple[I8, float], less: Less = NOTHING,
 ) -> Shells:  # fmt: skip
     """Return how well images agree by shells of |Q|.
 
@@ -104,11 +77,14 @@ def compare_images(
 
     Parameters
     ----------
-    metric, unit
-        As of `integer_metric`.
+    metric : tuple
+        |Q|² of voxels, as of `nxmpi.crystal.metric.whole_metric`.
+    less : Less
+        What was subtracted.
     """
     with all_or_none(comm):
-        edges = shell_edges(metric, group)
+        whole, unit = metric
+        edges = shell_edges(whole, group)
         voxels = np.zeros((N_SHELLS, 2, MOST_IMAGES + 1), np.int64)
         rows = []
         for side, start, stop in own_ranges(group, comm.size, comm.rank):
@@ -118,7 +94,8 @@ def compare_images(
                 place = np.array([group.low[0], group.low[1], l])
                 add_to_shells(
                     planes.counts[side, p], planes.norm[side, p], sums.counts[side, p],
-                    sums.norm[side, p], sums.images[side, p], metric, edges, place, own, voxels,
+                    sums.norm[side, p], sums.images[side, p], whole, edges, place,
+                    less.plane(side, p), less.units, own, voxels,
                 )  # fmt: skip
                 rows.append([l, *own.reshape(-1)])
         table = np.array(rows, np.float64).reshape(-1, 1 + N_SHELLS * (CHI2 + 1))

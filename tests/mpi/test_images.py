@@ -8,9 +8,10 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.laue import laue_operators, voxel_group
+from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.model import Lattice
 from nxmpi.stages.images import leave_out, residual_map
-from nxmpi.stages.shells import compare_images, integer_metric
+from nxmpi.stages.shells import compare_images
 from nxmpi.stages.symmetrize import owned_planes, symmetrize
 
 RANKS = [1, 2, 3, 4, 7]
@@ -56,7 +57,8 @@ def compared(comm, counts, norm, case, lattice):
     grid, group, _ = case
     planes = planes_of(counts, norm, group, comm.size, comm.rank)
     sums = symmetrize(comm, planes, group)
-    shells = compare_images(comm, planes, sums, group, *integer_metric(group, grid, lattice))
+    metric = whole_metric(grid_metric(grid, lattice), group)
+    shells = compare_images(comm, planes, sums, group, metric)
     return whole(comm, residual_map(comm, planes, sums, group), group), shells
 
 

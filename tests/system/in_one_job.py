@@ -1,6 +1,6 @@
-"""Run several nxmpi commands one after another on the same ranks: starting them takes longest.
+"""Run several commands one after another on the same ranks: starting them takes longest.
 
-mpiexec -n N python tests/system/in_one_job.py COMMANDS.json
+mpiexec -n N python tests/system/in_one_job.py COMMANDS.json [nxmpi | nxcctw]
 
 COMMANDS.json is a list of ``{"folder": FOLDER, "args": [...]}``. What a rank prints during a
 command goes to FOLDER/RANK.out and FOLDER/RANK.err, the status it would have ended with to
@@ -13,25 +13,29 @@ import sys
 from pathlib import Path
 
 
-def run(command, comm, folder, args):
+def run(program, comm, folder, args):
     """Run one command and keep what it says."""
+    from nxmpi.cli.main import cli, nxcctw
+    from nxmpi.cli.main import run as run_command
+
     for descriptor, suffix in ((1, "out"), (2, "err")):
         kept = os.open(folder / f"{comm.rank}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(kept, descriptor)
         os.close(kept)
-    sys.argv = ["nxmpi", *args]
-    status = command(comm)
+    sys.argv = [program, *args]
+    status = run_command(comm, {"nxmpi": cli, "nxcctw": nxcctw}[program])
     sys.stdout.flush()
     (folder / f"{comm.rank}.status").write_text(str(status))
 
 
 def main():
-    from nxmpi.cli.main import run as run_command
+    import nxmpi  # noqa: F401 - before MPI: see nxmpi/__init__.py
 
-    from mpi4py import MPI  # isort: skip - after nxmpi: see nxmpi/__init__.py
+    from mpi4py import MPI  # isort: skip
 
-    for command in json.loads(Path(sys.argv[1]).read_text()):
-        run(run_command, MPI.COMM_WORLD, Path(command["folder"]), command["args"])
+    path, *program = sys.argv[1:]
+    for command in json.loads(Path(path).read_text()):
+        run(*(program or ["nxmpi"]), MPI.COMM_WORLD, Path(command["folder"]), command["args"])
 
 
 if __name__ == "__main__":

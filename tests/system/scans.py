@@ -158,8 +158,29 @@ def differences(one, other):
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def run_in_one_job(n, commands):
-    """Run nxmpi commands one after another in one job of N ranks.
+def assert_same(scan, wanted, *, names=VOLUMES, but=()):
+    """Make sure that two scans have the same results, and nothing is left of the runs.
+
+    Parameters
+    ----------
+    names : collection of str, optional
+        Files that are compared.
+    but : sequence of str, optional
+        Ends of names inside of them that are left out.
+    """
+    found, expected = (
+        {name: found for name, found in volumes(one).items() if name in names}
+        for one in (scan, wanted)
+    )
+    assert set(found) == set(expected)
+    for name in expected:
+        differing = differences(found[name], expected[name])
+        assert not [each for each in differing if not each.endswith((*but,))], name
+    assert scan.hidden() == []
+
+
+def run_in_one_job(n, commands, program="nxmpi"):
+    """Run commands of nxmpi, or of nxcctw, one after another in one job of N ranks.
 
     Parameters
     ----------
@@ -177,7 +198,8 @@ def run_in_one_job(n, commands):
         listed.append({"folder": str(folder), "args": [str(arg) for arg in args]})
     path = commands[0][0].with_suffix(".json")
     path.write_text(json.dumps(listed))
-    job = run_mpi(n, Path(__file__).with_name("in_one_job.py"), path, env={"NX_LOCK": "1"})
+    script = Path(__file__).with_name("in_one_job.py")
+    job = run_mpi(n, script, path, program, env={"NX_LOCK": "1"})
     return [[_outcome(folder, args, rank, job) for rank in range(n)] for folder, args in commands]
 
 

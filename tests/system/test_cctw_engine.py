@@ -1,4 +1,7 @@
-"""CCTW in charge of the transform: real processes, some made to fail."""
+"""CCTW in charge of the transform: real processes, some made to fail.
+
+The program is nxcctw, or one that tells of its runs and can be told to fail.
+"""
 
 import json
 import os
@@ -16,13 +19,15 @@ import pytest
 from system.mpi import error_lines, finish, run_nxmpi, start_mpi
 from system.scans import add_masks, differences, simulated, volumes
 
+import nxmpi
+
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw"
 FAKE = Path(__file__).with_name("fake_cctw.py")
 
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
-    """Return a program that does what CCTW does."""
+    """Return a program like CCTW 0.2.3, which can be told to fail and tells of its runs."""
     path = tmp_path_factory.mktemp("program") / "cctw"
     path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
     path.chmod(0o755)
@@ -56,14 +61,14 @@ def wait_until_gone(pid):
 @pytest.mark.parametrize(
     ("crystal", "n", "entry"), [("orthorhombic", 1, "f1"), ("triclinic", 3, "f2")]
 )
-def test_sums_are_those_that_cctw_made(program, tmp_path, crystal, n, entry):
+def test_sums_are_those_that_cctw_made(nxcctw, tmp_path, crystal, n, entry):
     for path in (REFERENCE / crystal).glob("*"):
         if "transform" not in path.name:
             shutil.copy(path, tmp_path)
     settings = ("--settings", REFERENCE / crystal / f"{entry}_transform.pars")
     result = run_nxmpi(
         n, "transform", tmp_path / "wrapper.nxs", *settings, "--entry", entry,
-        "--voxels", "lower-edge", "--engine", "cctw", "--cctw", program,
+        "--voxels", "lower-edge", "--engine", "cctw", "--cctw", nxcctw,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     for prefix in ("", "masked_"):
@@ -101,10 +106,9 @@ def by_cctw(n, program, scan, *args, how="good", **env):
 
 
 @pytest.mark.parametrize("n", [1, 3, pytest.param(5, marks=pytest.mark.full)])
-def test_centred_voxels_are_those_of_the_native_engine(program, fresh, native, tmp_path, n):
+def test_centred_voxels_are_those_of_the_native_engine(nxcctw, fresh, native, tmp_path, n):
     scan = fresh.copy(tmp_path / "e")
-    log = tmp_path / "log"
-    result = by_cctw(n, program, scan, *ARGS, FAKE_CCTW_LOG=str(log))
+    result = by_cctw(n, nxcctw, scan, *ARGS)
     assert result.returncode == 0, result.stderr
     for name in ("f1", "f2"):
         for prefix in ("", "masked_"):
@@ -118,29 +122,25 @@ def test_centred_voxels_are_those_of_the_native_engine(program, fresh, native, t
             close = np.isclose(read(made, "n"), norm, rtol=1e-6)
             assert (~close).sum() <= 2
     assert scan.hidden() == []
-    assert len(runs_of(log)) == 4
-    folders = {run[2] for run in runs_of(log)}
-    assert len(folders) == 2
-    assert not any(Path(folder).exists() for folder in folders)
     with h5py.File(scan.wrapper) as file:
         record = file["f1/nxworkflow/nxtransform"]
-        assert record["parameters/engine"][()] == b"cctw 0.2.3"
+        assert record["parameters/engine"][()] == f"nxcctw {nxmpi.__version__}".encode()
         note = record["note/data"][()].decode()
         assert "--normalization 0" in note
         assert "parameters.ubMat = " in note
-        assert "Transform complete" in note
-    again = by_cctw(n, program, scan, *ARGS)
+        assert "#/entry/data: 12 frames, " in note
+    again = by_cctw(n, nxcctw, scan, *ARGS)
     assert again.returncode == 0
     assert "transform is complete" in again.stderr
     other = run_nxmpi(0, "transform", *ARGS, scan.wrapper)
     assert "f1_transform.nxs is of other inputs" in other.stderr
 
 
-def test_ranks_give_the_same_bits(program, fresh, tmp_path):
+def test_ranks_give_the_same_bits(nxcctw, fresh, tmp_path):
     made = []
     for n in (1, 3):
         scan = fresh.copy(tmp_path / f"e{n}")
-        assert by_cctw(n, program, scan, *ARGS).returncode == 0
+        assert by_cctw(n, nxcctw, scan, *ARGS).returncode == 0
         made.append(volumes(scan))
     for name in made[0]:
         assert not differences(made[0][name], made[1][name]), name
@@ -153,6 +153,12 @@ def test_positions_run_at_the_same_time(program, fresh, tmp_path):
     assert result.returncode == 0, result.stderr
     first, second = runs_of(log)
     assert abs(first[1] - second[1]) < 3.0  # each takes 6 s at least
+    assert first[2] != second[2]
+    assert not any(Path(folder).exists() for folder in (first[2], second[2]))
+    with h5py.File(scan.wrapper) as file:
+        record = file["f1/nxworkflow/nxtransform"]
+        assert record["parameters/engine"][()] == b"cctw 0.2.3"
+        assert "Transform complete" in record["note/data"][()].decode()
 
 
 def test_pixel_factors_that_the_old_one_does_not_know_are_recorded_as_off(program, fresh, tmp_path):
@@ -166,13 +172,14 @@ def test_pixel_factors_that_the_old_one_does_not_know_are_recorded_as_off(progra
         assert "factor_polarization" not in parameters
 
 
-def test_pixel_factors_are_given_to_a_later_one(program, fresh, tmp_path):
+@pytest.mark.parametrize("which", ["program", "nxcctw"])
+def test_pixel_factors_are_given_to_a_later_one(request, fresh, tmp_path, which):
     made = []
     for name in ("native", "cctw"):
         scan = fresh.copy(tmp_path / name)
         args = (1, "transform", "--entry", "f1", "--no-mask", scan.wrapper)
         if name == "cctw":
-            args = (*args, "--engine", "cctw", "--cctw", program)
+            args = (*args, "--engine", "cctw", "--cctw", request.getfixturevalue(which))
         result = run_nxmpi(*args, env={"FAKE_CCTW_VERSION": "1.0"})
         assert result.returncode == 0, result.stderr
         made.append(read(scan.data / "f1_transform.nxs", "n"))
@@ -192,14 +199,14 @@ def with_sentinels(scan):
         file.create_dataset("entry/data/data", data=data, chunks=(1, *data.shape[1:]))
 
 
-def test_values_that_are_no_counts_are_masked(program, fresh, tmp_path):
+def test_values_that_are_no_counts_are_masked(nxcctw, fresh, tmp_path):
     made = []
     for name in ("native", "cctw"):
         scan = fresh.copy(tmp_path / name)
         with_sentinels(scan)
         args = (2, "transform", "--entry", "f1", *ARGS, scan.wrapper)
         if name == "cctw":
-            args = (*args, "--engine", "cctw", "--cctw", program)
+            args = (*args, "--engine", "cctw", "--cctw", nxcctw)
         result = run_nxmpi(*args)
         assert result.returncode == 0, result.stderr
         made.append([
@@ -326,14 +333,21 @@ def test_what_cannot_be_is_found_before(fresh, tmp_path, args, text):
     assert scan.files() == before
 
 
-@pytest.mark.parametrize("name", ["cctw", "nxcctw"])
-def test_real_program(fresh, native, tmp_path, name):
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not on PATH")
+def test_too_little_memory_is_found_before_the_program_starts(program, fresh, tmp_path):
     scan = fresh.copy(tmp_path / "e")
-    result = run_nxmpi(
-        2, "transform", "--engine", "cctw", "--cctw", name, *ARGS, scan.wrapper
-    )  # fmt: skip
+    before = scan.files()
+    result = by_cctw(2, program, scan, *ARGS, "--memory", "20K")
+    assert result.returncode == 1
+    assert re.search(r"/f[12]: expected [\d.]+ GiB of memory at least .* found 0.00 GiB",
+                     error_lines(result)[0])  # fmt: skip
+    assert scan.files() == before
+
+
+def test_real_program(fresh, native, tmp_path):
+    if shutil.which("cctw") is None:
+        pytest.skip("cctw is not on PATH")
+    scan = fresh.copy(tmp_path / "e")
+    result = run_nxmpi(2, "transform", "--engine", "cctw", *ARGS, scan.wrapper)
     assert result.returncode == 0, result.stderr
     for position in ("f1", "f2"):
         for prefix in ("", "masked_"):

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from system.scans import contents, differences, simulated, volumes
+from system.scans import assert_same, simulated
 from system.slurm import JOBS, running_slurm
 
 
@@ -20,14 +20,6 @@ def undisturbed(fresh, tmp_path_factory, slurm):
     scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
     slurm.nxmpi("reduce", scan.wrapper)
     return scan
-
-
-def assert_same(scan, wanted):
-    found, expected = volumes(scan), volumes(wanted)
-    assert set(found) == set(expected)
-    for name in expected:
-        assert not differences(found[name], expected[name]), name
-    assert scan.hidden() == []
 
 
 def daemons(folder):
@@ -58,7 +50,13 @@ def test_two_slurms_run_side_by_side_and_leave_nothing(slurm):
 
 
 @pytest.mark.parametrize(
-    ("nodes", "ranks", "mpi"), [(2, 1, "pmix"), (1, 2, "pmix"), (2, 1, "mpiexec")]
+    ("nodes", "ranks", "mpi"),
+    [
+        (1, 2, "mpiexec"),
+        pytest.param(2, 1, "mpiexec", marks=pytest.mark.full),
+        pytest.param(1, 2, "pmix", marks=pytest.mark.full),
+        pytest.param(2, 1, "pmix", marks=pytest.mark.full),
+    ],
 )
 def test_reduce_script_gives_what_one_rank_gives(
     slurm, fresh, undisturbed, tmp_path, nodes, ranks, mpi
@@ -72,7 +70,6 @@ def test_reduce_script_gives_what_one_rank_gives(
     assert states == ["COMPLETED"], log
     assert f"[0/{nodes * ranks}] " in log
     assert_same(scan, undisturbed)
-    assert not differences(contents(scan.wrapper), contents(undisturbed.wrapper))
 
 
 def test_script_without_a_scan_says_so(slurm, tmp_path):

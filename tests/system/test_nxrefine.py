@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.nexus.geometry import read_geometry, read_sample
 
 READER = Path(__file__).with_name("nxrefine_reader.py")
-ENVIRONMENT = Path(__file__).parents[2] / ".venv-nxrefine"
 POSITIONS = ("f1", "f2")
 SETTINGS = {
     "f1": {"goniometer/theta": 1.7, "goniometer/omega": -11.0},
@@ -31,18 +29,6 @@ SMALL_BOXES = ("--mask-t1", 1, "--mask-h1", 3, "--mask-t2", 0.4, "--mask-h2", 7)
 """Of the 3-D mask, for a small detector."""
 FRAMES_TASKS = ("nxmax", "nxfind", "nxprepare_mask")
 TASKS = (*FRAMES_TASKS, "nxtransform", "nxmasked_transform")
-
-
-@pytest.fixture(scope="module")
-def nxrefine():
-    """Return the Python that has NXRefine."""
-    python = Path(os.environ.get("NXREFINE_PYTHON", ENVIRONMENT / "bin" / "python"))
-    if not python.exists():
-        missing = f"no {python}: make its environment, or name one with NXREFINE_PYTHON"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return python
 
 
 @pytest.fixture(scope="module")

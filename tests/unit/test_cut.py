@@ -158,6 +158,22 @@ def test_backgrounds_are_weighted_as_the_scan_is(tmp_path):
     assert (D > 0).sum() > 35
 
 
+def test_averages_less_a_background_bring_the_variance_of_their_counts(tmp_path):
+    counts, norm = sums(3)
+    spread = np.where(norm > 0, 1.5 * counts, 0.0)
+    spread[:, :, :10] = 0  # bins in which no count fell
+    with np.errstate(invalid="ignore", divide="ignore"):
+        data = np.where(norm > 0, (counts - 2.3) / norm, np.nan)
+    arrays = {"data": data, "n": norm, "data_errors": np.ones(SHAPE), "counts_variance": spread}
+    path = write(tmp_path / "symm_transform.nxs", arrays)
+    section, _ = run_cut(path, CutParams(box=(-2, 2, -1, 1, -3, 4.4), along=("h",)))
+    total = norm.sum(axis=(0, 1))
+    wanted = np.where(norm > 0, counts - 2.3, 0.0).sum(axis=(0, 1)) / total
+    np.testing.assert_allclose(section.intensity, wanted, rtol=1e-5)
+    variance = np.where(np.arange(SHAPE[2]) < 10, 1, spread.sum(axis=(0, 1)))
+    np.testing.assert_allclose(section.errors, np.sqrt(variance) / total, rtol=1e-6)
+
+
 def test_volumes_of_real_space_are_weighted_by_their_errors(tmp_path):
     rng = np.random.default_rng(4)
     values, errors = rng.normal(size=SHAPE), rng.uniform(0.1, 2.0, SHAPE).astype("f4")

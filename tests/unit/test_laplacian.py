@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from nxmpi.crystal.laplacian import laplace_stencil, selling, voxel_metric
+from nxmpi.crystal.laplacian import laplace_stencil, selling
 from nxmpi.crystal.laue import laue_operators, voxel_group
+from nxmpi.crystal.metric import mean_metric
 from nxmpi.model import HKLGrid, Lattice
 
 CELLS = {
@@ -30,7 +31,7 @@ def test_it_is_exact_for_cubic_polynomials_and_symmetric(laue):
     lattice = Lattice(**dict(zip(Lattice.__slots__, map(float, CELLS[laue]), strict=True)))
     grid = HKLGrid(origin=(-1.0,) * 3, step=(0.1,) * 3, shape=(21,) * 3)
     group = voxel_group(laue_operators(laue), grid)
-    metric = voxel_metric(group, grid, lattice)
+    metric = mean_metric(group, grid, lattice)
     vectors, weights = laplace_stencil(metric, group)
     links = {tuple(s * e): w for e, w in zip(vectors, weights, strict=True) for s in (1, -1)}
     for matrix in group.matrices:

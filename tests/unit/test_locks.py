@@ -189,6 +189,31 @@ def test_lock_of_a_process_that_cannot_be_alive_is_taken_over(wrapper, hold, cha
     take(wrapper)
 
 
+def test_lock_of_an_earlier_run_of_the_same_job_on_another_host_is_taken_over(
+    wrapper, hold, monkeypatch
+):
+    kill(hold("f1", "transform"))
+    edit(lock_file(wrapper), job="4711", host="node7")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    take(wrapper)
+    assert not lock_file(wrapper).exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "restarts", "now"), [("4711", 1, "1"), ("4712", 0, "1"), ("", 0, "1"), ("4711", 0, "")]
+)
+def test_lock_of_another_job_or_of_the_same_run_is_not(
+    wrapper, hold, monkeypatch, job, restarts, now
+):
+    kill(hold("f1", "transform"))
+    edit(lock_file(wrapper), job=job, restarts=restarts, host="node7")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", now)
+    with pytest.raises(CollectiveError, match="of which it is not known here"):
+        take(wrapper)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"host": "node7"}, {"host": "node7", "boot_id": "other"}, {"pid_namespace": "pid:[1]"}],

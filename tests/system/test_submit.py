@@ -1,0 +1,437 @@
+"""Chains of jobs that `nxmpi submit` makes, through a real Slurm."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+from system.mpi import error_lines
+from system.scans import TRANSFORMS, assert_same, contents, simulated, volumes
+from system.slurm import JOBS
+
+HERE = Path(__file__).parent
+STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
+LATER = "--extra=--begin=now+1hour"
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Return a simulated scan without orientation."""
+    return simulated(tmp_path_factory.mktemp("raw") / "e", "--no-orientation", frames=False)
+
+
+@pytest.fixture(scope="module")
+def reduced(raw, tmp_path_factory, slurm):
+    """Return the same scan, reduced by one rank without Slurm."""
+    scan = raw.copy(tmp_path_factory.mktemp("reduced") / "e")
+    slurm.nxmpi("reduce", scan.wrapper)
+    return scan
+
+
+@pytest.fixture(scope="module")
+def oriented(reduced, tmp_path_factory):
+    """Return the same scan with frames and orientations complete, and nothing else."""
+    scan = reduced.copy(tmp_path_factory.mktemp("oriented") / "e")
+    for name in volumes(scan):
+        (scan.data / name).unlink()
+    return scan
+
+
+def record(scan):
+    """Return the jobs of a scan as they were recorded."""
+    path = scan.wrapper.with_suffix(".jobs.json")
+    return json.loads(path.read_text())["jobs"] if path.exists() else []
+
+
+def logs(scan):
+    """Return what all jobs of a scan wrote."""
+    return "\n".join(path.read_text() for path in scan.root.rglob("*.log"))
+
+
+def in_place_of_nxmpi(folder, script, *args):
+    """Return an environment in which jobs run a script of the tests for ``nxmpi``.
+
+    Each start of a job has a folder of its own, which is ``@`` among the arguments.
+    """
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    words = " ".join(str(arg) for arg in args).replace("@", '"$told"')
+    (bin_folder / "nxmpi").write_text(
+        f'#!/bin/sh\ntold={folder}/told-${{SLURM_RESTART_COUNT:-0}}\nmkdir -p "$told"\n'
+        f'exec python {HERE / script} {words} -- "$@"\n'
+    )
+    (bin_folder / "nxmpi").chmod(0o755)
+    return {"PATH": f"{bin_folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "ranks", "mpi", "last"),
+    [
+        (2, 1, "pmix", "transform"),
+        pytest.param(2, 1, "pmix", "pdf", marks=pytest.mark.full),
+        pytest.param(1, 2, "mpiexec", "pdf", marks=pytest.mark.full),
+        pytest.param(1, 2, "pmix", "pdf", marks=pytest.mark.full),
+        pytest.param(2, 1, "mpiexec", "pdf", marks=pytest.mark.full),
+    ],
+)
+def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, ranks, mpi, last):
+    scan = raw.copy(tmp_path / "e")
+    asked = ("--nodes", nodes, "--ranks-per-node", ranks, "--mpi", mpi)
+    options = ("--options", f"--to {last}")
+    told = slurm.nxmpi("submit", scan.wrapper, *asked, *options)
+    jobs = record(scan)
+    steps = STEPS[: STEPS.index(last) + 1]
+    assert [job["step"] for job in jobs] == [*steps[:3], "transform", *steps[3:]]
+    assert [(job["position"], job["task"]) for job in jobs[2:4]] == [("f1", 1), ("f2", 2)]
+    assert len(told.stdout.splitlines()) == len(jobs)
+    states = slurm.finish(*{job["job"] for job in jobs}, limit=180)
+    assert set(states) == {"COMPLETED"}, logs(scan)
+    for job in jobs:
+        text = Path(job["log"]).read_text()
+        n = nodes * ranks if job["step"] != "orient" else ranks
+        assert n == 1 or f"[0/{n}] " in text
+        assert f"triclinite_300K-{job['step']}-" in job["log"]
+    said = slurm.nxmpi("logs", scan.wrapper, "transform", "--entry", "f2").stdout
+    assert "transform of f2" in said
+    assert "transform of f1" not in said
+    if last == "pdf":
+        again = slurm.nxmpi("submit", scan.wrapper, *options)
+        assert again.stdout == f"{scan.wrapper}: complete\n"
+        assert record(scan) == jobs
+    names = {*volumes(scan)}
+    assert names == {*volumes(reduced)} if last == "pdf" else {*TRANSFORMS}
+    # the 3-D mask of the frames is another file, so fingerprints differ
+    assert_same(scan, reduced, names=names, but=("@fingerprint",))
+
+
+MADE_BY = {
+    "f1_mask.nxs": "frames",
+    "f1_transform.nxs": "transform", "f1_masked_transform.nxs": "transform",
+    "transform.nxs": "combine", "masked_transform.nxs": "combine",
+    "symm_transform.nxs": "symmetrize", "masked_symm_transform.nxs": "symmetrize",
+    "pdf.nxs": "pdf", "masked_pdf.nxs": "pdf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--refine-scale",
+        pytest.param("--radius 0.4", marks=pytest.mark.full),
+        pytest.param("--mask-t1 3", marks=pytest.mark.full),
+        pytest.param("--no-polarization --to symmetrize", marks=pytest.mark.full),
+        pytest.param("--only transform --entry f1", marks=pytest.mark.full),
+        pytest.param("--from symmetrize", marks=pytest.mark.full),
+    ],
+)
+def test_steps_that_are_left_are_those_that_reduce_does(slurm, reduced, tmp_path, options):
+    scan = reduced.copy(tmp_path / "e")
+    printed = slurm.nxmpi("submit", scan.wrapper, "--dry-run", "--options", options).stdout
+    planned = [step for step in STEPS if f"/{step}.sbatch" in printed]
+    before = scan.files()
+    slurm.nxmpi("reduce", scan.wrapper, *options.split())
+    after = scan.files()
+    done = {MADE_BY.get(Path(name).name) for name in after if before.get(name) != after[name]}
+    expected = done - {None}
+    if "pdf" in done and "--radius" in options:
+        expected.remove("symmetrize")  # holes and fill are put into its file
+    if "frames" in done:
+        expected.add("orient")  # whether peaks change is not known before
+    assert {*planned} == expected
+
+
+def test_dry_run_prints_a_script_that_submits_the_same(slurm, oriented, tmp_path):
+    scan = oriented.copy(tmp_path / "e")
+    before = scan.files()
+    asked = (scan.wrapper, "--time", "5", LATER, "--options", "--refine-scale --to symmetrize")
+    printed = slurm.nxmpi("submit", *asked, "--dry-run").stdout
+    assert scan.files() == before
+    assert "combine.sbatch" in printed
+    assert printed.count("--refine-scale") == 1
+    assert "frames" not in printed
+    assert "pdf" not in printed
+    described = []
+    for submitted in (
+        lambda: slurm.run("bash", "-c", printed),
+        lambda: slurm.nxmpi("submit", *asked),
+    ):
+        known = {fields["JobId"] for fields in slurm.jobs()}
+        submitted()
+        new = [fields for fields in slurm.jobs() if fields["JobId"] not in known]
+        described.append(
+            [
+                tuple(fields[name] for name in ("JobName", "TimeLimit", "NumNodes", "Command"))
+                for fields in new
+            ]
+        )
+        slurm.run("scancel", *(fields["JobId"] for fields in new))
+    assert described[0] == described[1]
+    assert [name.rpartition("-")[2] for name, *_ in described[0]] == [
+        "transform", "combine", "symmetrize",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--partition", "nowhere"], "sbatch: .*[Ii]nvalid partition"),
+        (["--partition", "project", "--account", "other", "--time", "5"], "Invalid account"),
+        pytest.param(
+            ["--nodes", "3"], "More processors requested than permitted|Node count",
+            marks=pytest.mark.full,
+        ),
+    ],
+)  # fmt: skip
+def test_what_slurm_refuses_is_told_and_nothing_is_submitted(
+    slurm, oriented, tmp_path, asked, told
+):
+    scan = oriented.copy(tmp_path / "e")
+    known = {fields["JobId"] for fields in slurm.jobs()}
+    refused = slurm.nxmpi("submit", scan.wrapper, *asked, check=False)
+    assert refused.returncode == 1
+    (line,) = error_lines(refused)
+    assert line.startswith(f"Error: {scan.wrapper}: transform: sbatch: ")
+    assert re.search(told, line), line
+    assert line.endswith("; nothing was submitted")
+    assert record(scan) == []
+    assert {fields["JobId"] for fields in slurm.jobs()} == known
+    assert scan.hidden() == []
+
+
+def test_step_that_is_refused_takes_those_before_it_along(slurm, oriented, tmp_path):
+    scan = oriented.copy(tmp_path / "e")
+    site = tmp_path / "site.toml"
+    site.write_text('[symmetrize]\npartition = "nowhere"\n')
+    refused = slurm.nxmpi("submit", scan.wrapper, check=False, env={"NXMPI_SITE": str(site)})
+    assert f"{scan.wrapper}: symmetrize: sbatch: " in refused.stderr
+    mine = [fields for fields in slurm.jobs() if str(tmp_path) in fields["StdOut"]]
+    assert {fields["JobState"] for fields in mine} == {"CANCELLED"}
+    assert not (scan.data / "logs").exists() or not [*(scan.data / "logs").iterdir()]
+    assert record(scan) == []
+
+
+def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, oriented, tmp_path):
+    scan = oriented.copy(tmp_path / "e")
+    slurm.nxmpi("submit", scan.wrapper, LATER)
+    jobs = record(scan)
+    refused = slurm.nxmpi("submit", scan.wrapper, check=False)
+    assert refused.returncode == 1
+    (line,) = error_lines(refused)
+    for job in jobs:
+        task = "" if job["task"] is None else f"_{job['task']}"
+        assert f"{job['step']} {job['job']}{task} (PENDING)" in line
+    assert record(scan) == jobs
+    cancelled = slurm.nxmpi("cancel", scan.wrapper).stdout
+    assert cancelled.count(" cancelled, was PENDING") == len(jobs)
+    assert set(slurm.finish(*{job["job"] for job in jobs})) == {"CANCELLED"}
+    slurm.nxmpi("submit", scan.wrapper, LATER)
+    again = {job["job"] for job in record(scan)}
+    assert again.isdisjoint(job["job"] for job in jobs)
+    slurm.run("scancel", *again)
+
+
+@pytest.fixture
+def three(oriented, tmp_path):
+    """Return three scans in one folder; frames of the second are gone."""
+    scan = oriented.copy(tmp_path / "e")
+    wrappers = [scan.wrapper]
+    for name in ("310K", "320K"):
+        wrappers.append(scan.folder / f"triclinite_{name}.nxs")
+        shutil.copy(scan.wrapper, wrappers[-1])
+        shutil.copytree(scan.data, scan.folder / name)
+        with h5py.File(wrappers[-1], "r+") as file:
+            for entry in ("f1", "f2"):
+                del file[f"{entry}/data/data"]
+                link = h5py.ExternalLink(f"{name}/{entry}.h5", "/entry/data/data")
+                file[f"{entry}/data/data"] = link
+    return scan, wrappers
+
+
+def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(slurm, three):
+    scan, wrappers = three
+    chosen = "--from transform --to combine"
+    slurm.nxmpi("submit", *wrappers, LATER, "--ranks-per-node", 1, "--options", chosen)
+    records = [json.loads(path.with_suffix(".jobs.json").read_text())["jobs"] for path in wrappers]
+    assert [[job["task"] for job in jobs] for jobs in records] == [[0, 0], [1, 1], [2, 2]]
+    transform, combine = (records[0][i]["job"] for i in (0, 1))
+    (scan.folder / "310K" / "f2.h5").unlink()
+    for job in (transform, combine):
+        slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    slurm.finish(transform, combine)
+    assert [slurm.state(transform, task) for task in range(3)] == [
+        "COMPLETED", "FAILED", "COMPLETED",
+    ]  # fmt: skip
+    assert [slurm.state(combine, task) for task in range(3)] == [
+        "COMPLETED", "CANCELLED", "COMPLETED",
+    ]  # fmt: skip
+    said = slurm.nxmpi("logs", wrappers[1], "transform").stdout
+    assert "Error: " in said
+    assert "f2.h5" in said
+    there = [(scan.folder / name / "transform.nxs").exists() for name in ("300K", "310K", "320K")]
+    assert there == [True, False, True]
+
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """Return a simulated scan whose frames were gone through."""
+    return simulated(tmp_path_factory.mktemp("longer") / "e", "--frames", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def transformed(longer, tmp_path_factory, slurm):
+    """Return the same scan, f1 transformed by one rank without Slurm."""
+    scan = longer.copy(tmp_path_factory.mktemp("transformed") / "e")
+    slurm.nxmpi("transform", scan.wrapper, "--entry", "f1")
+    return scan
+
+
+def frames_told(folder, restarts):
+    """Return the frames that all ranks worked on after so many restarts."""
+    texts = [path.read_text() for path in (folder / f"told-{restarts}").glob("*.frames")]
+    return {int(n) for text in texts for line in text.splitlines() for n in line.split()[1:]}
+
+
+def submit_slowly(slurm, scan, tmp_path, *options, **changes):
+    """Submit the transform of f1 by hand, which takes some time a frame; return job and log."""
+    pause = "$([ ${SLURM_RESTART_COUNT:-0} = 0 ] && [ -z $NXMPI_WENT_ON ] && echo 2 || echo 0)"
+    env = in_place_of_nxmpi(tmp_path, "tell_frames.py", "@", pause)
+    args = ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/log", *options)
+    what = (JOBS / "transform.sbatch", scan.wrapper, "--entry", "f1", "--batch-frames", "2")
+    job = slurm.sbatch(*args, *what, env=env | changes)
+    slurm.until(lambda: frames_told(tmp_path, 0))
+    return job, tmp_path / "log"
+
+
+def assert_went_on(scan, transformed, tmp_path):
+    before, after = frames_told(tmp_path, 0), frames_told(tmp_path, 1)
+    assert before
+    assert before.isdisjoint(after)
+    assert before | after == set(range(FRAMES))
+    assert_same(scan, transformed)
+
+
+def test_job_that_hears_a_signal_requeues_itself_and_goes_on_to_the_same_bits(
+    slurm, longer, transformed, tmp_path
+):
+    scan = longer.copy(tmp_path / "e")
+    job, log = submit_slowly(slurm, scan, tmp_path)
+    slurm.run("scancel", "--batch", "--signal=USR1", job)
+    assert slurm.finish(job) == ["COMPLETED"], log.read_text()
+    assert slurm.job(job)["Restarts"] == "1"
+    text = log.read_text()
+    assert text.count("stopped by SIGUSR1: run the same command again to go on") == 1
+    assert text.count(f" job {job} on ") == 2
+    assert_went_on(scan, transformed, tmp_path)
+
+
+@pytest.mark.full
+def test_task_of_an_array_goes_on_alone(slurm, longer, transformed, tmp_path):
+    scan = longer.copy(tmp_path / "e")
+    env = in_place_of_nxmpi(tmp_path, "tell_frames.py", "@", 0.5)
+    what = (JOBS / "transform.sbatch", scan.wrapper, "--batch-frames", "2")
+    args = ("--nodes=1", "--ntasks-per-node=1", "--array=1,2", f"--output={tmp_path}/%a.log")
+    job = slurm.sbatch(*args, *what, env=env)
+    tasks = slurm.until(
+        lambda: [fields for fields in slurm.jobs() if fields.get("ArrayJobId") == job
+                 and fields["JobState"] == "RUNNING"][1:] and slurm.jobs()
+    )  # fmt: skip
+    (whole,) = (int(fields["ArrayTaskId"]) for fields in tasks if fields["JobId"] == job)
+    slurm.until(lambda: "transform" in (tmp_path / f"{whole}.log").read_text())
+    slurm.until(lambda: frames_told(tmp_path, 0))
+    slurm.run("scancel", "--batch", "--signal=USR1", f"{job}_{whole}")
+    assert slurm.finish(job) == ["COMPLETED"] * 2
+    restarts = {task: slurm.job(job, task)["Restarts"] for task in (1, 2)}
+    assert restarts == {whole: "1", 3 - whole: "0"}
+    assert not volumes(transformed).keys() - volumes(scan).keys()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mpi", ["pmix", "mpiexec"])
+def test_job_near_its_time_limit_stops_and_goes_on_to_the_same_bits(
+    slurm, longer, transformed, tmp_path, mpi
+):
+    scan = longer.copy(tmp_path / "e")
+    limits = ("--time=2", "--signal=B:USR1@90")
+    job, log = submit_slowly(slurm, scan, tmp_path, *limits, NXMPI_MPI=mpi)
+    assert slurm.finish(job, limit=240) == ["COMPLETED"], log.read_text()
+    assert slurm.job(job)["Restarts"] == "1"
+    assert "stopped by SIGUSR1" in log.read_text()
+    assert_went_on(scan, transformed, tmp_path)
+
+
+@pytest.mark.full
+def test_job_that_may_not_be_requeued_has_a_successor_for_which_others_wait(
+    slurm, longer, transformed, tmp_path
+):
+    scan = longer.copy(tmp_path / "e")
+    job, log = submit_slowly(slurm, scan, tmp_path, NXMPI_GO_ON="submit")
+    after = slurm.sbatch(
+        f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes", "--output=/dev/null",
+        "--wrap", f"ls {scan.data}/f1_transform.nxs",
+    )  # fmt: skip
+    slurm.run("scancel", "--batch", "--signal=USR1", job)
+    assert slurm.finish(job) == ["COMPLETED"], log.read_text()
+    found = slurm.until(lambda: re.search(r"job (\d+) goes on in place", log.read_text()))
+    assert slurm.finish(found[1]) == ["COMPLETED"], log.read_text()
+    assert slurm.finish(after) == ["COMPLETED"]
+    assert slurm.job(found[1])["Comment"] == "nxmpi"  # and the number of the first
+    assert_same(scan, transformed)
+
+
+@pytest.mark.full
+def test_job_is_not_gone_on_with_for_ever(slurm, longer, tmp_path):
+    scan = longer.copy(tmp_path / "e")
+    job, log = submit_slowly(slurm, scan, tmp_path, NXMPI_GO_ON_MOST="0")
+    slurm.run("scancel", "--batch", "--signal=USR1", job)
+    assert slurm.finish(job) == ["FAILED"], log.read_text()
+    assert slurm.job(job)["ExitCode"] == "75:0"
+    assert "stopped again after 0 times: not gone on with" in log.read_text()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("how", ["requeue", "node"])
+def test_job_that_slurm_requeues_begins_again_to_the_same_bits(
+    slurm, longer, transformed, tmp_path, how
+):
+    scan = longer.copy(tmp_path / "e")
+    job, log = submit_slowly(slurm, scan, tmp_path)
+    if how == "requeue":
+        slurm.run("scontrol", "requeue", job)
+    else:
+        slurm.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
+        slurm.until(lambda: slurm.state(job) == "PENDING")
+        # it may have come back by itself: ReturnToService
+        slurm.run("scontrol", "update", "NodeName=n2", "State=RESUME", check=False)
+    assert slurm.finish(job) == ["COMPLETED"], log.read_text()
+    assert slurm.job(job)["Restarts"] == "1"
+    assert frames_told(tmp_path, 0) | frames_told(tmp_path, 1) == set(range(FRAMES))
+    assert_same(scan, transformed)
+
+
+@pytest.mark.full
+def test_job_cancelled_while_it_writes_leaves_nothing_half_written(
+    slurm, longer, transformed, tmp_path
+):
+    scan = longer.copy(tmp_path / "e")
+    before = contents(scan.wrapper)
+    env = in_place_of_nxmpi(tmp_path, "kill_at.py", "after-round:f1_transform.nxs", 0, "--stop")
+    args = ("--nodes=1", "--ntasks-per-node=2", f"--output={tmp_path}/log")
+    job = slurm.sbatch(*args, JOBS / "transform.sbatch", scan.wrapper, "--entry", "f1", env=env)
+    slurm.until(lambda: (scan.data / ".f1_transform.nxs.tmp").exists())
+    slurm.run("scancel", job)
+    assert slurm.finish(job) == ["CANCELLED"]
+    slurm.until(lambda: not slurm.run("squeue", "-h", "-j", job, check=False).stdout)
+    for path in volumes(scan):
+        contents(scan.data / path)
+    if not (scan.data / "f1_transform.nxs").exists():
+        assert contents(scan.wrapper) == before
+    assert slurm.job(job)["Restarts"] == "0"
+    slurm.nxmpi("transform", scan.wrapper, "--entry", "f1")
+    assert_same(scan, transformed)

@@ -1,0 +1,164 @@
+"""Chains of jobs, and what they look like for sbatch."""
+
+from pathlib import Path
+
+import pytest
+
+from nxmpi.errors import InputError
+from nxmpi.params import SubmitParams
+from nxmpi.slurm.chain import Wait, Work, plan_chain
+from nxmpi.slurm.sbatch import command_line, shell_script
+from nxmpi.slurm.site import read_site, write_site
+
+pytestmark = pytest.mark.parallel([1])
+BOTH = ("f1", "f2")
+STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
+PARAMS = SubmitParams(jobs=Path("/jobs"))
+
+
+def work(name, steps=STEPS, positions=BOTH, folder="/e/s/l", **options):
+    return Work(
+        wrapper=Path(folder) / f"s_{name}.nxs",
+        folder=Path(folder) / name,
+        steps=dict.fromkeys(steps, positions),
+        options={step: tuple(options.get(step, ())) for step in steps},
+    )
+
+
+def after(chain):
+    """Return for each job of a chain which others it waits for."""
+    return [[wait.index for wait in planned.waits] for planned in chain]
+
+
+def test_a_scan_alone_has_a_job_for_each_step_and_a_task_for_each_position():
+    chain = plan_chain([work("300K")])
+    assert [planned.step for planned in chain] == [*STEPS]
+    assert after(chain) == [[], [0], [1], [2], [3], [4]]
+    assert [planned.tasks for planned in chain] == [(), (), (1, 2), (), (), ()]
+    assert chain[2].log == Path("/e/s/l/300K/logs/s_300K-transform")
+
+
+@pytest.mark.parametrize("positions", [("f1",), ("f1", "back"), ("entry", "f2")])
+def test_positions_that_no_task_can_stand_for_share_a_job(positions):
+    assert plan_chain([work("300K", positions=positions)])[2].tasks == ()
+
+
+def test_positions_are_together_where_that_is_wished():
+    assert plan_chain([work("300K")], together=True)[2].tasks == ()
+
+
+def test_scans_of_which_the_same_is_left_share_arrays():
+    works = [work("300K"), work("310K"), work("320K", ("combine", "pdf")), work("330K")]
+    chain = plan_chain(works)
+    shared, alone = chain[:6], chain[6:]
+    assert {planned.tasks for planned in shared} == {(0, 1, 2)}
+    assert [path.name for path in shared[0].wrappers] == [f"s_{n}K.nxs" for n in (300, 310, 330)]
+    assert {wait.tasks for planned in shared for wait in planned.waits} == {"matching"}
+    assert after(chain) == [[], [0], [1], [2], [3], [4], [], [6]]
+    assert [planned.step for planned in alone] == ["combine", "pdf"]
+
+
+def test_scans_with_other_options_or_of_other_folders_share_none():
+    works = [work("300K"), work("310K", pdf=("--radius", "0.3")), work("320K", folder="/e/s/m")]
+    assert len(plan_chain(works)) == 18
+
+
+def test_others_begin_after_the_transform_of_their_parent():
+    works = [work("310K"), work("300K"), work("320K")]
+    chain = plan_chain(works, parents=frozenset([works[1].wrapper]))
+    assert chain[0].wrappers == (works[1].wrapper,)
+    assert chain[2].step == "transform"
+    assert chain[6].wrappers == (works[0].wrapper, works[2].wrapper)
+    assert chain[6].waits == (Wait(index=2),)
+
+
+def test_others_do_not_wait_for_a_parent_that_is_transformed():
+    works = [work("310K"), work("300K", ("pdf",))]
+    chain = plan_chain(works, parents=frozenset([works[1].wrapper]))
+    assert after(chain)[:2] == [[], []]
+
+
+def test_command_line_of_an_array_that_waits():
+    chain = plan_chain([work("300K"), work("310K")])
+    params = SubmitParams(jobs=Path("/jobs"), nodes=4, ranks_per_node=8, mpi="pmi2", time="5")
+    words = command_line(chain[1], params, [17], hold=False)
+    assert words[:2] == ["sbatch", "--parsable"]
+    assert words[-3:] == ["/jobs/orient.sbatch", "/e/s/l/s_300K.nxs", "/e/s/l/s_310K.nxs"]
+    assert {
+        "--dependency=aftercorr:17", "--kill-on-invalid-dep=yes", "--array=0,1", "--nodes=4",
+        "--ntasks-per-node=8", "--time=5", "--output=/e/s/l/logs/s_300K+1-orient-%A_%a.log",
+        "--export=ALL,NXMPI_JOBS=/jobs,NXMPI_MPI=pmi2",
+    } < {*words}  # fmt: skip
+    assert "--hold" not in words
+
+
+def test_shell_script_holds_what_waits_for_nothing_until_the_end():
+    chain = plan_chain([work("300K", ("combine", "pdf")), work("a b", ("pdf",))])
+    lines = shell_script(chain, [PARAMS] * 3).splitlines()
+    assert [" --hold " in line for line in lines] == [True, False, True, False]
+    assert "--dependency=afterok:$job1" in lines[1]
+    assert "'/e/s/l/s_a b.nxs'" in lines[2]
+    assert lines[3] == "scontrol release $job1 $job3"
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return a function that reads defaults from a text."""
+    (tmp_path / "jobs").mkdir()
+    for name in ("environment.sh", "run.sh"):
+        (tmp_path / "jobs" / name).touch()
+
+    def read(text, **given):
+        path = tmp_path / "site.toml"
+        path.write_text(f'jobs = "{tmp_path}/jobs"\n{text}')
+        return read_site(path, STEPS, given)
+
+    return read
+
+
+def test_command_line_overrides_the_site_and_its_steps(site):
+    text = 'nodes = 2\naccount = "a"\n[transform]\nnodes = 8\ntime = "5"\n'
+    read = site(text)
+    assert [read.of_step(step).nodes for step in STEPS] == [2, 1, 8, 2, 2, 2]
+    assert read.of_step("transform").time == "5"
+    read = site(text, nodes=3)
+    assert [read.of_step(step).nodes for step in STEPS] == [3, 1, 3, 3, 3, 3]
+    assert read.of_step("transform").account == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nodes =", r"site\.toml: expected TOML"),
+        ("nods = 1", r"site\.toml: nods: expected one of jobs, nodes"),
+        ('nodes = "1"', r"site\.toml: nodes: expected a whole number, found '1'"),
+        ("[pdf]\ntime = 5", r"site\.toml: pdf\.time: expected a text, found 5"),
+        ("pdf = 5", r"site\.toml: pdf: expected a table, found 5"),
+        ("[pdfs]\nnodes = 1", r"site\.toml: pdfs: expected one of jobs"),
+        ("nodes = 0", "nodes: expected 1 or more, found 0"),
+        ('extra = ["x"]', "extra: expected options of sbatch, found 'x'"),
+    ],
+)
+def test_mistake_in_the_sites_defaults_is_named(site, text, told):
+    with pytest.raises(InputError, match=told):
+        site(text)
+
+
+def test_folder_without_job_scripts_is_named(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text(f'jobs = "{tmp_path}"\n')
+    with pytest.raises(InputError, match=r"expected the job scripts, found no environment\.sh"):
+        read_site(path, STEPS, {})
+
+
+def test_defaults_that_are_written_are_read_and_never_replaced(tmp_path):
+    path = tmp_path / "nxmpi" / "site.toml"
+    write_site(path)
+    site = read_site(path, STEPS, {})
+    assert (site.params.jobs / "transform.sbatch").is_file()
+    commented = path.read_text().replace("# ranks", "ranks").replace("# [transform]", "[transform]")
+    path.write_text(commented)
+    assert read_site(path, STEPS, {}).params.ranks_per_node == 32
+    with pytest.raises(InputError, match="is there already, and is kept"):
+        write_site(path)
+    assert path.read_text() == commented
