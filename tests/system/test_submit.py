@@ -275,13 +275,14 @@ def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(s
     assert there == [True, False, True]
 
 
-FRAMES = 40
+FRAMES = 24
 
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory):
-    """Return a simulated scan whose frames were gone through."""
-    return simulated(tmp_path_factory.mktemp("longer") / "e", "--frames", FRAMES)
+    """Return a simulated scan with orientation."""
+    root = tmp_path_factory.mktemp("longer") / "e"
+    return simulated(root, "--frames", FRAMES, frames=False)
 
 
 @pytest.fixture(scope="module")
