@@ -180,6 +180,8 @@ class _Volumes:
     ) -> None:
         self.scan, self.choices, self.layout = scan, choices, layout
         self.guesses = [] if oriented else ["orientation guessed"]
+        if choices.transform.engine != "native":
+            self.guesses.append("as if by this program")
         """What else bricks depend on that is not known yet."""
         if mask_to_come:
             self.guesses.append("mask not known")
