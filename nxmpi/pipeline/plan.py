@@ -259,11 +259,13 @@ class _Volumes:
         positions = sum(self.covered) * VOXELS * self.twins
         voxels = self.covered_voxels * self.twins
         n = len(self.scan.measured)
+        background = self.choices.combine.background is not None
+        made = 24 if background else 12
         return StepCost(
             step="combine",
-            unpacked=positions * 16,
-            written=voxels * 12,
-            kept=voxels * 12,
+            unpacked=(positions + (voxels if background else 0)) * 16,
+            written=voxels * made,
+            kept=voxels * made,
             memory=combine_memory(n, self.scan.grid.array_shape),
             work=float(positions),
             note="without cubes of overlaps" if n > 1 else "",
@@ -276,13 +278,15 @@ class _Volumes:
         shape, size = self.scan.grid.array_shape, self.layout.ranks
         voxels = math.prod(shape) * self.twins
         outliers = self.choices.symmetrize.outliers is not None
+        background = self.choices.combine.background is not None
+        made = 21 if background else 17
         return StepCost(
             step="symmetrize",
-            unpacked=self.covered_voxels * 8 * self.twins,
-            written=voxels * 17,
-            kept=voxels * 17,
-            memory=symmetrize_memory(group, shape, size),
-            sent=self.twins * symmetrize_sent(group, shape, size),
+            unpacked=self.covered_voxels * (20 if background else 8) * self.twins,
+            written=voxels * made,
+            kept=voxels * made,
+            memory=symmetrize_memory(group, shape, size, background=background),
+            sent=self.twins * symmetrize_sent(group, shape, size, background=background),
             is_exact=not outliers,
             work=float(voxels),
             note="without rounds of outliers" if outliers else "",

@@ -9,6 +9,7 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.crystal.holes import find_holes
 from nxmpi.crystal.laue import laue_operators, voxel_group
+from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.parallel.arrays import bcast_array, exchange, gather_rows, sum_arrays
 from nxmpi.parallel.slabs import chunked_slabs, deal_anew, dealt_bytes, even_slabs
 from nxmpi.parallel.traffic import sent_until_now, total_sent
@@ -22,7 +23,7 @@ from nxmpi.stages.fourier import (
     transposed_bytes,
 )
 from nxmpi.stages.planes import slab_bytes, to_slabs
-from nxmpi.stages.shells import compare_images, compared_bytes, integer_metric
+from nxmpi.stages.shells import compare_images, compared_bytes
 from nxmpi.stages.symmetrize import add_images, exchanged_bytes, symmetrize
 
 RANKS = [1, 2, 3, 4, 7]
@@ -118,9 +119,9 @@ def test_averages(comm, name):
         assert_sent(comm, lambda c, v=values: add_images(c, v, planes.first, group), wanted)
     sums = symmetrize(comm, planes, group)
     grid, lattice = grid_of((11, 11, 11), (-5, -5, -5)), lattice_of("m-3m")
-    metric = integer_metric(group, grid, lattice)
+    metric = whole_metric(grid_metric(grid, lattice), group)
     compared = compared_bytes(group, comm.size)
-    assert_sent(comm, lambda c: compare_images(c, planes, sums, group, *metric), compared)
+    assert_sent(comm, lambda c: compare_images(c, planes, sums, group, metric), compared)
     slabs = chunked_slabs(11, comm.size, 4)
     wanted = slab_bytes(group, slabs, 11 * 11 * 8)
     assert_sent(comm, lambda c: to_slabs(c, planes.counts, group, slabs), wanted)

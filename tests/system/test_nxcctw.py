@@ -379,6 +379,20 @@ def test_nxrefine_takes_nothing_for_an_error(reduced_by_nxrefine):
     assert "errors reported" not in said
 
 
+def test_commands_of_nxrefine_in_its_page_are_there(nxrefine):
+    page = (Path(__file__).parents[2] / "docs" / "nxrefine.md").read_text()
+    lines = re.findall(r"^(nx(?:transform|combine|refine|reduce)) (.*)$", page, re.MULTILINE)
+    assert {name for name, _ in lines} == {"nxtransform", "nxcombine"}
+    for name, words in lines:
+        result = subprocess.run(
+            [nxrefine, "-m", f"nxrefine.scripts.{name}", "--help"],
+            env=clean_environment({"PYTHONPATH": None}), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        options = [word for word in words.split() if word.startswith("-")]
+        assert options
+        assert all(re.search(rf"{option}\b", result.stdout) for option in options)
+
+
 def recorded_command(scan, path):
     """Return the command that NXRefine recorded."""
     with h5py.File(scan.wrapper) as file:

@@ -67,7 +67,7 @@ def test_bytes_between_ranks_are_those_counted(searched, tmp_path, n):
     [
         ("--hits", "--batch-frames", "3", "--spacing", "0.3", "--precision", "double"),
         ("--keep-mean", "--fill", "none", "--no-mask", "--split", "1", "1", "1"),
-        ("--split", "1", "2", "2", "--to", "transform"),
+        ("--split", "1", "2", "2", "--to", "symmetrize"),
     ],
     ids=" ".join,
 )
@@ -80,6 +80,17 @@ def test_bytes_with_other_options(searched, tmp_path, options):
     for step in {"transform", "symmetrize", "pdf"} & set(steps):
         assert tasks(scan, step) == steps[step]["sent"], step
     assert "transform" in steps
+
+
+def test_bytes_with_a_background(searched, tmp_path):
+    scan, other = searched.copy(tmp_path / "e"), searched.copy(tmp_path / "b")
+    assert run_nxmpi(2, "transform", other.wrapper).returncode == 0
+    options = ("--from", "transform", "--to", "symmetrize", "--background", other.wrapper)
+    steps = planned(scan, "--ranks", "3", *options)
+    result = run_nxmpi(3, "reduce", scan.wrapper, *options)
+    assert result.returncode == 0, result.stderr
+    assert steps["symmetrize"]["sent_is_exact"]
+    assert counted(scan, "symmetrize") == steps["symmetrize"]["sent"]
 
 
 def counted_regular(scan, step):

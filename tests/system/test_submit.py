@@ -275,13 +275,14 @@ def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(s
     assert there == [True, False, True]
 
 
-FRAMES = 40
+FRAMES = 24
 
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory):
-    """Return a simulated scan whose frames were gone through."""
-    return simulated(tmp_path_factory.mktemp("longer") / "e", "--frames", FRAMES)
+    """Return a simulated scan with orientation."""
+    root = tmp_path_factory.mktemp("longer") / "e"
+    return simulated(root, "--frames", FRAMES, frames=False)
 
 
 @pytest.fixture(scope="module")
@@ -298,9 +299,10 @@ def frames_told(folder, restarts):
     return {int(n) for text in texts for line in text.splitlines() for n in line.split()[1:]}
 
 
-def submit_slowly(slurm, scan, tmp_path, *options, **changes):
-    """Submit the transform of f1 by hand, which takes some time a frame; return job and log."""
-    pause = "$([ ${SLURM_RESTART_COUNT:-0} = 0 ] && [ -z $NXMPI_WENT_ON ] && echo 2 || echo 0)"
+def submit_slowly(slurm, scan, tmp_path, *options, seconds=4, **changes):
+    """Submit the transform of f1 by hand, whose first run is slow a batch; return job and log."""
+    first = "[ ${SLURM_RESTART_COUNT:-0} = 0 ] && [ -z $NXMPI_WENT_ON ]"
+    pause = f"$({first} && echo {seconds} || echo 0)"
     env = in_place_of_nxmpi(tmp_path, "tell_frames.py", "@", pause)
     args = ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/log", *options)
     what = (JOBS / "transform.sbatch", scan.wrapper, "--entry", "f1", "--batch-frames", "2")
@@ -332,6 +334,24 @@ def test_job_that_hears_a_signal_requeues_itself_and_goes_on_to_the_same_bits(
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("mpi", ["pmix", "mpiexec"])
+def test_job_that_is_signalled_before_its_program_is_ready_goes_on(slurm, tmp_path, mpi):
+    env = in_place_of_nxmpi(tmp_path, "unused")
+    (tmp_path / "bin" / "nxmpi").write_text(
+        '#!/bin/sh\n[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exec echo "second start"\n'
+        f"touch {tmp_path}/started\nexec sleep 600\n"
+    )
+    job = slurm.sbatch(
+        "--nodes=1", "--ntasks-per-node=2", f"--output={tmp_path}/log", JOBS / "pdf.sbatch",
+        "scan.nxs", env=env | {"NXMPI_MPI": mpi},
+    )  # fmt: skip
+    slurm.until(lambda: (tmp_path / "started").exists())
+    slurm.run("scancel", "--batch", "--signal=USR1", job)
+    assert slurm.finish(job) == ["COMPLETED"], (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text().count("second start") == 2
+
+
+@pytest.mark.full
 def test_task_of_an_array_goes_on_alone(slurm, longer, transformed, tmp_path):
     scan = longer.copy(tmp_path / "e")
     env = in_place_of_nxmpi(tmp_path, "tell_frames.py", "@", 0.5)
@@ -358,8 +378,9 @@ def test_job_near_its_time_limit_stops_and_goes_on_to_the_same_bits(
     slurm, longer, transformed, tmp_path, mpi
 ):
     scan = longer.copy(tmp_path / "e")
-    limits = ("--time=2", "--signal=B:USR1@90")
-    job, log = submit_slowly(slurm, scan, tmp_path, *limits, NXMPI_MPI=mpi)
+    # Slurm sends it up to a minute before it is due: 60 to 120 s after the start
+    limits = ("--time=3", "--signal=B:USR1@60")
+    job, log = submit_slowly(slurm, scan, tmp_path, *limits, seconds=25, NXMPI_MPI=mpi)
     assert slurm.finish(job, limit=240) == ["COMPLETED"], log.read_text()
     assert slurm.job(job)["Restarts"] == "1"
     assert "stopped by SIGUSR1" in log.read_text()
