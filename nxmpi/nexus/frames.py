@@ -14,7 +14,13 @@ import numpy as np
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.chunks import ChunkReader, find_decoder
-from nxmpi.nexus.growing import GrowingStack, announced_frames, opened, wait_for_dataset
+from nxmpi.nexus.growing import (
+    GrowingStack,
+    announced_frames,
+    followed_link,
+    require_growing,
+    until_seen,
+)
 from nxmpi.nexus.values import find, location, open_file, require
 
 if TYPE_CHECKING:
@@ -53,13 +59,14 @@ def follow_stack(entry: h5py.Group, limit: float) -> Stack:
     Raises
     ------
     InputError
-        If there is nothing to be read after that time, or the number is not announced.
+        If there is nothing to be read after that time, the number is not announced, or the file
+        does not tell which frames have been written.
     """
     n_frames = announced_frames(entry)
-    file, path = wait_for_dataset(entry, schema.RAW, limit)
-    with opened(file, path) as dataset:
-        if dataset is None:
-            raise InputError(f"{file}:{path}: cannot be opened any more")
+    file, path = followed_link(entry, schema.RAW)
+
+    def look(dataset: h5py.Dataset, settled: bool) -> Stack:
+        require_growing(dataset)
         _require_filters(dataset)
         status = file.stat()
         return Stack(
@@ -67,10 +74,18 @@ def follow_stack(entry: h5py.Group, limit: float) -> Stack:
             path=path,
             shape=(n_frames, *dataset.shape[1:]),
             dtype=dataset.dtype.str,
-            chunk_frames=dataset.chunks[0] if dataset.chunks else 1,
+            chunk_frames=dataset.chunks[0],
             identity=(status.st_size, status.st_mtime_ns),
             wait=limit,
         )
+
+    stack = until_seen(file, path, limit, look)
+    if stack is None:
+        raise InputError(
+            f"{file}:{path}: expected frames to be written, found none after {limit:g} s without "
+            "a change of the file (--follow-timeout)"
+        )
+    return stack
 
 
 def find_stack(entry: h5py.Group, path: str = schema.RAW) -> Stack:
