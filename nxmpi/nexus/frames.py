@@ -24,6 +24,8 @@ from nxmpi.nexus.growing import (
 from nxmpi.nexus.values import find, location, open_file, require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nxmpi._typing import I8, Frames, Mask
 
 CHUNK_CACHE = 256 * 2**20
@@ -46,7 +48,12 @@ class Stack:
     """How long to wait for a frame that is still to be written [s]; None for a finished file."""
 
 
-def follow_stack(entry: h5py.Group, limit: float) -> Stack:
+def never() -> bool:
+    """Return False: something goes on to its end."""
+    return False
+
+
+def follow_stack(entry: h5py.Group, limit: float, is_over: Callable[[], bool] = never) -> Stack:
     """Return where the raw frames of an entry are going to be, once the first can be read.
 
     Not collective. Has the number of frames that the entry announces.
@@ -55,9 +62,13 @@ def follow_stack(entry: h5py.Group, limit: float) -> Stack:
     ----------
     limit : float
         How long to wait for a frame [s].
+    is_over : function
+        Asked meanwhile whether there is nothing to wait for any more.
 
     Raises
     ------
+    EndedError
+        If there is not.
     InputError
         If there is nothing to be read after that time, the number is not announced, or the file
         does not tell which frames have been written.
@@ -79,7 +90,7 @@ def follow_stack(entry: h5py.Group, limit: float) -> Stack:
             wait=limit,
         )
 
-    stack = until_seen(file, path, limit, look)
+    stack = until_seen(file, path, limit, look, is_over)
     if stack is None:
         raise InputError(
             f"{file}:{path}: expected frames to be written, found none after {limit:g} s without "
@@ -198,7 +209,10 @@ class StackReader:
         self.dtype = np.dtype(raw.dtype).newbyteorder("=")
         self.chunk_frames = raw.chunk_frames
         self.masked = mask is not None
-        self._raw = _OpenStack(raw) if raw.wait is None else GrowingStack(raw)
+        self.is_over: Callable[[], bool] = never
+        self._raw = (
+            _OpenStack(raw) if raw.wait is None else GrowingStack(raw, lambda: self.is_over())
+        )
         self._mask = _OpenStack(mask) if mask else None
         self._rooms = deque(np.empty((0, 0), self.dtype) for _ in range(n_rooms))
 
@@ -222,6 +236,8 @@ class StackReader:
 
         Raises
         ------
+        EndedError
+            If it waits for frames that are still to be written, and `is_over` says so.
         InputError
             If a frame cannot be read and bad frames are not to be skipped.
         """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import h5py
 import numpy as np
 
-from nxmpi.errors import InputError, SchemaError
+from nxmpi.errors import EndedError, InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.chunks import ChunkReader, find_decoder
 from nxmpi.nexus.values import location, read_array
@@ -68,9 +68,7 @@ def followed_link(entry: h5py.Group, path: str) -> tuple[Path, str]:
             entry.file.filename, location(entry, path),
             "a link to a file of its own, to be followed", "none",
         )  # fmt: skip
-    file = Path(entry.file.filename).absolute().parent / link.filename
-    log.info("%s: following %s", entry.name, file)
-    return file, link.path
+    return Path(entry.file.filename).absolute().parent / link.filename, link.path
 
 
 def require_growing(dataset: h5py.Dataset) -> None:
@@ -122,8 +120,9 @@ def opened(file: Path, path: str) -> Iterator[h5py.Dataset | None]:
 
 
 def until_seen(
-    file: Path, path: str, limit: float, look: Callable[[h5py.Dataset, bool], Seen | None]
-) -> Seen | None:
+    file: Path, path: str, limit: float, look: Callable[[h5py.Dataset, bool], Seen | None],
+    is_over: Callable[[], bool],
+) -> Seen | None:  # fmt: skip
     """Look at a dataset again and again until something is seen there.
 
     Not collective. Gives up, and returns None, when the file has not changed for a time.
@@ -135,9 +134,13 @@ def until_seen(
     look : function
         Called with the dataset, and whether its file is closed and has not changed for a while
         (`CLOSING_TIME`, or the limit). Returns None if what it looks for is not there yet.
+    is_over : function
+        Asked between two looks whether there is nothing to wait for any more.
 
     Raises
     ------
+    EndedError
+        If there is not.
     InputError
         If the dataset can be opened, but not read, all the time.
 
@@ -165,6 +168,8 @@ def until_seen(
             if error is not None:
                 raise InputError(f"{file}:{path}: cannot be read: {error}") from error
             return None
+        if is_over():
+            raise EndedError(f"{file}: no longer waited for")
         time.sleep(PAUSE)
 
 
@@ -274,8 +279,8 @@ def settled_identity(stack: Stack) -> tuple[int, int]:
 class GrowingStack:
     """Frames that are read when they are there. The file is opened anew each time."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, is_over: Callable[[], bool]) -> None:
+        self.stack, self.is_over = stack, is_over
         self.dtype = np.dtype(stack.dtype).newbyteorder("=")
         self.n_pixels = stack.shape[1] * stack.shape[2]
 
@@ -286,6 +291,8 @@ class GrowingStack:
 
         Raises
         ------
+        EndedError
+            If there is nothing to wait for any more.
         InputError
             If the file does not change for a time; says which frames are missing.
         """
@@ -296,7 +303,7 @@ class GrowingStack:
             missing = missing_frames(dataset, first, stop, n, settled=settled)
             return None if missing else _fill(dataset, first, out)
 
-        bad = until_seen(stack.file, stack.path, limit, look)
+        bad = until_seen(stack.file, stack.path, limit, look, self.is_over)
         if bad is None:
             self._give_up(limit)
         return bad

@@ -87,17 +87,6 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams, *, guess: bool =
     return Scan(files=files, measured=measured, grid=grid, sample=sample)
 
 
-def positions_at_once(path: Path, params: ScanParams) -> list[tuple[str, ...]]:
-    """Return which positions of a scan are read together: one by one if they are followed.
-
-    Not collective. Frames of the second are not there before those of the first are.
-    """
-    if params.follow is None or params.settings:  # which are for one position
-        return [params.entries]
-    with open_file(path) as wrapper:
-        return [(name,) for name in chosen_entries(wrapper, params.entries)]
-
-
 def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
     """Return the first and the last frame that are used. Not collective."""
     first = resolve(schema.FIRST, params.first_frame, layers, 0, _whole)

@@ -1,5 +1,6 @@
 """Frames and slices while another process writes the frames."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -125,6 +126,24 @@ def test_missing_frames_are_told_after_the_time_limit(scan, n):
     )  # fmt: skip
     assert result.returncode == 1
     assert "f2.h5:/entry/data/data: expected frames to be written, found none" in result.stderr
+
+
+def test_failure_of_one_rank_is_told_while_others_wait(scan):
+    process, log = start(scan, 2, "frames", "--entry", "f1")
+    wait(write(scan, "f1", "bad", pause=0.01, n=20))
+    assert finish(process, 40).returncode == 1, log.read_text()  # without 60 s of waiting
+    assert "expected frame 3 to be readable" in log.read_text()
+
+
+@pytest.mark.parametrize("n_frames", [0, 20])
+def test_wish_to_stop_is_heard_while_frames_are_waited_for(scan, n_frames):
+    process, log = start(scan, 2, "frames", "--entry", "f1")
+    if n_frames:
+        wait(write(scan, "f1", "swmr", pause=0.01, n=n_frames))
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process, 40).returncode == 75, log.read_text()
+    assert "stopped by SIGUSR1" in log.read_text()
+    assert not [name for name in scan.hidden() if name.endswith(".lock")]
 
 
 def test_frames_must_be_announced(scan):
