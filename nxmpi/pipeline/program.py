@@ -16,13 +16,12 @@ import h5py
 import numpy as np
 
 from nxmpi.cctw.dialect import transform_command
-from nxmpi.cctw.result import columns_of, read_column, require_agreement, require_volume
+from nxmpi.cctw.result import Sums, columns_of, read_column, require_agreement, require_volume
 from nxmpi.cctw.scratch import OUTPUT, SCRIPT, VOLUME, Given, places_of, write_input, write_mask3d
 from nxmpi.cctw.watch import Limits, run_watched
 from nxmpi.cctw.write import script_of, settings_of
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.errors import InputError, NxmpiError
-from nxmpi.kernels.transform import NORM_BITS
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.arrays import largest
@@ -317,10 +316,9 @@ def _check(group: MPI.Intracomm, task: _Task, twin: schema.Twin) -> list[Pillar]
             index = 1 if twin == schema.MASKED else 0
             inexact = require_agreement(
                 [column for some in everyone for column in some],
-                expected.sums.counts[index].astype(float),
-                expected.sums.norm[index] * task.unit,
+                Sums(expected.sums.counts[index] * 1.0, expected.near.counts[index] * 1.0),
+                Sums(expected.sums.norm[index] * task.unit, expected.near.norm[index] * task.unit),
                 expected.edge,
-                (expected.largest, task.unit * 2.0**NORM_BITS),
             )
             if inexact:
                 log.warning(

@@ -37,6 +37,8 @@ class Expected:
     edge: int
     """Of a block [voxels]."""
     sums: BlockSums
+    near: BlockSums
+    """Of pixels that may be in the next block, by rounding: see `nxmpi.kernels.blocks.NEAR`."""
     dead: I8
     """(n,) int64: good pixels without a count in any frame, in a flattened frame."""
     lost: dict[int, I8]
@@ -44,8 +46,6 @@ class Expected:
     alone."""
     bad_frames: list[int]
     """Those that could not be read, of all ranks."""
-    largest: int
-    """Largest count of all ranks [counts]."""
 
 
 def block_edge(shape: tuple[int, ...]) -> int:
@@ -84,12 +84,12 @@ def expect_blocks(
     edge = block_edge(tuple(tables.shape))
     n_h, n_k, n_l = (int(n) for n in -(-tables.shape // edge))
     shape = (2 if reader.masked else 1, n_l, n_k, n_h)
-    sums = BlockSums(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    sums, near = (BlockSums(np.zeros(shape, np.int64), np.zeros(shape, np.int64)) for _ in "sn")
     mine = frames[slice(*block_range(frames.size, comm.size, comm.rank))]
     lost: dict[int, I8] = {}
     n_lost = np.zeros(int(tables.pixels.max()) + 1, np.int64)
     bad: list[int] = []
-    top, stopped = 0, False
+    stopped = False
     with all_or_none(comm, is_stopped), progress(comm, "look", mine.size, "frames") as bar:
         for run in batches(mine, batch_frames, reader.chunk_frames):
             data, excluded, unread = reader.read(run)
@@ -99,8 +99,7 @@ def expect_blocks(
                 counts = signed(data)
                 found = np.zeros(numbers.size, np.int64)
                 batch = Batch(frames=counts, excluded=excluded, numbers=numbers)
-                add_to_blocks(batch, tables, edge, sums, found)
-                top = max(top, int(counts[:, tables.pixels].max()))
+                add_to_blocks(batch, tables, edge, sums, near, found)
                 for i in np.flatnonzero(found):
                     pixels = _lost_pixels(counts[i], tables)
                     lost[int(numbers[i])] = pixels
@@ -116,11 +115,11 @@ def expect_blocks(
     dead = np.flatnonzero(n_lost == max(frames.size - len(bad), 1))
     return Expected(
         edge=edge,
-        sums=BlockSums(sum_arrays(comm, sums.counts), sum_arrays(comm, sums.norm)),
+        sums=BlockSums(*(sum_arrays(comm, array) for array in sums)),
+        near=BlockSums(*(sum_arrays(comm, array) for array in near)),
         dead=dead,
         lost=_gathered(comm, lost, dead),
         bad_frames=bad,
-        largest=largest(comm, top),
     )
 
 

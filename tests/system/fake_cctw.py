@@ -127,6 +127,8 @@ def write(options, v, n):
     if HOW == "lost":  # a part of what fell into a block
         v[:16, :16, :16] = n[:16, :16, :16] = 0
         v[16:32, 16:32, 16:32] = n[16:32, 16:32, 16:32] = 0
+    if HOW == "bright":  # what is left is a single pixel's
+        v[..., ::2][v[..., ::2] < 1e6] = 0
     if HOW == "negative":
         v[tuple(np.argwhere(v > 0)[0])] = -1
     if HOW == "shape":

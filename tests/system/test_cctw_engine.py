@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -186,17 +187,24 @@ def test_pixel_factors_are_given_to_a_later_one(request, fresh, tmp_path, which)
     assert (~np.isclose(*made, rtol=1e-6)).sum() <= 2
 
 
-def with_sentinels(scan):
-    """Put values that are no counts into frames of f1: in all, and in two."""
+@contextmanager
+def changed_frames(scan):
+    """Give the frames of f1, (n_frames, n_slow, n_fast) int32, to be changed."""
     path = scan.data / "f1.h5"
     with h5py.File(path) as file:
         data = file["entry/data/data"][()].astype(np.int32)
-    data[:, 7, 9] = -1
-    data[3, 20:22, 5] = -2
-    data[4, 20, 5] = -2
+    yield data
     path.unlink()
     with h5py.File(path, "w") as file:
         file.create_dataset("entry/data/data", data=data, chunks=(1, *data.shape[1:]))
+
+
+def with_sentinels(scan):
+    """Put values that are no counts into frames of f1: in all, and in two."""
+    with changed_frames(scan) as data:
+        data[:, 7, 9] = -1
+        data[3, 20:22, 5] = -2
+        data[4, 20, 5] = -2
 
 
 def test_values_that_are_no_counts_are_masked(nxcctw, fresh, tmp_path):
@@ -231,12 +239,16 @@ FAILURES = {
     "shape": r"expected shape",
     "negative": r"expected sums of 0 or more",
     "lost": r"of \d+ blocks",
+    "bright": r"in v .* of \d+ blocks",
 }
 
 
 @pytest.mark.parametrize("how", FAILURES)
 def test_failure_keeps_what_is_there(program, fresh, native, tmp_path, how):
     scan = native.copy(tmp_path / "e")
+    if how == "bright":
+        with changed_frames(scan) as data:
+            data[6, 30, 31] = 2_000_000
     before, log = scan.files(), tmp_path / "log"
     result = by_cctw(
         2, program, scan, *ARGS, "--overwrite", "--entry", "f1", "--cctw-silence", "0.05",
