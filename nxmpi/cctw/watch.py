@@ -28,6 +28,8 @@ LOOK = 0.1
 """Between two looks at signals and limits [s]."""
 GRACE = 5.0
 """From asking a program to end until it is ended [s]."""
+HASTE = 0.4
+"""The same on a wish to stop: mpiexec, told to end, kills this process one second later [s]."""
 LONGEST_LINE = 400
 """Characters of a line that are kept."""
 TOLD = 5
@@ -140,10 +142,11 @@ def run_watched(
         stderr=subprocess.STDOUT,
         process_group=0,
     )
+    stopped = False
     try:
         stopped, wrong = _watch(process, printed, limits, bar, is_stopped)
     finally:
-        _end_group(process)
+        _end_group(process, HASTE if stopped else GRACE)
     if not stopped and wrong is None and process.returncode:
         wrong = f"status {process.returncode}"
         if process.returncode > 128:
@@ -213,11 +216,11 @@ def process_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, options) is not None
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def _end_group(process: subprocess.Popen[bytes], grace: float) -> None:
     """End what is left of a process group, and wait for its head, which keeps its number taken."""
     if not process_ended(process.pid):
         os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + grace
         while not process_ended(process.pid) and time.monotonic() < deadline:
             time.sleep(LOOK / 10)
     os.killpg(process.pid, signal.SIGKILL)

@@ -17,7 +17,8 @@ from nxmpi.parallel.cores import processors_of
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.parallel.signals import wishes
-from nxmpi.pipeline.program import Job, transform_by_program
+from nxmpi.pipeline.program import transform_by_program
+from nxmpi.pipeline.program_task import Job
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.transform import STEP, plan_position, run_transform
 

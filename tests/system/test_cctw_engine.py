@@ -299,7 +299,7 @@ def test_wish_to_stop_reaches_all_programs(program, fresh, tmp_path, who, name):
     assert scan.files() == before
 
 
-def test_killed_job_leaves_no_program(program, fresh, tmp_path):
+def test_killed_job_leaves_no_program_and_a_folder_that_the_next_removes(program, fresh, tmp_path):
     scan = fresh.copy(tmp_path / "e")
     log = tmp_path / "log"
     run = start_mpi(
@@ -314,6 +314,10 @@ def test_killed_job_leaves_no_program(program, fresh, tmp_path):
     os.kill(int((tmp_path / "0.pid").read_text()), signal.SIGKILL)
     assert finish(run).returncode != 0
     assert all(wait_until_gone(pid) for pid, *_ in runs_of(log))
+    assert any("_transform." in name for name in scan.hidden())
+    result = by_cctw(2, program, scan, *ARGS, "--no-mask")
+    assert result.returncode == 0, result.stderr
+    assert scan.hidden() == []
 
 
 def test_one_position_that_fails_does_not_take_the_other_along(program, fresh, tmp_path):

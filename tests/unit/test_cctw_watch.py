@@ -156,6 +156,16 @@ def test_wish_to_stop_reaches_the_program(program, tmp_path):
     assert wait_until_gone(int(ran.printed.lines[0]))
 
 
+def test_deaf_program_is_ended_soon_after_a_wish_to_stop(program, tmp_path):
+    command = program(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(100)"
+    )
+    wish = time.monotonic() + 1.0
+    ran = run_watched(command, tmp_path, Limits(), is_stopped=lambda: time.monotonic() > wish)
+    assert ran.stopped
+    assert time.monotonic() - wish < 2.0
+
+
 def test_noise_is_neither_kept_nor_believed(program, tmp_path):
     command = program(
         "noise = os.urandom(2**20).replace(b'%', b'?')\n"
