@@ -6,6 +6,7 @@ are copied, and the frames themselves are linked to.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ VOLUME = "entry/data"
 """In the output."""
 BUILT_IN = 255
 """Last number of the filters that are HDF5's own."""
+UNCHUNKED = (32, 32, 32)
+"""Pieces in which the program reads what is not stored in chunks."""
 LZF = 32000
 """Filter that the program brings."""
 
@@ -70,6 +73,25 @@ def require_filters(stack: Stack) -> None:
                 f"{stack.file}:{stack.path}: expected a filter that CCTW can be given, found "
                 f"number {code}"
             )
+
+
+def unneeded_chunks(given: Given) -> frozenset[int]:
+    """Return the chunks of frames none of which has a weight. Not collective.
+
+    The program reads them all the same, and may fail to.
+
+    Returns
+    -------
+    frozenset of int
+        Their numbers, as the program counts: along fast, then slow, then by frame.
+    """
+    with h5py.File(given.frames.file, "r") as file:
+        length, *sides = file[given.frames.path].chunks or UNCHUNKED
+    n_frames, *shape = given.frames.shape
+    together = math.prod(-(-n // side) for n, side in zip(shape, sides, strict=True))
+    used = np.flatnonzero(given.weight > 0) // length
+    unused = np.setdiff1d(np.arange(-(-n_frames // length)), used)
+    return frozenset(int(i) * together + j for i in unused for j in range(together))
 
 
 def write_input(folder: Path, given: Given) -> None:

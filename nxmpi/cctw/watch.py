@@ -39,6 +39,7 @@ KEPT = 200
 PERCENT = re.compile(r"(\d+)\s*% completed")
 TROUBLE = re.compile(r"error (reading|writing)( mask)? chunk|resulted in exception", re.IGNORECASE)
 """In lines of a program that goes on as if nothing were the matter."""
+UNREAD = re.compile(r"error reading(?: mask)? chunk (\d+)", re.IGNORECASE)
 PLUGINS = "HDF5_PLUGIN_PATH"
 MPI_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_")
 """Of the variables by which a program would take itself for a rank of this job."""
@@ -46,12 +47,14 @@ MPI_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a program may take."""
+    """How long a program may take, and what it may fail to read."""
 
     time: float | None = None
     """In all [s]; None for any time."""
     silence: float | None = None
     """Without printing anything [s]."""
+    unneeded: frozenset[int] = frozenset()
+    """Numbers of the chunks that it reads for nothing."""
 
 
 @dataclass(kw_only=True)
@@ -62,6 +65,8 @@ class Printed:
     """The last ones, without percentages."""
     percent: int = 0
     """What it said last."""
+    unneeded: frozenset[int] = frozenset()
+    """Chunks that may be unreadable."""
     _rest: bytes = b""
 
     def add(self, data: bytes) -> str | None:
@@ -83,7 +88,9 @@ class Printed:
             self.percent = int(percent[1])
         elif line:
             self.lines.append(line)
-            return line if TROUBLE.search(line) else None
+            unread = UNREAD.search(line)
+            harmless = unread is not None and int(unread[1]) in self.unneeded
+            return line if TROUBLE.search(line) and not harmless else None
         return None
 
     def __str__(self) -> str:
@@ -131,7 +138,7 @@ def run_watched(
         or ends with a status other than 0; with the last lines that it printed.
     """
     name = Path(command[0]).name
-    printed = Printed()
+    printed = Printed(unneeded=limits.unneeded)
     numbers = ",".join(str(number) for number in processors)
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, numbers, *command],

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from nxmpi.cctw.dialect import transform_command
-from nxmpi.cctw.scratch import SCRIPT, places_of, write_mask3d
+from nxmpi.cctw.scratch import SCRIPT, places_of, unneeded_chunks, write_mask3d
 from nxmpi.cctw.watch import Limits, run_watched
 from nxmpi.nexus import schema
 from nxmpi.parallel.arrays import largest
@@ -43,7 +43,11 @@ def run_program(group: MPI.Intracomm, task: Task, twin: schema.Twin) -> list[str
             places = places_of(task.given, masked=masked)
             command = transform_command(job.program, SCRIPT, places, job.processors.share)
             log.info("%s: %s", name, shlex.join(command))
-            limits = Limits(time=job.params.program_time, silence=job.params.program_silence)
+            limits = Limits(
+                time=job.params.program_time,
+                silence=job.params.program_silence,
+                unneeded=unneeded_chunks(task.given),
+            )
             with named(task, twin), progress(group, f"cctw {name}", 100, "percent") as bar:
                 ran = run_watched(
                     command, task.folder, limits, job.processors.numbers, bar, job.is_stopped

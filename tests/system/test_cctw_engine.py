@@ -17,6 +17,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from system.damages import corrupt
 from system.mpi import error_lines, finish, run_nxmpi, start_mpi
 from system.scans import add_masks, differences, simulated, volumes
 
@@ -221,6 +222,25 @@ def test_values_that_are_no_counts_are_masked(nxcctw, fresh, tmp_path):
             read(scan.data / f"f1_{p}transform.nxs", d) for p in ("", "masked_") for d in "vn"
         ])  # fmt: skip
     assert "1 pixels without a count in any frame, and 3 in some are masked" in result.stderr
+    for ours, theirs in zip(*made, strict=True):
+        assert (~np.isclose(ours, theirs, rtol=1e-6)).sum() <= 2
+
+
+def test_frames_that_are_left_out_may_be_unreadable(program, fresh, tmp_path):
+    made = []
+    for name in ("native", "cctw"):
+        scan = fresh.copy(tmp_path / name)
+        corrupt("f1.h5", "entry/data/data", 0)(scan)
+        corrupt("f1.h5", "entry/data/data", 5)(scan)
+        args = (
+            1, "transform", "--entry", "f1", *ARGS, "--no-mask", "--first", "2",
+            "--skip-bad-frames", scan.wrapper,
+        )  # fmt: skip
+        if name == "cctw":
+            args = (*args, "--engine", "cctw", "--cctw", program)
+        result = run_nxmpi(*args)
+        assert result.returncode == 0, result.stderr
+        made.append([read(scan.data / "f1_transform.nxs", d) for d in "vn"])
     for ours, theirs in zip(*made, strict=True):
         assert (~np.isclose(ours, theirs, rtol=1e-6)).sum() <= 2
 

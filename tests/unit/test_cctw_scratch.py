@@ -5,7 +5,14 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from nxmpi.cctw.scratch import Given, places_of, require_filters, write_input, write_mask3d
+from nxmpi.cctw.scratch import (
+    Given,
+    places_of,
+    require_filters,
+    unneeded_chunks,
+    write_input,
+    write_mask3d,
+)
 from nxmpi.errors import InputError
 from nxmpi.nexus.frames import find_stack
 
@@ -82,6 +89,23 @@ def test_mask_of_frames_holds_all_that_is_no_count(files, tmp_path, lost, masked
     used = given.weight > 0
     np.testing.assert_array_equal(found[used], expected[used])
     assert write_mask3d(tmp_path, given, None) == bool(lost)  # the next volume's
+
+
+@pytest.mark.parametrize(
+    ("chunks", "numbers"),
+    [
+        ((1, 6, 7), {2}),
+        ((2, 6, 7), set()),
+        ((1, 3, 4), {8, 9, 10, 11}),
+        (None, set()),
+    ],
+)  # fmt: skip
+def test_chunks_without_a_weight_are_found(tmp_path, chunks, numbers):
+    with h5py.File(tmp_path / "f1.h5", "w") as file:
+        file.create_dataset("data/data", SHAPE, np.uint16, chunks=chunks)
+    with h5py.File(tmp_path / "f1.h5") as file:
+        frames = find_stack(file["/"])
+    assert unneeded_chunks(given_of(frames)) == numbers  # frame 2 has no weight
 
 
 def test_filters_that_no_plugin_brings_are_refused(files, monkeypatch):
