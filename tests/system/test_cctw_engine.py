@@ -340,16 +340,31 @@ def test_killed_job_leaves_no_program_and_a_folder_that_the_next_removes(program
     assert scan.hidden() == []
 
 
-def test_one_position_that_fails_does_not_take_the_other_along(program, fresh, tmp_path):
-    scan = fresh.copy(tmp_path / "e")
+def without_good_pixels(scan, *names):
     with scan.open() as wrapper:
-        shape = wrapper["f2/instrument/detector/pixel_mask"].shape
-        wrapper["f2/instrument/detector/pixel_mask"][...] = np.ones(shape)
-    result = by_cctw(2, program, scan, *ARGS, "--no-mask")
+        for name in names:
+            mask = wrapper[name]["instrument/detector/pixel_mask"]
+            mask[...] = np.ones(mask.shape)
+
+
+@pytest.mark.parametrize(
+    ("n", "bad", "good"), [(1, ["f1"], "f2"), (2, ["f2"], "f1"), (2, ["f1", "f2"], None)]
+)
+def test_positions_that_fail_are_all_named_and_the_others_are_done(
+    program, fresh, tmp_path, n, bad, good
+):
+    scan = fresh.copy(tmp_path / "e")
+    without_good_pixels(scan, *bad)
+    result = by_cctw(n, program, scan, *ARGS, "--no-mask")
     assert result.returncode == 1
-    assert "f2: expected good pixels" in error_lines(result)[0]
-    assert read(scan.data / "f1_transform.nxs", "v").sum() > 0
-    assert not (scan.data / "f2_transform.nxs").exists()
+    (line,) = error_lines(result)
+    for name in bad:
+        assert line.count(f"{name}: expected good pixels") == 1
+        assert not (scan.data / f"{name}_transform.nxs").exists()
+    if good:
+        assert f"{good}:" not in line
+        assert read(scan.data / f"{good}_transform.nxs", "v").sum() > 0
+    assert scan.hidden() == []
 
 
 @pytest.mark.parametrize(
