@@ -158,10 +158,10 @@ def prepare(task: Task) -> None:
     measured, given, job = task.measured, task.given, task.job
     assert measured is not None
     assert given is not None
-    lost = sum(pixels.size for pixels in given.lost.values())
-    if lost or task.expected.dead.size:
+    expected = task.expected
+    if expected.n_lost or expected.dead.size:
         log.info("%s: %d pixels without a count in any frame, and %d in some are masked",
-                 task.plan.name, task.expected.dead.size, lost)  # fmt: skip
+                 task.plan.name, expected.dead.size, expected.n_lost)  # fmt: skip
     sample = task.plan.sample
     settings = settings_of(
         measured.position.geometry, task.plan.grid, job.params.voxels,

@@ -11,6 +11,7 @@ from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.errors import CollectiveError, InputError
 from nxmpi.kernels.blocks import NEAR
 from nxmpi.model import HKLGrid, Position
+from nxmpi.parallel.packed import unpack_mask
 from nxmpi.params import TransformParams
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
@@ -127,6 +128,10 @@ def expect(comm, position, reader, batch_frames=2):
     return expect_blocks(comm, tables, reader, used, batch_frames, lambda: False), tables.unit
 
 
+def lost_in(expected, frame):
+    return np.flatnonzero(unpack_mask(expected.lost[frame], 200)).tolist()
+
+
 @pytest.mark.parallel(RANKS)
 @pytest.mark.parametrize("skipped", [(), (2, 7)])
 def test_sums_are_those_of_numpy(case, skipped):
@@ -137,11 +142,29 @@ def test_sums_are_those_of_numpy(case, skipped):
     parallel_assert(found.bad_frames == list(skipped))
     parallel_assert(found.edge == 32)
     parallel_assert(found.dead.tolist() == [DEAD])
+    parallel_assert(found.n_lost == 3)
     if comm.rank == 0:
         np.testing.assert_array_equal(found.sums.counts, counts)
         np.testing.assert_allclose(found.sums.norm * unit, norm, rtol=1e-7)
         assert (counts[0] > counts[1]).any()
-        assert {n: p.tolist() for n, p in found.lost.items()} == {3: [5, 99], 8: [5]}
+        assert {n: lost_in(found, n) for n in found.lost} == {3: [5, 77, 99], 8: [5, 77]}
+
+
+@pytest.mark.parallel([1, 3])
+def test_frames_with_the_same_gaps_share_their_mask(case):
+    comm = MPI.COMM_WORLD
+    position, data, _ = case
+    gaps = np.arange(data.shape[1]) % 10 == 0
+    data[:, gaps] = 2**32 - 1
+    data[FIRST] = 0  # one frame has counts there
+    found, _ = expect(comm, position, Frames(data, None))
+    good = ~position.bad.ravel()
+    if comm.rank == 0:
+        assert found.dead.size == 0
+        assert found.n_lost == (data[FIRST + 1 : LAST + 1, good] == 2**32 - 1).sum()
+        assert sorted(found.lost) == [*range(FIRST + 1, LAST + 1)]
+        alike = [id(found.lost[n]) for n in found.lost if n not in (3, 8)]
+        assert len(set(alike)) <= comm.size
 
 
 @pytest.mark.parallel([1, 3])
