@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.errors import InputError
+from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.window import node_of
 
 if TYPE_CHECKING:
@@ -63,6 +65,32 @@ def available_memory(comm: MPI.Intracomm) -> int:
             if line.strip().isdigit():
                 free = min(free, int(line))
     return int(min(comm.allgather(free * 4 // 5 // size)))
+
+
+def require_memory(comm: MPI.Intracomm, needed: int, what: str, advice: str) -> None:
+    """Make sure that every rank has room for what it is about to do. Collective on ``comm``.
+
+    Parameters
+    ----------
+    needed : int
+        By a rank [bytes]; the same on all.
+    what : str
+        Is to be done, for the message.
+    advice : str
+        What the user can do.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if `available_memory` is less: without this the system would kill a rank.
+    """
+    found = available_memory(comm)
+    with all_or_none(comm):
+        if needed > found:
+            raise InputError(
+                f"{what}: expected {needed / 2**30:.2f} GiB of memory for each of {comm.size} "
+                f"ranks, found {found / 2**30:.2f} GiB ({advice})"
+            )
 
 
 def _lines(path: Path) -> list[str]:

@@ -14,6 +14,7 @@ from nxmpi.nexus.values import open_file, require
 from nxmpi.nexus.volume import CHUNK, read_part, title_of
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.parallel.memory import require_memory
 from nxmpi.stages.background import (
     NOTHING,
     average,
@@ -23,6 +24,7 @@ from nxmpi.stages.background import (
     whole_background,
 )
 from nxmpi.stages.combine import Sums, combine
+from nxmpi.stages.cost_volumes import symmetrize_memory
 from nxmpi.stages.images import leave_out, residual_map
 from nxmpi.stages.planes import in_units, norm_unit, own_ranges, whole_counts
 from nxmpi.stages.shells import compare_images
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from nxmpi.stages.symmetrize import Symmetrized
 
     Values = dict[str, NDArray[Any]]
+
+
+NEEDS = "use more nodes, or larger steps (--qh, --qk, --ql); nxmpi plan tells what suffices"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +97,10 @@ def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
     Counts and norm of a voxel, sums and the map are 37 bytes; images that are left out need 43, and
     a background 40 more.
     """
+    needed = symmetrize_memory(
+        plan.group, plan.grid.array_shape, comm.size, background=plan.scale is not None
+    )
+    require_memory(comm, needed, f"{plan.target}", NEEDS)
     with timer.part("read"):
         planes, unit, background = _read(comm, plan)
     n_left_out, total = 0, None

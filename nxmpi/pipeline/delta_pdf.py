@@ -12,10 +12,12 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.volume import write_volume_group
 from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.parallel.memory import ranks_of_node, require_memory
 from nxmpi.parallel.publish import unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.slabs import even_slabs
 from nxmpi.parallel.timing import Timer
+from nxmpi.pipeline.averaged import NEEDS
 from nxmpi.pipeline.real_space import (
     has,
     pdf_file,
@@ -28,6 +30,7 @@ from nxmpi.pipeline.real_space import (
     write_real,
 )
 from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.stages.cost_volumes import pdf_memory, pdf_shared
 from nxmpi.stages.fill import punch_and_fill
 from nxmpi.stages.karen import Smoothed, karen
 from nxmpi.stages.pdf import pdf
@@ -54,6 +57,9 @@ def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
     sizes, params = sizes_of(plan), plan.choices.pdf
+    needed = pdf_memory(plan.grid.array_shape, sizes, params, comm.size)
+    needed += pdf_shared(sizes, params, comm.size) // ranks_of_node(comm)
+    require_memory(comm, needed, f"{pdf_file(plan).path}", NEEDS)
     with timer.part("read"):
         volume = read_slab(comm, plan, schema.SYMMETRIZED)
     with timer.part("window"):

@@ -294,3 +294,12 @@ def test_another_cell_makes_it_again(comm, shared_tmp_path):
     assert len(run_symmetrize(comm, path, PARAMS, OUTPUT)) == 1
     with h5py.File(path.parent / "300K" / "symm_transform.nxs") as file:
         assert file["entry/data/Qh"].attrs["scaling_factor"] == pytest.approx(2 * np.pi / 6)
+
+
+@pytest.mark.parallel([1, 3])
+def test_too_little_memory_is_told_before_anything_is_read(comm, shared_tmp_path, monkeypatch):
+    path = write(comm, shared_tmp_path, "P m -3 m")
+    monkeypatch.setattr("nxmpi.parallel.memory.available_memory", lambda comm: 10**6)
+    with pytest.raises(CollectiveError, match=r"symm_transform.nxs: expected \S+ GiB of memory"):
+        run_symmetrize(comm, path, PARAMS, OUTPUT)
+    parallel_assert(not (path.parent / "300K" / "symm_transform.nxs").exists())
