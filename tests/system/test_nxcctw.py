@@ -13,7 +13,7 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system import fake_cctw
-from system.mpi import clean_environment
+from system.mpi import clean_environment, error_lines, run_mpi
 from system.scans import add_masks, run_in_one_job, simulated
 
 import nxmpi
@@ -196,6 +196,21 @@ def test_volume_that_cannot_be_read_ends_the_job(tmp_path):
     assert re.search(
         r"f1_transform\.nxs:/entry/data/v: expected the part at .* to be readable", message
     )
+    assert state(out) == before
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("chunks", ["[20, 20, 20]", "[32, 32, 32]"])
+def test_full_disk_keeps_what_is_there(nxcctw, tmp_path, chunks):
+    out = tmp_path / "out.nxs"
+    shutil.copy(REFERENCE / "f1_transform.nxs", out)
+    before = state(out)
+    words = [word.format(here=REFERENCE, out=out) for word in ("transform", *PLAIN)]
+    settings = f"outputData.compression = 0; outputData.hdfChunkSize = {chunks}"
+    result = run_mpi(N_RANKS, nxcctw, *words, "-c", settings, limit={"FSIZE": 300_000})
+    assert result.returncode != 0
+    (message,) = error_lines(result)
+    assert "out.nxs" in message
     assert state(out) == before
     assert not list(tmp_path.glob(".*"))
 

@@ -148,3 +148,30 @@ def test_what_makes_no_sense_is_one_line(searched, tmp_path):
     assert result.returncode == 1
     (line,) = error_lines(result)
     assert "expected a file, found none" in line
+
+
+def test_rates_are_not_measured_where_there_is_no_folder(tmp_path):
+    env = {"NXMPI_RATES": str(tmp_path / "rates.json")}
+    result = run_nxmpi(2, "plan", "--calibrate", tmp_path / "no" / "scan.nxs", env=env)
+    assert result.returncode == 1
+    (line,) = error_lines(result)
+    assert f"{tmp_path}/no" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.full
+def test_rates_of_this_machine(searched, tmp_path):
+    folder, path = tmp_path / "data", tmp_path / "kept" / "rates.json"
+    folder.mkdir()
+    env = {"NXMPI_RATES": str(path)}
+    result = run_nxmpi(2, "plan", "--calibrate", folder, env=env, timeout=900)
+    assert result.returncode == 0, result.stderr
+    assert list(folder.iterdir()) == []
+    rates = json.loads(path.read_text())
+    assert set(rates["base"]) == set(STEPS)
+    assert all(100 * 2**20 < each < 2**30 for each in rates["base"].values())
+    for name in ("frames", "transform", "combine", "symmetrize", "fourier"):
+        assert 1e4 < rates[name] < 1e10, name
+    assert 0 < rates["ratio"] <= 1
+    told = run_nxmpi(0, "plan", searched.wrapper, "--ranks", "2", env=env)
+    assert f"rates: this machine's, from {path}: " in told.stdout.replace("\n", "")
