@@ -20,8 +20,8 @@ cores=$((SLURM_CPUS_ON_NODE / ${SLURM_CPUS_PER_TASK:-1}))
 # --- folder for volumes that memory does not hold; beside the results by default
 : "${NXMPI_SCRATCH:=}"
 
-# --- a job that was stopped before its end is to go on: "requeue", or "submit" another in its place
-# where the site does not let jobs be requeued; so many times at most
+# --- a job that was stopped before its end is to go on: "requeue" puts it back into the queue, and
+# where that is refused, or with "submit", another takes its place; so many times at most
 : "${NXMPI_GO_ON:=requeue}"
 : "${NXMPI_GO_ON_MOST:=20}"
 

@@ -31,7 +31,7 @@ run() { # a command on all ranks; a signal to stop is passed on, and what is lef
   fi
   echo "$(date +%FT%T) job $this on $SLURM_JOB_NODELIST: $*"
   cancelled=
-  trap 'interrupted=1; kill -USR1 "$runner"' USR1
+  trap 'interrupted=1; kill -USR1 "$runner" || true' USR1 # it may have ended just now
   trap 'interrupted=1; cancelled=1' TERM
   "${launcher[@]}" "$@" &
   runner=$!
@@ -52,9 +52,9 @@ go_on() { # the state is saved, the same command goes on from it
   local times=$((${NXMPI_WENT_ON:-0} + ${SLURM_RESTART_COUNT:-0}))
   if ((times >= NXMPI_GO_ON_MOST)); then
     echo "stopped again after $times times: not gone on with" >&2
-  elif [[ $NXMPI_GO_ON == requeue ]]; then
-    scontrol requeue "$this" && sleep 60 # Slurm ends this script then
-  else
+  elif [[ $NXMPI_GO_ON == requeue ]] && scontrol requeue "$this"; then
+    sleep 60 # Slurm ends this script meanwhile
+  else # the site does not let jobs be requeued
     NXMPI_WENT_ON=$((times + 1)) submit_successor
   fi
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -76,9 +77,10 @@ def site_file() -> Path:
 
 def default_jobs() -> Path:
     """Return the folder of the job scripts: of the checkout, or as they were installed."""
-    package = Path(nxmpi.__file__).parent
-    beside = package.parent / "jobs"
-    return beside if (beside / SCRIPTS[0]).is_file() else package / "jobs"
+    checkout = Path(nxmpi.__file__).parents[1] / "jobs"
+    if (checkout / SCRIPTS[0]).is_file():
+        return checkout
+    return Path(sys.prefix) / "share" / "nxmpi" / "jobs"
 
 
 def write_site(path: Path) -> None:

@@ -391,11 +391,12 @@ def test_job_near_its_time_limit_stops_and_goes_on_to_the_same_bits(
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("how", ["submit", "requeue"])
 def test_job_that_may_not_be_requeued_has_a_successor_for_which_others_wait(
-    slurm, longer, transformed, tmp_path
+    slurm, longer, transformed, tmp_path, how
 ):
     scan = longer.copy(tmp_path / "e")
-    job, log = submit_slowly(slurm, scan, tmp_path, NXMPI_GO_ON="submit")
+    job, log = submit_slowly(slurm, scan, tmp_path, "--no-requeue", NXMPI_GO_ON=how)
     after = slurm.sbatch(
         f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes", "--output=/dev/null",
         "--wrap", f"ls {scan.data}/f1_transform.nxs",
