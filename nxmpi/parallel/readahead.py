@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def read_ahead(
     ----------
     read : function
         Called with a batch, one at a time. What it raises is raised to the caller where the
-        result would have come.
+        result would have come, and nothing is read after that.
     batches : iterable
     depth : int
         Batches read before they are asked for; 0 reads without a thread.
@@ -48,11 +49,23 @@ def read_ahead(
         return
     waiting = iter(batches)
     pending: deque[tuple[Batch, Future[Result]]] = deque()
+    failed = Event()
+
+    def attempt(batch: Batch) -> Result:
+        """Read, unless a batch before could not be: nobody asks for this one then."""
+        if failed.is_set():
+            raise CancelledError
+        try:
+            return read(batch)
+        except Exception:
+            failed.set()
+            raise
+
     with ThreadPoolExecutor(1, "read-ahead") as pool:
 
         def submit(n: int) -> None:
             for _, batch in zip(range(n), waiting, strict=False):
-                pending.append((batch, pool.submit(read, batch)))
+                pending.append((batch, pool.submit(attempt, batch)))
 
         try:
             submit(depth)

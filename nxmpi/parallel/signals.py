@@ -92,7 +92,7 @@ class Wishes:
     def failure_passed_on(self) -> Iterator[None]:
         """Let all hear of it, as of a wish to stop, if the body fails on this rank.
 
-        Not collective; also for threads. For a body in an `all_or_none` that calls `heard` while
+        Not collective. For a body in an `all_or_none` that calls `heard` while
         it waits for the others.
         """
         try:

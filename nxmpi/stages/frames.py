@@ -84,11 +84,10 @@ def frames_pass(
     started = last_saved = time.monotonic()
     with wishes(comm) as wish:
         reader.is_over = lambda: wish.known  # it reads in a thread, which is waited for at the end
-        read = wish.failure_passed_on()(reader.read)
         with (
             progress(comm, "frames", stop - start, "frames") as bar,
             all_or_none(comm, wish.heard),
-            closing(read_ahead(read, waiting, meanwhile=wish.heard)) as ahead,
+            closing(read_ahead(reader.read, waiting, meanwhile=wish.heard)) as ahead,
             wish.failure_passed_on(),
             suppress(EndedError),
         ):
@@ -98,8 +97,6 @@ def frames_pass(
                     worker.add_batch(batch, data, unread)
                 bar.advance(batch.size)
                 del data
-                if wish.heard():
-                    break
                 spent, now = timer.parts["checkpoint"], time.monotonic()
                 if saved is not None and (
                     now - last_saved > params.checkpoint if params.checkpoint is not None
@@ -108,6 +105,8 @@ def frames_pass(
                     with timer.part("checkpoint"):
                         saved = saved if saved.save(to_arrays(worker)) else None
                     last_saved = time.monotonic()
+                if wish.heard():
+                    break
         signal = wish.agreed()
     if signal is not None and largest(comm, end - worker.seen):
         with timer.part("checkpoint"), all_or_none(comm):

@@ -166,16 +166,17 @@ def test_failure_on_one_rank_is_raised_on_all(comm):
 def killed_and_continued(comm, folder, data, given, stop, batch=7):
     """Return what is found in two runs, the first of which ends before the frames ``stop``.
 
-    With how far this rank was when it was last saved, and the frames asked for after that.
+    With how far this rank was when it was last saved, and the frames asked for in each.
     """
     saved = Saved(path=folder / f"{comm.rank}-of-{comm.size}", key="this")
     options = {"saved": saved, "batch_frames": batch, "checkpoint": 1e-9}
+    first = Frames(data, unreadable=(2, 45), stop=stop)
     with pytest.raises(CollectiveError):
-        run(comm, Frames(data, unreadable=(2, 45), stop=stop), given, **options)
+        run(comm, first, given, **options)
     arrays = replace(saved, number=0).load()
     again = Frames(data, unreadable=(2, 45))
     found = run(comm, again, given, **options | {"saved": replace(saved, number=0)})
-    return found, 0 if arrays is None else int(arrays["seen"]), again.asked
+    return found, 0 if arrays is None else int(arrays["seen"]), (first.asked, again.asked)
 
 
 @pytest.mark.parallel(RANKS)
@@ -200,8 +201,8 @@ def test_at_most_a_batch_is_repeated(comm, shared_tmp_path):
     starts = [18 * block_range(n, comm.size, rank)[0] for rank in range(comm.size)]
     stop = [start + 18 * (n // comm.size) - 10 for start in starts]  # in each rank's frames
     _, seen, asked = killed_and_continued(comm, shared_tmp_path, data, given, stop, batch)
-    parallel_assert(seen > stop[comm.rank] - batch)
-    parallel_assert(len(set(asked)) == len(asked))  # none is read twice to go on
+    parallel_assert(0 <= max(asked[0]) + 1 - seen <= batch)
+    parallel_assert(len(set(asked[1])) == len(asked[1]))  # none is read twice to go on
 
 
 @pytest.mark.parallel(RANKS)

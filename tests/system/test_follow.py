@@ -72,7 +72,11 @@ def results(scan):
     return found | {"mask": contents(scan.data / "f1_mask.nxs")["/entry/mask"]}
 
 
-@pytest.mark.parametrize(("n", "way"), [(1, "swmr"), (3, "swmr"), (2, "several"), (2, "reopen")])
+@pytest.mark.parametrize(
+    ("n", "way"),
+    [(3, "swmr"), (2, "reopen"), pytest.param(2, "several", marks=pytest.mark.full),
+     pytest.param(1, "swmr", marks=pytest.mark.full)],
+)  # fmt: skip
 def test_the_pass_over_the_frames_keeps_up_with_the_writer(scan, n, way):
     process, log = start(scan, n, "frames", "--entry", "f1")
     wait(write(scan, "f1", way))

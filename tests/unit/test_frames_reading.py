@@ -409,6 +409,20 @@ def test_failure_comes_in_the_place_of_its_batch(depth):
         next(ahead)
 
 
+def test_nothing_is_read_after_a_failure():
+    asked = []
+
+    def read(batch):
+        asked.append(batch)
+        if batch == 3:
+            raise InputError("frame 3")
+        return batch
+
+    with pytest.raises(InputError, match="frame 3"):
+        list(read_ahead(read, range(99), 3))
+    assert asked == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_early_end_reads_no_further_and_leaves_no_thread(depth):
     read = []
