@@ -139,6 +139,7 @@ SUITE := not full
 TIMEOUT := 2400
 HANG := 120
 JOBS := 2
+RANKS := 2 3 4
 SERIAL := tests/unit tests/property tests/regression tests/mpi
 
 serial: setup
@@ -146,7 +147,7 @@ serial: setup
 	timeout $(TIMEOUT) $(BIN)/python -m pytest -q --benchmark-disable benchmarks
 
 mpi: setup
-	@for n in 2 3 4 7 16; do
+	@for n in $(RANKS); do
 	  echo "MPI tests on $$n ranks"
 	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q --color=no -m "parallel[$$n] and ($(SUITE))" tests/mpi
 	done
@@ -158,6 +159,7 @@ system-tests: setup slurm .venv-nxrefine/.ready
 	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -p no:pytest_mpi -n $(JOBS) --dist loadfile -o faulthandler_timeout=$(HANG) -m "$(SUITE)" tests/system
 
 check-full: SUITE := full or not full
+check-full: RANKS := 2 3 4 7 16
 check-full: TIMEOUT := 7200
 check-full: HANG := 1800
 check-full: test

@@ -41,13 +41,14 @@ run() { # a command on all ranks; a signal to stop is passed on, and what is lef
     [[ $interrupted ]]
   do :; done
   trap - USR1 TERM
-  if ((status == 75)) && [[ -z $cancelled ]]; then
+  # 138: the signal came before the program was ready for it, and ended it
+  if ((status == 75 || status == 138)) && [[ -z $cancelled ]]; then
     go_on
   fi
   exit "$status"
 }
 
-go_on() { # after status 75: the state is saved, the same command goes on from it
+go_on() { # the state is saved, the same command goes on from it
   local times=$((${NXMPI_WENT_ON:-0} + ${SLURM_RESTART_COUNT:-0}))
   if ((times >= NXMPI_GO_ON_MOST)); then
     echo "stopped again after $times times: not gone on with" >&2

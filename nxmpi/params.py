@@ -431,6 +431,8 @@ class SubmitParams:
     partition: str | None = None
     time: str | None = None
     """Limit, as Slurm reads it: 04:00:00."""
+    mem: str | None = None
+    """Memory of a node, as Slurm reads it: 200G."""
     constraint: str | None = None
     """Features that the nodes must have."""
     mpi: str | None = None

@@ -1,4 +1,4 @@
-"""CCTW, where it is installed, on the frames of `case.py`: prints a line of JSON.
+"""CCTW, where it is installed, or nxcctw, on the frames of `case.py`: prints a line of JSON.
 
 Run in the folder above, as `python -m peers.cctw`. CCTW knows a factor of each frame, but none
 of the pixels; all else is the same.
@@ -109,6 +109,7 @@ def main():
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--grid", type=int, default=1001, help="voxels along each axis")
     parser.add_argument("--threads", type=int, default=1, help="-j of cctw, which works in n - 1")
+    parser.add_argument("--program", default="cctw", help="or nxcctw, or a path")
     options = parser.parse_args()
     position = make_position(options.frames)
     source = write_input(options.folder, position)
@@ -116,7 +117,7 @@ def main():
     write_settings(settings, settings_of(position, make_grid(options.grid)))
     target.unlink(missing_ok=True)
     command = [
-        "cctw", "transform", "--script", settings, "--mask", f"{source}#/mask",
+        options.program, "transform", "--script", settings, "--mask", f"{source}#/mask",
         "--weights", f"{source}#/weight", f"{source}#/data", "--output", f"{target}#/entry/data",
         "--normalization", "0", "-j", options.threads,
     ]  # fmt: skip
@@ -125,7 +126,8 @@ def main():
     wall = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode or not target.exists():
-        sys.exit(f"cctw: status {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}")
+        said = f"{done.stdout.decode()}{done.stderr.decode()}"
+        sys.exit(f"{options.program}: status {done.returncode}\n{said}")
     cores = max(options.threads - 1, 1)
     print(json.dumps({
         **speeds(options.frames * N_PIXELS, used.ru_utime + used.ru_stime, wall, cores),

@@ -12,10 +12,13 @@ from nxmpi.pipeline.submitted import run_cancel
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mpi4py import MPI
+
 
 @click.command()
 @click.argument("scans", type=shared.FILE, nargs=-1, required=True)
-def cancel(scans: tuple[Path, ...]) -> None:
+@click.pass_obj
+def cancel(comm: MPI.Intracomm, /, scans: tuple[Path, ...]) -> None:
     """End the jobs that nxmpi submit made for SCANS, waiting or running.
 
     What is being written does not appear; what is complete stays. nxmpi submit goes on from there.
@@ -23,6 +26,8 @@ def cancel(scans: tuple[Path, ...]) -> None:
     \b
     nxmpi cancel sample_300K.nxs
     """
+    if comm.size > 1:
+        raise click.UsageError(f"expected one process, found {comm.size}")
     ended = run_cancel(scans)
     for wrapper, job, item in ended:
         click.echo(f"{wrapper}: {job.step}: job {item.id} cancelled, was {item.state}")

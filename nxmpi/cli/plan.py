@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,11 +17,10 @@ from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.pipeline.estimate import estimate, warnings_of
 from nxmpi.pipeline.plan import Layout, plan_scan
-from nxmpi.pipeline.rates import read_rates
+from nxmpi.pipeline.rates import read_rates, write_rates
+from nxmpi.simulate.calibrate import calibrate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mpi4py import MPI
 
     from nxmpi.pipeline.estimate import Estimate
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("scan", type=shared.FILE)
+@click.argument("scan", type=shared.FILE, required=False)
+@click.option(
+    "--calibrate",
+    "calibrating",
+    is_flag=True,
+    help="Measure the rates of this machine, with files where SCAN is, and keep them.",
+)
 @click.option("--ranks", type=click.IntRange(1), help="Of the run; by default those of this one.")
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Of the run.")
 @click.option(
@@ -41,9 +47,11 @@ if TYPE_CHECKING:
 def plan(
     comm: MPI.Intracomm,
     /,
-    scan: Path,
+    scan: Path | None,
     ranks: int | None,
     nodes: int,
+    *,
+    calibrating: bool,
     **options: Any,
 ) -> None:
     """Say what `nxmpi reduce` would take on SCAN with the same options, before it is run.
@@ -51,9 +59,18 @@ def plan(
     For each step that is not complete: bytes of files, disk, memory, bytes between ranks, time and
     what limits it. Nothing is changed. --memory is that of a node, by default this one's.
 
+    Times come from rates: built in, or of this machine, once --calibrate has measured them. That
+    takes a minute, and belongs on a compute node, with as many ranks as are to be used there.
+
     \b
+    mpiexec -n 4 nxmpi plan --calibrate sample_300K.nxs
     nxmpi plan sample_300K.nxs --ranks 64 --nodes 4 --memory 200G
     """
+    if calibrating:
+        _calibrate(comm, scan)
+        return
+    if scan is None:
+        raise click.UsageError("Missing argument 'SCAN'.")
     steps, redo = chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
     choices = chosen(comm, options)
     n_ranks = ranks or comm.size
@@ -61,7 +78,7 @@ def plan(
         raise click.UsageError(f"--nodes: expected at most as many as ranks, {n_ranks}")
     free = available_memory(comm) * ranks_of_node(comm)
     told = options["memory"]
-    layout = Layout(n_ranks, nodes, told)
+    layout = Layout(n_ranks, nodes, told or free)
 
     def make() -> tuple[str, list[str]]:
         logging.getLogger("nxmpi").setLevel(logging.WARNING)  # about input; the run says it again
@@ -85,6 +102,18 @@ def plan(
         raise InputError(f"{scan}: {'; '.join(warnings)}")
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
+
+
+def _calibrate(comm: MPI.Intracomm, where: Path | None) -> None:
+    folder = where or Path()
+    if not folder.is_dir():
+        folder = folder.absolute().parent
+    show = logging.getLogger("nxmpi.simulate.calibrate")
+    logging.getLogger("nxmpi").setLevel(logging.WARNING)
+    show.setLevel(logging.INFO if comm.rank == 0 else logging.WARNING)
+    rates = calibrate(comm, folder)
+    path = on_root(comm, lambda: write_rates(rates))
+    click.echo(f"{path}: rates of {rates.where}")
 
 
 def _whose(rates: Rates, file: Path | None) -> str:

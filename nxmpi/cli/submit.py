@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -13,7 +14,9 @@ from nxmpi.cli.given import step_options
 from nxmpi.cli.reduce import chosen, chosen_steps, reduce
 from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import parent_of, steps_due
+from nxmpi.pipeline.plan import Layout
 from nxmpi.pipeline.reduce import STEPS
+from nxmpi.pipeline.requests import requests_of
 from nxmpi.pipeline.submitted import require_idle, run_submit
 from nxmpi.slurm.chain import Work, plan_chain
 from nxmpi.slurm.sbatch import shell_script
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+    from nxmpi.params import SubmitParams
+    from nxmpi.pipeline.reduce import Choices
+    from nxmpi.pipeline.requests import Request
+    from nxmpi.slurm.chain import Planned
+    from nxmpi.slurm.site import Site
+
 
 @click.command()
 @click.argument("scans", type=shared.FILE, nargs=-1)
@@ -32,6 +41,14 @@ if TYPE_CHECKING:
 @click.option("--account", help="That is charged.")
 @click.option("--partition", help="Queue that jobs go to.")
 @click.option("--time", help="Limit of each job, as Slurm reads it: 04:00:00.")
+@click.option("--mem", help="Memory of a node, as Slurm reads it: 200G.")
+@click.option(
+    "--plan",
+    "planning",
+    is_flag=True,
+    help="Ask for time and memory by what nxmpi plan expects, where they are not given; this "
+    "takes some seconds a scan, and --ranks-per-node.",
+)
 @click.option("--constraint", help="Features that nodes must have.")
 @click.option("--mpi", help="How ranks are started: a type of srun --mpi, or mpiexec.")
 @click.option("--extra", multiple=True, help="Further option of sbatch; more than once for more.")
@@ -55,7 +72,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def submit(
     comm: MPI.Intracomm, /, scans: tuple[Path, ...], *, reducing: str, parents: tuple[Path, ...],
-    together: bool, dry_run: bool, init: bool, **asked: Any,
+    together: bool, planning: bool, dry_run: bool, init: bool, **asked: Any,
 ) -> None:  # fmt: skip
     """Submit what is left to do of SCANS to Slurm: a job for each step, one after another.
 
@@ -68,7 +85,8 @@ def submit(
     \b
     nxmpi submit --init
     nxmpi submit sample_300K.nxs --nodes 4 --time 02:00:00 --dry-run
-    nxmpi submit sample_*.nxs --nodes 4 --options "--qh -5 0.02 5 --to symmetrize"
+    nxmpi submit sample_*.nxs --nodes 4 --options "--refine-scale --radius 0.3"
+    nxmpi submit sample_*.nxs --nodes 4 --ranks-per-node 32 --plan
     """
     if comm.size > 1:
         raise click.UsageError(f"expected one process, found {comm.size}")
@@ -88,7 +106,8 @@ def submit(
         raise click.UsageError(f"--parent {min(first - set(paths))}: expected one of SCANS")
     if not dry_run:
         require_idle(paths)
-    works = [_work(comm, scan, reducing) for scan in paths]
+    runs = {scan: _run_of(comm, scan, reducing) for scan in paths}
+    works = [_work(run) for run in runs.values()]
     named = {parent_of(scan) for scan in paths}
     first |= {scan for scan in paths if scan in named}
     chain = plan_chain(
@@ -98,6 +117,10 @@ def submit(
         if not work.steps:
             click.echo(f"{work.wrapper}: complete", err=dry_run)
     params = [site.of_step(planned.step) for planned in chain]
+    if planning:
+        layout = _layout(site)
+        requests = {scan: _requests(run, layout) for scan, run in runs.items()}
+        params = [_planned(its, job, requests) for its, job in zip(params, chain, strict=True)]
     if dry_run:
         click.echo(shell_script(chain, params))
         return
@@ -106,17 +129,62 @@ def submit(
         click.echo(f"{wrapper}: {job.step}{where}: job {job.id}")
 
 
-def _work(comm: MPI.Intracomm, scan: Path, reducing: str) -> Work:
-    """Return what is left to do of a scan."""
-    context = reduce.make_context("nxmpi reduce", [str(scan), *shlex.split(reducing)], obj=comm)
+class Run(NamedTuple):
+    """What ``nxmpi reduce`` would do with a scan."""
+
+    scan: Path
+    context: click.Context
+    choices: Choices
+    steps: tuple[str, ...]
+    redo: bool
+
+
+def _run_of(comm: MPI.Intracomm, scan: Path, reducing: str) -> Run:
+    try:
+        words = [str(scan), *shlex.split(reducing)]
+    except ValueError as error:
+        raise click.UsageError(f"--options {reducing!r}: {error}") from error
+    context = reduce.make_context("nxmpi reduce", words, obj=comm)
     options = dict(context.params)
     del options["scan"]
-    steps, redo = chosen_steps(
-        *(options.pop(f"{which}_step") for which in ("first", "last", "only"))
-    )
-    due = steps_due(scan, chosen(comm, options), steps, redo=redo)
-    words = {step: step_options(context, step, redo=redo) for step in due}
-    if "orient" in due and not options["entries"] and due["orient"] != due.get("transform"):
+    which = (options.pop(f"{name}_step") for name in ("first", "last", "only"))
+    steps, redo = chosen_steps(*which)
+    return Run(scan, context, chosen(comm, options), steps, redo)
+
+
+def _work(run: Run) -> Work:
+    """Return what is left to do of a scan."""
+    due = steps_due(run.scan, run.choices, run.steps, redo=run.redo)
+    words = {step: step_options(run.context, step, redo=run.redo) for step in due}
+    named = run.choices.scan.entries
+    if "orient" in due and not named and due["orient"] != due.get("transform"):
         # those that another program oriented are kept
         words["orient"] += tuple(word for name in due["orient"] for word in ("--entry", name))
-    return Work(wrapper=scan, folder=ScanFiles(scan).folder, steps=due, options=words)
+    return Work(wrapper=run.scan, folder=ScanFiles(run.scan).folder, steps=due, options=words)
+
+
+def _layout(site: Site) -> Layout:
+    its = site.params
+    if its.ranks_per_node is None:
+        raise click.UsageError(
+            "--plan needs --ranks-per-node, or ranks_per_node in the site's file"
+        )
+    return Layout(its.nodes * its.ranks_per_node, its.nodes)
+
+
+def _requests(run: Run, layout: Layout) -> dict[str, Request]:
+    return requests_of(run.scan, run.choices, run.steps, layout, redo=run.redo)
+
+
+def _planned(
+    params: SubmitParams, job: Planned, requests: dict[Path, dict[str, Request]]
+) -> SubmitParams:
+    """Return what a job asks for, by what its scans are expected to take."""
+    found = [requests[scan][job.step] for scan in job.wrappers if job.step in requests[scan]]
+    if not found:
+        return params
+    return replace(
+        params,
+        time=params.time or str(max(each.minutes for each in found)),
+        mem=params.mem or f"{max(each.mebibytes for each in found)}M",
+    )

@@ -33,6 +33,8 @@ class MeasuredVolume(NamedTuple):
     counts: h5py.Dataset | None
     background: tuple[h5py.Dataset, h5py.Dataset, float] | None
     """Counts and norm of what was subtracted, and its scale."""
+    parts: int
+    """That a count was divided into."""
     spread: h5py.Dataset | None
     """Variance of signal times norm, of an average less a background."""
     axes: tuple[F8, F8, F8]
@@ -87,6 +89,7 @@ def open_measured(path: Path) -> MeasuredVolume:
         errors=errors,
         counts=group.get(schema.SUM) if background else None,
         background=background,
+        parts=int(group.attrs.get(schema.COUNT_PARTS, 1)),
         spread=group.get(schema.SPREAD) if norm is not None else None,
         axes=axes,
         steps=steps,

@@ -106,6 +106,9 @@ SUM, BACKGROUND_SUM, BACKGROUND_NORM = "counts", "background_counts", "backgroun
 """In a combined volume from which a background was subtracted: what its intensity is made of."""
 BACKGROUND_SCALE = "background_scale"
 """Attribute of such a volume."""
+COUNT_PARTS = "count_parts"
+"""Attribute of combined and symmetrized volumes of split pixels: how many equal parts each count
+was divided into."""
 SYMMETRIZED, SYMMETRIZED_ERRORS, IMAGES = "data", "data_errors", "redundancy"
 """In a symmetrized volume; the last is how many images of a voxel were measured. Beside them is
 `CHI2`, of the images against their mean."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import NDArray
 
-    from nxmpi._typing import F8
+    from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.model import HKLGrid, Sample
     from nxmpi.parallel.timing import Timer
@@ -57,6 +57,8 @@ class Plan:
     sample: Sample
     group: VoxelGroup
     outliers: float | None
+    parts: int
+    """That a count was divided into."""
     scale: float | None
     """Of the background that was subtracted; None where none was."""
     inputs: Inputs
@@ -101,29 +103,36 @@ def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
         if background is not None:
             total = sum_background(comm, background, planes.first, plan.group)
     with timer.part("compare"):
-        subtracted = NOTHING if background is None or total is None else less(background, total)
+        subtracted = NOTHING
+        if background is not None and total is not None:
+            subtracted = less(background, total, plan.parts)
         squares = grid_metric(plan.grid, plan.sample.lattice)
         metric = on_root(comm, lambda: whole_metric(squares, plan.group))
         shells = compare_images(comm, planes, sums, plan.group, metric, subtracted)
         chi2 = residual_map(comm, planes, sums, plan.group, subtracted)
         del planes, background, subtracted
     with timer.part("divide"), all_or_none(comm):
-        values = _divided(sums, unit, total)
+        values = _divided(sums, (1 / plan.parts, unit), total)
     values |= {schema.IMAGES: sums.images, schema.CHI2: chi2}
     return Average(values, shells, n_left_out)
 
 
-def _divided(sums: Symmetrized, unit: float, background: Background | None) -> Values:
+def _divided(
+    sums: Symmetrized, units: tuple[float, float], background: Background | None
+) -> Values:  # fmt: skip
     names = [schema.SYMMETRIZED, schema.NORM, schema.SYMMETRIZED_ERRORS]
     if background is not None:
         names.append(schema.SPREAD)
     values: Values = {name: np.empty(sums.counts.shape, np.float32) for name in names}
     for s, p in np.ndindex(*sums.counts.shape[:2]):
-        counts, norm = sums.counts[s, p], np.asarray(sums.norm[s, p] * unit, np.float64)
+        counts, norm = (
+            np.asarray(values[s, p] * unit, np.float64)
+            for values, unit in zip((sums.counts, sums.norm), units, strict=True)
+        )
         if background is None:
-            divided: tuple[F8, ...] = combine([counts.astype(np.float64)], [norm])
+            divided: tuple[F8, ...] = combine([counts], [norm])
         else:
-            divided = average(Sums(counts.astype(np.float64), norm), background.plane(s, p))
+            divided = average(Sums(counts, norm), background.plane(s, p))
         for name, plane in zip(names, divided, strict=True):
             values[name][s, p] = plane
     return values
@@ -154,17 +163,17 @@ def _read(
                     rows = slice(start, start + CHUNK)
                     where = (slice(a - low, b - low), rows, slice(None))
                     try:
-                        part, background = _read_part(volume, where, plan.scale)
+                        whole, weight, background = _read_part(volume, where, plan)
                     except InputError as error:
                         raise InputError(f"{path}: {error}") from error
-                    counts[side, places, rows] = part.counts
-                    norm[side, places, rows] = part.norm
+                    counts[side, places, rows] = whole
+                    norm[side, places, rows] = weight
                     for n, values in enumerate(background):
                         own[n][side, places, rows] = values
         top = float(norm.max(initial=0.0))
     unit = norm_unit(largest(comm, top))
     with all_or_none(comm):
-        planes = Planes(first, counts, in_units(norm, unit))
+        planes = Planes(first, counts, in_units(norm, unit), plan.parts)
     return planes, unit, whole_background(comm, *own) if own else None
 
 
@@ -182,20 +191,21 @@ def _require_shape(volume: h5py.Group, plan: Plan) -> None:
 
 
 def _read_part(
-    volume: h5py.Group, where: tuple[slice, ...], scale: float | None
-) -> tuple[Sums, tuple[F8, ...]]:
+    volume: h5py.Group, where: tuple[slice, ...], plan: Plan
+) -> tuple[I8, F8, tuple[F8, ...]]:
     """Return counts and norm of a part, 0 where nothing was measured, and what was subtracted."""
 
     def read(name: str) -> F8:
         return read_part(volume[name], where)
 
-    weights, intensity = read(schema.NORM), read(schema.COUNTS)
-    weights = np.where((weights > 0) & ~np.isnan(intensity), weights, 0.0)
-    if scale is None:
-        return Sums(whole_counts(intensity, weights).astype(np.float64), weights), ()
-    sums = Sums(np.where(weights > 0, read(schema.SUM), 0.0), weights)
+    weight, intensity = read(schema.NORM), read(schema.COUNTS)
+    weight = np.where((weight > 0) & ~np.isnan(intensity), weight, 0.0)
+    counts = intensity * weight if plan.scale is None else read(schema.SUM)
+    whole = whole_counts(np.where(weight > 0, counts, 0.0), plan.parts)
+    if plan.scale is None:
+        return whole, weight, ()
     other = Sums(read(schema.BACKGROUND_SUM), read(schema.BACKGROUND_NORM))
-    return sums, expected_background(sums, other, scale)
+    return whole, weight, expected_background(weight, other, plan.scale)
 
 
 def _pieces(group: VoxelGroup, comm: MPI.Intracomm) -> list[tuple[int, int, int]]:

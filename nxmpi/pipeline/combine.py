@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,6 +74,8 @@ class Plan:
     sample: Sample | None
     inputs: Inputs
     background: Background | None
+    parts: int
+    """That counts were divided into."""
     reason: str
     """Why it is to be made."""
 
@@ -147,6 +150,7 @@ def volumes_due(
                     f"none of {', '.join(lacking)} (nxmpi transform makes them)"
                 )
             grid = _common_grid(wrapper, names, twin)
+            parts = math.lcm(*(_parts(wrapper[name], twin) for name in names))
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}",
                 "refine_scale": int(params.refine_scale),
@@ -169,9 +173,15 @@ def volumes_due(
             if not done:
                 plans.append(
                     Plan(twin=twin, files=files, names=names, grid=grid, sample=sample,
-                         inputs=inputs, background=background, reason=reason)
+                         inputs=inputs, background=background, parts=parts, reason=reason)
                 )  # fmt: skip
     return plans
+
+
+def _parts(entry: h5py.Group, twin: schema.Twin) -> int:
+    """Return how many parts the pixels of a position were split into."""
+    split = (read_inputs(entry, twin.transform_task) or {}).get("split")
+    return math.prod(int(n) for n in split) if isinstance(split, list) else 1
 
 
 def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKLGrid:
@@ -323,6 +333,8 @@ def _write(
 def _file(plan: Plan, path: Path) -> VolumeFile:
     fills = {schema.COUNTS: np.nan, schema.NORM: 0.0, schema.ERRORS: np.nan}
     attributes: dict[str, str | float] = {schema.FINGERPRINT: fingerprint(plan.inputs)}
+    if plan.parts > 1:
+        attributes[schema.COUNT_PARTS] = plan.parts
     if plan.background:
         fills |= dict.fromkeys(SUBTRACTED[3:], 0.0)
         attributes[schema.BACKGROUND_SCALE] = plan.background.scale

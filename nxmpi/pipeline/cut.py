@@ -255,5 +255,5 @@ def _read(volume: MeasuredVolume, where: tuple[slice, ...]) -> Voxels:
             elif volume.spread is not None:
                 counts = np.nan_to_num(signal) * norm
             elif counts is None:
-                counts = np.rint(np.nan_to_num(signal) * norm)
+                counts = np.rint(np.nan_to_num(signal) * norm * volume.parts) / volume.parts
     return Voxels(intensity, norm, counts, errors, background, read(volume.spread))

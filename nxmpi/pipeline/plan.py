@@ -91,6 +91,8 @@ class StepCost:
     """Bytes of a scratch file while it runs."""
     memory: int = 0
     """Of the largest rank, beyond the interpreter's own [bytes]."""
+    spared: int = 0
+    """Of that, what it can do without, if need be with more rounds and a scratch file [bytes]."""
     shared: int = 0
     """Of a node, which its ranks share [bytes]."""
     sent: int = 0
@@ -181,6 +183,8 @@ class _Volumes:
         self.scan, self.choices, self.layout = scan, choices, layout
         self.guesses = [] if oriented else ["orientation guessed"]
         """What else bricks depend on that is not known yet."""
+        if choices.transform.engine != "native":
+            self.guesses.append("as if by this program")
         if mask_to_come:
             self.guesses.append("mask not known")
         has_mask = mask_to_come or any(each.mask for each in scan.measured)
@@ -240,6 +244,7 @@ class _Volumes:
             kept=step.kept + voxels,
             scratch=max(step.scratch, scratch),
             memory=max(step.memory, memory),
+            spared=max(step.spared, narrow * BRICK_BYTES if limit else 0),
             sent=step.sent + sent,
             is_exact=step.is_exact and counted.is_exact and one_round and not self.guesses,
             work=step.work + n_frames * math.prod(measured.raw.shape[1:]),
@@ -257,11 +262,13 @@ class _Volumes:
         positions = sum(self.covered) * VOXELS * self.twins
         voxels = self.covered_voxels * self.twins
         n = len(self.scan.measured)
+        background = self.choices.combine.background is not None
+        made = 24 if background else 12
         return StepCost(
             step="combine",
-            unpacked=positions * 16,
-            written=voxels * 12,
-            kept=voxels * 12,
+            unpacked=(positions + (voxels if background else 0)) * 16,
+            written=voxels * made,
+            kept=voxels * made,
             memory=combine_memory(n, self.scan.grid.array_shape),
             work=float(positions),
             note="without cubes of overlaps" if n > 1 else "",
@@ -274,13 +281,15 @@ class _Volumes:
         shape, size = self.scan.grid.array_shape, self.layout.ranks
         voxels = math.prod(shape) * self.twins
         outliers = self.choices.symmetrize.outliers is not None
+        background = self.choices.combine.background is not None
+        made = 21 if background else 17
         return StepCost(
             step="symmetrize",
-            unpacked=self.covered_voxels * 8 * self.twins,
-            written=voxels * 17,
-            kept=voxels * 17,
-            memory=symmetrize_memory(group, shape, size),
-            sent=self.twins * symmetrize_sent(group, shape, size),
+            unpacked=self.covered_voxels * (20 if background else 8) * self.twins,
+            written=voxels * made,
+            kept=voxels * made,
+            memory=symmetrize_memory(group, shape, size, background=background),
+            sent=self.twins * symmetrize_sent(group, shape, size, background=background),
             is_exact=not outliers,
             work=float(voxels),
             note="without rounds of outliers" if outliers else "",

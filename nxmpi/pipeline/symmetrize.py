@@ -118,7 +118,7 @@ def averages_due(
                 raise InputError(
                     f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
                 )
-            scale = _scale_of(file)
+            scale, parts = _made_of(file)
             if scale is not None and params.outliers is not None:
                 raise InputError(
                     f"{file}:/{schema.VOLUME}: expected counts alone, of which images can be left "
@@ -140,16 +140,19 @@ def averages_due(
                 group = group_of(files.wrapper, operators, grid)
                 plans.append(
                     Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,
-                         outliers=params.outliers, scale=scale, inputs=inputs, reason=reason)
+                         outliers=params.outliers, scale=scale, parts=parts,
+                         inputs=inputs, reason=reason)
                 )  # fmt: skip
     return plans
 
 
-def _scale_of(file: Path) -> float | None:
-    """Return the scale of the background that was subtracted, None where none was."""
+def _made_of(file: Path) -> tuple[float | None, int]:
+    """Return the scale of the background, None where there is none, and the parts of counts."""
     with open_file(file) as data:
-        scale = require(data, schema.VOLUME, "a volume").attrs.get(schema.BACKGROUND_SCALE)
-        return None if scale is None else float(scale)
+        attributes = require(data, schema.VOLUME, "a volume").attrs
+        scale = attributes.get(schema.BACKGROUND_SCALE)
+        parts = int(attributes.get(schema.COUNT_PARTS, 1))
+        return None if scale is None else float(scale), parts
 
 
 def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
@@ -253,6 +256,7 @@ def _file(plan: Plan, n_left_out: int) -> VolumeFile:
         dtype="f4",
         attributes={
             schema.FINGERPRINT: fingerprint(plan.inputs), schema.LEFT_OUT: n_left_out,
+            **({schema.COUNT_PARTS: plan.parts} if plan.parts > 1 else {}),
         },
     )  # fmt: skip
 

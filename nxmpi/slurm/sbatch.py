@@ -60,6 +60,7 @@ def command_line(
         "account": params.account,
         "partition": params.partition,
         "time": params.time,
+        "mem": params.mem,
         "constraint": params.constraint,
         "array": ",".join(str(task) for task in planned.tasks) or None,
         "dependency": ",".join(

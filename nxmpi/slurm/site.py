@@ -35,6 +35,9 @@ nodes = 1
 # Time limit of a job; that of its script if left out.
 # time = "04:00:00"
 
+# Memory of a node; that of the partition's default if left out.
+# mem = "200G"
+
 # Further options of sbatch.
 # extra = ["--mail-type=END,FAIL"]
 

@@ -73,13 +73,15 @@ class Averages(NamedTuple):
     """(...) float64: variance of the counts that are left, 0 where no count fell [counts²]."""
 
 
-def expected_background(sums: Sums, background: Sums, scale: float) -> tuple[F8, F8, F8]:
+def expected_background(norm: F8, background: Sums, scale: float) -> tuple[F8, F8, F8]:
     """Return what a background adds to the counts of voxels. Not collective.
 
     Parameters
     ----------
-    sums, background : Sums
-        Of the same voxels; 0 where either was not measured.
+    norm : (...) float64
+        Of the voxels; 0 where they or the background were not measured.
+    background : Sums
+        Of the same voxels.
     scale : float
         Of the background's intensity [1].
 
@@ -89,7 +91,7 @@ def expected_background(sums: Sums, background: Sums, scale: float) -> tuple[F8,
         As of `Background`.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(background.norm > 0, scale * sums.norm / background.norm, 0.0)
+        ratio = np.where(background.norm > 0, scale * norm / background.norm, 0.0)
     return ratio * background.counts, ratio**2 * background.counts, ratio**2
 
 
@@ -123,11 +125,14 @@ def sum_background(
     return sums
 
 
-def less(background: Background, sums: Background) -> Less:
-    """Return a background of images and of orbits. Not collective."""
+def less(background: Background, sums: Background, parts: int) -> Less:
+    """Return a background of images and of orbits, as parts of counts. Not collective.
+
+    That these are taken for Poisson counts makes variances and chi squared so many times larger.
+    """
     return Less(
         (background.counts, background.variance, sums.counts, sums.variance),
-        np.array(background.units),
+        np.array(background.units) * parts,
     )
 
 

@@ -25,6 +25,8 @@ SINGLE = 4
 """Bytes of a number in the files of averages."""
 SUMMED = (8, 8, 1, 8)
 """Bytes of a voxel of what images are added of: counts, norm, number, and deviations."""
+OF_BACKGROUND = (8, 8, SINGLE)
+"""The same of a background: what it adds to counts, its variance, and that of a single count."""
 MADE = (SINGLE, SINGLE, SINGLE, 1, SINGLE)
 """Bytes of a voxel of what is written of an average."""
 
@@ -39,12 +41,14 @@ def combine_memory(n_positions: int, array_shape: tuple[int, int, int]) -> int:
     return voxels * 8 * (3 * n_positions + 3)
 
 
-def symmetrize_memory(group: VoxelGroup, array_shape: tuple[int, int, int], size: int) -> int:
+def symmetrize_memory(
+    group: VoxelGroup, array_shape: tuple[int, int, int], size: int, *, background: bool
+) -> int:  # fmt: skip
     """Return the memory of the largest rank in averaging, beyond the interpreter's own [bytes].
 
     Counts and norm of a voxel, and their sums over its images, are 33 bytes, with chi squared 37;
     groups that exchange l with h and k hold three times what is exchanged in 64 bits, and what is
-    under way.
+    under way. A background and its sums are 40.
     """
     first, stop = owned_planes(group, size, 0)
     voxels = 2 * (stop - first) * array_shape[1] * array_shape[2]
@@ -52,16 +56,22 @@ def symmetrize_memory(group: VoxelGroup, array_shape: tuple[int, int, int], size
     under_way = 2 * min(8 * own, ROUND) if own else 0
     summing = 16 * voxels + 17 * voxels + 3 * 8 * own + under_way
     slab = max(b - a for a, b in chunked_slabs(array_shape[0], size, WIDTH))
-    moving = sum(MADE) * (voxels + slab * array_shape[1] * array_shape[2])
-    return max(summing, 37 * voxels, moving)
+    less = 2 * sum(OF_BACKGROUND) * voxels if background else 0
+    made = sum(MADE) + (SINGLE if background else 0)
+    moving = made * (voxels + slab * array_shape[1] * array_shape[2])
+    return max(summing + less, 37 * voxels + less, moving)
 
 
-def symmetrize_sent(group: VoxelGroup, array_shape: tuple[int, int, int], size: int) -> int:
+def symmetrize_sent(
+    group: VoxelGroup, array_shape: tuple[int, int, int], size: int, *, background: bool
+) -> int:  # fmt: skip
     """Return the bytes that ranks send each other in averaging, without leaving out any image."""
     plane = array_shape[1] * array_shape[2]
     slabs = chunked_slabs(array_shape[0], size, WIDTH)
-    exchanged = sum(exchanged_bytes(group, size, itemsize) for itemsize in SUMMED)
-    moved = sum(slab_bytes(group, slabs, plane * itemsize) for itemsize in MADE)
+    summed = [*SUMMED, *(OF_BACKGROUND if background else ())]
+    made = [*MADE, *((SINGLE,) if background else ())]
+    exchanged = sum(exchanged_bytes(group, size, itemsize) for itemsize in summed)
+    moved = sum(slab_bytes(group, slabs, plane * itemsize) for itemsize in made)
     return exchanged + compared_bytes(group, size) + moved
 
 

@@ -60,7 +60,8 @@ def leave_out(
         with all_or_none(comm):
             deviations = np.empty(planes.norm.shape, np.float32)
             found = find_deviations(
-                planes.counts, planes.norm, sums.counts, sums.norm, sums.images, sigmas**2,
+                planes.counts, planes.norm, sums.counts, sums.norm, sums.images,
+                sigmas**2 * planes.parts,
                 deviations,
             )  # fmt: skip
         if not any(comm.allgather(found)):
@@ -131,7 +132,6 @@ def residual_map(
                 if less.units.size:
                     told |= less.arrays[3][side, p] > 0
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    plane[:] = np.where(
-                        (freedom > 0) & told, UNIT * planes.counts[side, p] / freedom, np.nan
-                    )
+                    chi = UNIT / planes.parts * planes.counts[side, p] / freedom
+                    plane[:] = np.where((freedom > 0) & told, chi, np.nan)
     return chi2

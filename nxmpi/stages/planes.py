@@ -33,31 +33,29 @@ def norm_unit(largest: float) -> float:
     return float(2.0 ** (np.frexp(largest)[1] - DIGITS)) if largest > 0 else 1.0
 
 
-def whole_counts(intensity: F8, norm: F8) -> I8:
-    """Return counts of voxels from counts by norm.
+def whole_counts(counts: F8, parts: int = 1) -> I8:
+    """Return counts of voxels as integers.
 
     Parameters
     ----------
-    intensity : (...) float64
-        Single precision tells counts up to some millions.
-    norm : (...) float64
-        0 where nothing was measured.
+    counts : (...) float64
+        Single precision tells those up to some millions.
+    parts : int, optional
+        That each was divided into: these are counted.
 
     Raises
     ------
     InputError
         If these are no counts.
     """
-    with np.errstate(invalid="ignore"):
-        counts = np.where(norm > 0, intensity * norm, 0.0)
+    counts = counts * parts
     whole = np.rint(counts)
     with np.errstate(invalid="ignore"):
         off = np.abs(counts - whole) > WHOLE + SINGLE * np.abs(whole)
     if off.any() or not np.isfinite(counts).all() or np.abs(counts).max(initial=0) > LARGEST:
-        worst = counts[off | ~np.isfinite(counts) | (np.abs(counts) > LARGEST)][0]
-        raise InputError(
-            f"expected intensity times norm to be counts, whole numbers, found {worst:g}"
-        )
+        worst = counts[off | ~np.isfinite(counts) | (np.abs(counts) > LARGEST)][0] / parts
+        kind = f"multiples of 1/{parts}" if parts > 1 else "whole numbers"
+        raise InputError(f"expected intensity times norm to be counts, {kind}, found {worst:g}")
     return whole.astype(np.int64)
 
 

@@ -100,6 +100,7 @@ def compare_images(
                 rows.append([l, *own.reshape(-1)])
         table = np.array(rows, np.float64).reshape(-1, 1 + N_SHELLS * (CHI2 + 1))
     table, voxels = gather_rows(comm, table), sum_arrays(comm, voxels)
+    table[:, 1 + CHI2 :: CHI2 + 1] /= planes.parts
     return on_root(comm, lambda: _shells(table, voxels, edges, unit))
 
 

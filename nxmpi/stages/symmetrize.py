@@ -33,6 +33,8 @@ class Planes(NamedTuple):
     """(2, n, n_k, n_h) int64: planes first, first + 1, …, and those of -l; nothing is zero."""
     norm: I8
     """(2, n, n_k, n_h) int64, in units that are the same for the whole volume."""
+    parts: int = 1
+    """That a count was divided into: these are counted."""
 
 
 class Symmetrized(NamedTuple):

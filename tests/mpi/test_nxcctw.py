@@ -10,6 +10,8 @@ from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
 from nxmpi.cctw.command import CctwParams
+from nxmpi.errors import CollectiveError
+from nxmpi.parallel.locks import step_lock
 from nxmpi.pipeline.cctw import run_cctw_merge, run_cctw_transform
 
 RANKS = [1, 2, 3, 4, 7]
@@ -210,3 +212,48 @@ def test_parts_of_the_frames_merged_are_all_of_them(comm, shared_tmp_path, chunk
         assert (n > 0).sum() > 500
         np.testing.assert_allclose(ratio, np.divide(v, n, out=0 * v, where=n > 0), rtol=1e-6)
         assert (ratio[n == 0] == 0).all()
+
+
+@pytest.mark.parallel([1])
+@pytest.mark.parametrize(
+    ("dtype", "odd"), [("i4", -1), ("i4", -2), ("u2", 65535), ("u4", 2**32 - 1)]
+)
+def test_what_is_no_count_is_not_counted(comm, shared_tmp_path, dtype, odd):
+    path, output = write(comm, shared_tmp_path), shared_tmp_path / "out.nxs"
+    with h5py.File(path, "r+") as file:
+        frames, mask3d = file["frames"][()].astype(dtype), file["mask3d"][()]
+        frames[3:5, 8:12, 7:20] = odd
+        frames[:, 14, 11] = odd
+        del file["frames"]
+        file["frames"] = frames
+    options = everything(path)
+    run_cctw_transform(comm, params(path, output, {}, **options))
+    with h5py.File(path, "r+") as file:
+        file["mask3d"][...] = (mask3d != 0) | (frames == np.array(odd, dtype))
+    found, (v, n) = read(output), expected(path, {})
+    np.testing.assert_array_equal(found["v"], v)
+    np.testing.assert_allclose(found["n"], n, rtol=1e-6)
+
+
+@pytest.mark.parallel([1])
+def test_weights_may_go_on_beyond_the_frames(comm, shared_tmp_path):
+    path, output = write(comm, shared_tmp_path), shared_tmp_path / "out.nxs"
+    options = everything(path)
+    with h5py.File(path, "r+") as file:
+        file["long"] = np.append(file["monitor"][()], [7.0, np.inf])
+    options["weights"] = (f"{path}#/long", options["weights"][1])
+    run_cctw_transform(comm, params(path, output, {}, **options))
+    np.testing.assert_allclose(read(output)["n"], expected(path, {})[1], rtol=1e-6)
+
+
+@pytest.mark.parallel([1, 3])
+def test_output_that_somebody_else_makes_is_left_alone(comm, shared_tmp_path):
+    path, output = write(comm, shared_tmp_path), shared_tmp_path / "out.nxs"
+    with (
+        step_lock(comm, output, "nxcctw", "output"),
+        pytest.raises(
+            CollectiveError, match=r"out\.nxs: nxcctw output is being computed by process"
+        ),
+    ):
+        run_cctw_transform(comm, params(path, output, {}))
+    assert not output.exists()

@@ -158,15 +158,20 @@ def differences(one, other):
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def assert_same(scan, wanted, *, but=()):
+def assert_same(scan, wanted, *, names=VOLUMES, but=()):
     """Make sure that two scans have the same results, and nothing is left of the runs.
 
     Parameters
     ----------
-    but : sequence of str
-        Ends of names that are left out.
+    names : collection of str, optional
+        Files that are compared.
+    but : sequence of str, optional
+        Ends of names inside of them that are left out.
     """
-    found, expected = volumes(scan), volumes(wanted)
+    found, expected = (
+        {name: found for name, found in volumes(one).items() if name in names}
+        for one in (scan, wanted)
+    )
     assert set(found) == set(expected)
     for name in expected:
         differing = differences(found[name], expected[name])

@@ -13,7 +13,7 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system import fake_cctw
-from system.mpi import clean_environment
+from system.mpi import clean_environment, error_lines, run_mpi
 from system.scans import add_masks, run_in_one_job, simulated
 
 import nxmpi
@@ -200,6 +200,21 @@ def test_volume_that_cannot_be_read_ends_the_job(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("chunks", ["[20, 20, 20]", "[32, 32, 32]"])
+def test_full_disk_keeps_what_is_there(nxcctw, tmp_path, chunks):
+    out = tmp_path / "out.nxs"
+    shutil.copy(REFERENCE / "f1_transform.nxs", out)
+    before = state(out)
+    words = [word.format(here=REFERENCE, out=out) for word in ("transform", *PLAIN)]
+    settings = f"outputData.compression = 0; outputData.hdfChunkSize = {chunks}"
+    result = run_mpi(N_RANKS, nxcctw, *words, "-c", settings, limit={"FSIZE": 300_000})
+    assert result.returncode != 0
+    (message,) = error_lines(result)
+    assert "out.nxs" in message
+    assert state(out) == before
+    assert not list(tmp_path.glob(".*"))
+
+
 RIGHT_CALLS = {
     "plain": ("transform", *PLAIN, *MASK, *WEIGHTS),
     "short names": (
@@ -377,6 +392,20 @@ def test_nxrefine_takes_nothing_for_an_error(reduced_by_nxrefine):
     assert said.count("CCTW Output") == 6
     assert "CCTW Errors" not in said
     assert "errors reported" not in said
+
+
+def test_commands_of_nxrefine_in_its_page_are_there(nxrefine):
+    page = (Path(__file__).parents[2] / "docs" / "nxrefine.md").read_text()
+    lines = re.findall(r"^(nx(?:transform|combine|refine|reduce)) (.*)$", page, re.MULTILINE)
+    assert {name for name, _ in lines} == {"nxtransform", "nxcombine"}
+    for name, words in lines:
+        result = subprocess.run(
+            [nxrefine, "-m", f"nxrefine.scripts.{name}", "--help"],
+            env=clean_environment({"PYTHONPATH": None}), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        options = [word for word in words.split() if word.startswith("-")]
+        assert options
+        assert all(re.search(rf"{option}\b", result.stdout) for option in options)
 
 
 def recorded_command(scan, path):

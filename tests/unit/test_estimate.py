@@ -1,0 +1,103 @@
+"""What rates make of the cost of a step, and the file that keeps them."""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+
+import pytest
+
+from nxmpi.errors import InputError
+from nxmpi.pipeline.estimate import estimate, warnings_of
+from nxmpi.pipeline.plan import Layout, StepCost
+from nxmpi.pipeline.rates import BUILT_IN, RATES, rates_file, read_rates, write_rates
+
+RATES_OF_TEN = replace(
+    BUILT_IN, frames=10.0, transform=10.0, pack=5.0, write=8.0, read=4.0, send=2.0, ratio=0.5,
+    base={"transform": 1000.0},
+)  # fmt: skip
+TWO_NODES = Layout(4, 2)
+COST = StepCost(
+    step="transform", files=40, unpacked=16, written=100, kept=60, memory=24, shared=7, sent=20,
+    work=400.0,
+)  # fmt: skip
+
+
+def of_cost(cost=COST, layout=TWO_NODES, memory=0, *, compressed=True):
+    return estimate(cost, RATES_OF_TEN, layout, node_memory=memory, compressed=compressed)
+
+
+def test_seconds_of_each_part():
+    found = of_cost()
+    assert (found.read, found.write, found.disk) == (40 + 8, 50, 30)
+    assert found.parts == {
+        "reading": 48 / (4 * 2), "computing": 400 / (10 * 4), "exchange": 20 / (2 * 4),
+        "writing": max(100 / (5 * 4), 50 / (8 * 2)),
+    }  # fmt: skip
+    assert found.seconds == pytest.approx(6 + 10 + 2.5 + 5)
+    assert found.limit == "computing"
+    assert of_cost(compressed=False).disk == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"files": 4000}, "reading"), ({"work": 1e4}, "computing"), ({"sent": 4000}, "exchange"),
+        ({"written": 4000}, "writing"),
+    ],
+)  # fmt: skip
+def test_what_limits(changes, limit):
+    assert of_cost(replace(COST, **changes)).limit == limit
+
+
+def test_memory_of_ranks_and_nodes():
+    found = of_cost(layout=Layout(5, 2))  # three ranks on one of the nodes
+    assert found.memory_rank == 1024
+    assert found.memory_node == 3 * 1024 + 7
+    assert of_cost(layout=Layout(5, 2), memory=3079).limit == "computing"
+    assert of_cost(layout=Layout(5, 2), memory=3078).limit == "memory"
+    spared = replace(COST, spared=20)
+    assert of_cost(spared, Layout(5, 2), memory=3019).limit == "computing"
+    assert of_cost(spared, Layout(5, 2), memory=3018).limit == "memory"
+    assert of_cost(spared, Layout(5, 2)).memory_node == 3079
+
+
+def test_warnings_of_memory_and_disk(tmp_path):
+    folder = tmp_path / "not" / "there" / "yet"
+    free = shutil.disk_usage(tmp_path).free
+    assert warnings_of([of_cost()], 10**9, folder) == []
+    large = replace(of_cost(), disk=free)
+    (told,) = warnings_of([large, replace(large, disk=2**30)], 10**9, folder)
+    assert told.startswith(f"{tmp_path}: expected ")
+    assert "of disk for the results" in told
+    (scratch,) = warnings_of([replace(of_cost(), scratch=2 * free)], 10**9, folder)
+    assert "of disk" in scratch
+    (memory,) = warnings_of([of_cost()], 100, folder)
+    assert memory.startswith("transform: expected 0.0 GiB of memory a node to be there")
+
+
+def test_rates_are_kept_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.delenv(RATES, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert read_rates() == (BUILT_IN, None)
+    path = write_rates(RATES_OF_TEN)
+    assert path == rates_file() == tmp_path / "nxmpi" / "rates.json"
+    assert read_rates() == (RATES_OF_TEN, path)
+    assert [each.name for each in path.parent.iterdir()] == ["rates.json"]
+    monkeypatch.setenv(RATES, str(tmp_path / "other.json"))
+    with pytest.raises(InputError, match=r"other\.json: expected rates, found no file"):
+        read_rates()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"frames": 1}', json.dumps(asdict(BUILT_IN) | {"read": 0}),
+     json.dumps(asdict(BUILT_IN) | {"read": "fast"}), json.dumps(asdict(BUILT_IN) | {"more": 1}),
+     json.dumps(asdict(BUILT_IN) | {"base": {"frames": -1.0}})],
+    ids=range(8),
+)  # fmt: skip
+def test_a_file_of_something_else(text, tmp_path, monkeypatch):
+    path = tmp_path / "rates.json"
+    path.write_text(text)
+    monkeypatch.setenv(RATES, str(path))
+    with pytest.raises(InputError, match=r"rates\.json: expected rates as nxmpi plan"):
+        read_rates()
