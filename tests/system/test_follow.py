@@ -18,10 +18,16 @@ N = 40
 """Frames: several batches, and work for several ranks."""
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("original") / "experiment"
+    return simulated(root, "--frames", str(N), frames=False)
+
+
 @pytest.fixture
-def scan(tmp_path):
+def scan(original, tmp_path):
     """Return a scan without frames, which lie elsewhere as yet."""
-    scan = simulated(tmp_path / "experiment", "--frames", str(N), frames=False)
+    scan = original.copy(tmp_path / "experiment")
     scan.data.rename(tmp_path / "measured")
     scan.data.mkdir()
     return scan
@@ -74,8 +80,8 @@ def results(scan):
 
 @pytest.mark.parametrize(
     ("n", "way"),
-    [(3, "swmr"), (2, "reopen"), pytest.param(2, "several", marks=pytest.mark.full),
-     pytest.param(1, "swmr", marks=pytest.mark.full)],
+    [(3, "swmr"), *(pytest.param(*each, marks=pytest.mark.full)
+                    for each in ((1, "swmr"), (2, "several"), (2, "reopen")))],
 )  # fmt: skip
 def test_the_pass_over_the_frames_keeps_up_with_the_writer(scan, n, way):
     process, log = start(scan, n, "frames", "--entry", "f1")
@@ -113,7 +119,7 @@ def test_a_slice_of_two_positions_one_after_another(scan, tmp_path, way):
     assert np.nansum(wanted["counts"].nxvalue) > 1000
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.full), 3])
 def test_missing_frames_are_told_after_the_time_limit(scan, n):
     wait(write(scan, "f1", "swmr", pause=0.01, n=7))
     before = time.monotonic()
