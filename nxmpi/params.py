@@ -72,9 +72,9 @@ class TransformParams:
     """Time between checkpoints [s]."""
     program: str = "cctw"
     """Path of CCTW, or its name on PATH."""
-    program_time: float | None = None
-    """Which it may take for a volume [s]; None for any time."""
-    program_silence: float | None = 1800.0
+    program_time: float = 86400.0
+    """Which it may take for a volume [s]."""
+    program_silence: float = 1800.0
     """In which it may print nothing [s]."""
 
     def __post_init__(self) -> None:

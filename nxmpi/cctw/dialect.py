@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nxmpi.cctw.watch import environment
+from nxmpi.cctw.watch import Limits, let_run
 from nxmpi.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ANSWER_TIME = 60.0
 """In which a program is to say what it is [s]."""
-VERSION = re.compile(r"\b(\d+)\.(\d+)(?:\.(\d+))?\b")
+_NUMBER = r"(?<![\w.])v?(?P<version>\d+\.\d+(\.\d+)?)\b"
+_NAME = r"(?<![\w/.-])(nx)?cctw(?![\w/.-])"
+VERSIONS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_NAME}\W*(version\W*)?{_NUMBER}",
+        rf"^\W*(version\W*)?{_NUMBER}\W*$",
+        rf"{_NAME}[^/:]*{_NUMBER}",
+    )
+]
+"""From the surest: after the name, alone in a line, in a line with the name."""
 OLD = (0, 2, 3)
 """The last version that knows one list of weights, of frames."""
 
@@ -48,13 +57,20 @@ class Places:
     mask3d: str | None = None
 
 
-def ask(program: str) -> Program:
+def ask(program: str, is_stopped: Callable[[], bool] = lambda: False) -> Program | None:
     """Find a program, and ask it which version it is. Not collective.
 
     Parameters
     ----------
     program : str
         A path, or a name to be looked for on PATH.
+    is_stopped : callable, optional
+        Called again and again; must not wait.
+
+    Returns
+    -------
+    Program or None
+        None if there is a wish to stop.
 
     Raises
     ------
@@ -67,36 +83,42 @@ def ask(program: str) -> Program:
             f"{program}: expected the program CCTW (--cctw, NXMPI_CCTW or on PATH), found none"
         )
     path = os.path.abspath(path)  # noqa: PTH100 - links are not to be followed
-    texts = []
+    answers = []
     for option in ("--version", "--help"):
-        text = _answer(path, option)
-        version = VERSION.search(text)
-        if version:
-            name = "nxcctw" if "nxcctw" in text.lower() else "cctw"
-            numbers = tuple(int(number or 0) for number in version.groups())
-            return Program(
-                path=path,
-                version=f"{name} {version[0]}",
-                knows_pixels=name == "nxcctw" or numbers > OLD,
-                takes_chunks=name == "nxcctw" or numbers <= OLD,
-            )
-        texts.append(" ".join(text.split())[:200] or "nothing")
-    raise InputError(f"{path}: expected a version, found {texts[0]} (--version)")
+        limits = Limits(time=ANSWER_TIME)
+        ran = let_run([path, option], Path.cwd(), limits, is_stopped=is_stopped)
+        if ran.stopped:
+            return None
+        found = _find_version([*ran.printed.lines])
+        if found is not None:
+            return _program(path, *found)
+        ended = "" if ran.wrong is None else f" ({ran.wrong})"
+        answers.append(f"{ran.printed}{ended}")
+    raise InputError(f"{path}: expected a version, found {answers[0]} (--version)")
 
 
-def _answer(path: str, option: str) -> str:
-    """Return what a program prints, which cannot fill a pipe or keep anybody waiting."""
-    with tempfile.TemporaryFile() as printed:
-        try:
-            subprocess.run(
-                [path, option], stdin=subprocess.DEVNULL, stdout=printed,
-                stderr=subprocess.STDOUT, timeout=ANSWER_TIME, check=False,
-                env=environment(os.environ),
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"{path} {option}: expected an answer, found: {error}") from error
-        printed.seek(0)
-        return printed.read(2**16).decode(errors="replace")
+def _find_version(lines: list[str]) -> tuple[str, str] | None:
+    """Return the name and the version that a program gives itself.
+
+    Others that its lines may name are those of libraries that warn.
+    """
+    for pattern in VERSIONS:
+        for line in lines:
+            found = pattern.search(line)
+            if found:
+                name = "nxcctw" if "nxcctw" in line.lower() else "cctw"
+                return name, found["version"]
+    return None
+
+
+def _program(path: str, name: str, version: str) -> Program:
+    numbers = tuple(int(number) for number in version.split("."))
+    return Program(
+        path=path,
+        version=f"{name} {version}",
+        knows_pixels=name == "nxcctw" or numbers > OLD,
+        takes_chunks=name == "nxcctw" or numbers <= OLD,
+    )
 
 
 def transform_command(

@@ -131,17 +131,22 @@ def _require_sums(counts: F4, norm: F4, start: tuple[int, int]) -> None:
         raise NxmpiError("output: expected a norm where counts are, found none in some voxels")
 
 
-def require_agreement(
-    columns: Sequence[Column], counts: F8, norm: F8, edge: int, atoms: tuple[float, float]
-) -> bool:
+class Sums(NamedTuple):
+    """Sums over blocks that a volume must come to, (n_l, n_k, n_h) float64."""
+
+    total: F8
+    near: F8
+    """Of pixels that may be in the next block, or out of the grid, by rounding."""
+
+
+def require_agreement(columns: Sequence[Column], counts: Sums, norm: Sums, edge: int) -> bool:
     """Make sure that sums over blocks are those of the input. Not collective: for the root.
 
     Parameters
     ----------
-    counts, norm : (n_l, n_k, n_h) float64
-        What they must be.
-    atoms : tuple of float
-        Largest count and largest weight of a pixel: a few may lie in another block, by rounding.
+    counts, norm : Sums
+    edge : int
+        Of a block [voxels].
 
     Returns
     -------
@@ -154,21 +159,19 @@ def require_agreement(
     NxmpiError
         If they are not.
     """
-    found = np.zeros((2, *counts.shape))
-    inexact = np.zeros(counts.shape, bool)
+    shape = counts.total.shape
+    found, inexact = np.zeros((2, *shape)), np.zeros(shape, bool)
     for column in columns:
         where = column.l // edge, column.k // edge
         found[0][where] = [block.counts for block in column.blocks]
         found[1][where] = [block.norm for block in column.blocks]
         inexact[where] = [block.inexact for block in column.blocks]
-    for name, values, expected, atom in zip(
-        (COUNTS, NORM), found, (counts, norm), atoms, strict=True
-    ):
+    for name, values, (expected, near) in zip((COUNTS, NORM), found, (counts, norm), strict=True):
         if expected.sum() > 0 and not values.any():
             raise NxmpiError(
                 f"output: expected a sum of {expected.sum():g} in {name}, found zero everywhere"
             )
-        slack = TOLERANCE * expected + 2 * atom
+        slack = TOLERANCE * expected + near
         may_lack = inexact if name == COUNTS else np.zeros_like(inexact)
         wrong = (values > expected + slack) | ((values < expected - slack) & ~may_lack)
         if wrong.any():

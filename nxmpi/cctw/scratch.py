@@ -6,6 +6,7 @@ are copied, and the frames themselves are linked to.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,13 @@ import numpy as np
 
 from nxmpi.cctw.dialect import Places
 from nxmpi.errors import InputError
+from nxmpi.parallel.packed import unpack_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from nxmpi._typing import F8, I8, Mask
+    from nxmpi._typing import F8, Mask
     from nxmpi.nexus.frames import Stack
 
 INPUT, SCRIPT, OUTPUT = "input.nxs", "position.pars", "output.nxs"
@@ -29,6 +31,8 @@ VOLUME = "entry/data"
 """In the output."""
 BUILT_IN = 255
 """Last number of the filters that are HDF5's own."""
+UNCHUNKED = (32, 32, 32)
+"""Pieces in which the program reads what is not stored in chunks."""
 LZF = 32000
 """Filter that the program brings."""
 
@@ -44,8 +48,9 @@ class Given:
     """(n_frames,) float64, 0 = leave out [1]."""
     factor: F8 | None
     """(n_slow, n_fast) float64 [1]; None where the program does not know of them."""
-    lost: Mapping[int, I8]
-    """Pixels without a count, in a flattened frame, by frame."""
+    lost: Mapping[int, bytes]
+    """Pixels without a count, of a flattened frame, by frame, as `nxmpi.parallel.packed` packs
+    them."""
 
 
 def require_filters(stack: Stack) -> None:
@@ -72,6 +77,25 @@ def require_filters(stack: Stack) -> None:
             )
 
 
+def unneeded_chunks(given: Given) -> frozenset[int]:
+    """Return the chunks of frames none of which has a weight. Not collective.
+
+    The program reads them all the same, and may fail to.
+
+    Returns
+    -------
+    frozenset of int
+        Their numbers, as the program counts: along fast, then slow, then by frame.
+    """
+    with h5py.File(given.frames.file, "r") as file:
+        length, *sides = file[given.frames.path].chunks or UNCHUNKED
+    n_frames, *shape = given.frames.shape
+    together = math.prod(-(-n // side) for n, side in zip(shape, sides, strict=True))
+    used = np.flatnonzero(given.weight > 0) // length
+    unused = np.setdiff1d(np.arange(-(-n_frames // length)), used)
+    return frozenset(int(i) * together + j for i in unused for j in range(together))
+
+
 def write_input(folder: Path, given: Given) -> None:
     """Write all but the 3-D mask into a new file. Not collective."""
     n_frames = given.frames.shape[0]
@@ -85,7 +109,9 @@ def write_input(folder: Path, given: Given) -> None:
             file[FACTORS] = given.factor
 
 
-def write_mask3d(folder: Path, given: Given, mask: Stack | None) -> bool:
+def write_mask3d(
+    folder: Path, given: Given, mask: Stack | None, is_stopped: Callable[[], bool]
+) -> bool:
     """Put the 3-D mask of a volume into the file, and return whether it needs one.
 
     Not collective. Pixels without a count are masked beside those that a mask excludes.
@@ -94,6 +120,8 @@ def write_mask3d(folder: Path, given: Given, mask: Stack | None) -> bool:
     ----------
     mask : Stack or None
         None for the volume of all pixels.
+    is_stopped : callable
+        Called after each frame, to leave out the others; must not wait.
     """
     with h5py.File(folder / INPUT, "r+") as file:
         if MASK3D in file:
@@ -106,20 +134,29 @@ def write_mask3d(folder: Path, given: Given, mask: Stack | None) -> bool:
         dataset = file.create_dataset(
             MASK3D, shape, np.int8, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1
         )
-        if mask is None:
-            for number, pixels in given.lost.items():
-                dataset[number] = _excluded(np.zeros(shape[1:], np.int8), pixels)
-            return True
-        with h5py.File(mask.file, "r") as other:
-            for number in map(int, np.flatnonzero(given.weight > 0)):
-                found = (other[mask.path][number] != 0).astype(np.int8)
-                dataset[number] = _excluded(found, given.lost.get(number, np.empty(0, int)))
+        for number, excluded in _masks_of(given, mask):
+            dataset[number] = excluded
+            if is_stopped():
+                break
     return True
 
 
-def _excluded(mask: F8, pixels: I8) -> F8:
-    mask.ravel()[pixels] = 1
-    return mask
+def _masks_of(given: Given, mask: Stack | None) -> Iterator[tuple[int, Mask]]:
+    """Yield the frames of a 3-D mask in which something may be excluded, and what is."""
+    n_slow, n_fast = given.frames.shape[1:]
+
+    def lost_in(number: int) -> Mask:
+        packed = given.lost.get(number)
+        if packed is None:
+            return np.zeros((n_slow, n_fast), bool)
+        return unpack_mask(packed, n_slow * n_fast).reshape(n_slow, n_fast)
+
+    if mask is None:
+        yield from ((number, lost_in(number)) for number in given.lost)
+        return
+    with h5py.File(mask.file, "r") as file:
+        for number in map(int, np.flatnonzero(given.weight > 0)):
+            yield number, (file[mask.path][number] != 0) | lost_in(number)
 
 
 def places_of(given: Given, *, masked: bool) -> Places:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import hdf5plugin
 
 from nxmpi.cctw import guard
+from nxmpi.cctw.printed import Printed
 from nxmpi.errors import NxmpiError
 
 if TYPE_CHECKING:
@@ -28,15 +27,8 @@ LOOK = 0.1
 """Between two looks at signals and limits [s]."""
 GRACE = 5.0
 """From asking a program to end until it is ended [s]."""
-LONGEST_LINE = 400
-"""Characters of a line that are kept."""
-TOLD = 5
-"""Last lines of a program that an error tells."""
-KEPT = 200
-"""Last lines that are recorded."""
-PERCENT = re.compile(r"(\d+)\s*% completed")
-TROUBLE = re.compile(r"error (reading|writing)( mask)? chunk|resulted in exception", re.IGNORECASE)
-"""In lines of a program that goes on as if nothing were the matter."""
+HASTE = 0.4
+"""The same on a wish to stop: mpiexec, told to end, kills this process one second later [s]."""
 PLUGINS = "HDF5_PLUGIN_PATH"
 MPI_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_")
 """Of the variables by which a program would take itself for a rank of this job."""
@@ -44,49 +36,14 @@ MPI_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a program may take."""
+    """How long a program may take, and what it may fail to read."""
 
     time: float | None = None
     """In all [s]; None for any time."""
     silence: float | None = None
     """Without printing anything [s]."""
-
-
-@dataclass(kw_only=True)
-class Printed:
-    """What a program printed, line by line; a carriage return ends one too."""
-
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
-    """The last ones, without percentages."""
-    percent: int = 0
-    """What it said last."""
-    _rest: bytes = b""
-
-    def add(self, data: bytes) -> str | None:
-        """Take what was read, and return a line that tells of trouble, if there is one."""
-        *whole, self._rest = re.split(rb"[\r\n]+", self._rest + data)
-        self._rest = self._rest[-LONGEST_LINE:]
-        trouble = [self._add_line(line) for line in whole]
-        return next((line for line in trouble if line), None)
-
-    def finish(self) -> str | None:
-        """Take the last line, which may have no end."""
-        return self.add(b"\n")
-
-    def _add_line(self, data: bytes) -> str | None:
-        text = data[:LONGEST_LINE].decode(errors="replace")
-        line = "".join(c if c.isprintable() else "?" for c in text).strip()
-        percent = PERCENT.search(line)
-        if percent:
-            self.percent = int(percent[1])
-        elif line:
-            self.lines.append(line)
-            return line if TROUBLE.search(line) else None
-        return None
-
-    def __str__(self) -> str:
-        """Return the last lines, for messages."""
-        return " | ".join([*self.lines][-TOLD:]) or "nothing"
+    unneeded: frozenset[int] = frozenset()
+    """Numbers of the chunks that it reads for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +52,37 @@ class Ran:
 
     stopped: bool
     """It was ended, because of a wish to stop."""
+    wrong: str | None
+    """What is wrong with its end."""
     printed: Printed
 
 
 def run_watched(
+    command: Sequence[str], folder: Path, limits: Limits, processors: Sequence[int] = (),
+    bar: Progress | None = None, is_stopped: Callable[[], bool] = lambda: False,
+) -> Ran:  # fmt: skip
+    """Run a program that is to end well; see `let_run`.
+
+    Returns
+    -------
+    Ran
+        That nothing is wrong says little; see `nxmpi.cctw.result`.
+
+    Raises
+    ------
+    NxmpiError
+        If something is, with the last lines that it printed.
+    """
+    ran = let_run(command, folder, limits, processors, bar, is_stopped)
+    if ran.wrong is not None:
+        raise NxmpiError(
+            f"{Path(command[0]).name}: expected it to end well, found {ran.wrong}; it printed: "
+            f"{ran.printed}"
+        )
+    return ran
+
+
+def let_run(
     command: Sequence[str], folder: Path, limits: Limits, processors: Sequence[int] = (),
     bar: Progress | None = None, is_stopped: Callable[[], bool] = lambda: False,
 ) -> Ran:  # fmt: skip
@@ -120,16 +104,10 @@ def run_watched(
     Returns
     -------
     Ran
-        That it ended well says little; see `nxmpi.cctw.result`.
-
-    Raises
-    ------
-    NxmpiError
-        If it cannot be started, tells of an error, takes too long, prints nothing for too long,
-        or ends with a status other than 0; with the last lines that it printed.
+        Wrong is that it cannot be started, tells of an error, takes too long, prints nothing for
+        too long, or ends with a status other than 0, unless it was stopped.
     """
-    name = Path(command[0]).name
-    printed = Printed()
+    printed = Printed(unneeded=limits.unneeded)
     numbers = ",".join(str(number) for number in processors)
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, numbers, *command],
@@ -140,17 +118,16 @@ def run_watched(
         stderr=subprocess.STDOUT,
         process_group=0,
     )
+    stopped = False
     try:
         stopped, wrong = _watch(process, printed, limits, bar, is_stopped)
     finally:
-        _end_group(process)
+        _end_group(process, HASTE if stopped else GRACE)
     if not stopped and wrong is None and process.returncode:
         wrong = f"status {process.returncode}"
         if process.returncode > 128:
             wrong += f" ({signal.strsignal(process.returncode - 128) or 'a signal'})"
-    if wrong is not None:
-        raise NxmpiError(f"{name}: expected it to end well, found {wrong}; it printed: {printed}")
-    return Ran(stopped=stopped, printed=printed)
+    return Ran(stopped=stopped, wrong=wrong, printed=printed)
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -213,11 +190,11 @@ def process_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, options) is not None
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def _end_group(process: subprocess.Popen[bytes], grace: float) -> None:
     """End what is left of a process group, and wait for its head, which keeps its number taken."""
     if not process_ended(process.pid):
         os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + grace
         while not process_ended(process.pid) and time.monotonic() < deadline:
             time.sleep(LOOK / 10)
     os.killpg(process.pid, signal.SIGKILL)

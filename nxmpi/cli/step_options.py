@@ -83,7 +83,7 @@ ENGINE = (
     ),
     click.option(
         "--cctw-timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
-        help="Minutes that CCTW may take for a volume.",
+        default=1440.0, show_default=True, help="Minutes that CCTW may take for a volume.",
     ),
     click.option(
         "--cctw-silence", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
@@ -216,7 +216,7 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         memory=options["memory"] // ranks_of_node(comm),
         engine=options["engine"],
         program=options["program"],
-        program_time=None if options["cctw_timeout"] is None else 60 * options["cctw_timeout"],
+        program_time=60 * options["cctw_timeout"],
         program_silence=60 * options["cctw_silence"],
         **_checkpoint(options),
     )

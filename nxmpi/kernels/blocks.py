@@ -9,6 +9,9 @@ from nxmpi._typing import F8, I8
 from nxmpi.kernels.tiles import Tables, unit_vectors
 from nxmpi.kernels.transform import Batch
 
+NEAR = 1e-3
+"""How far from a boundary a pixel may come to lie on its other side, by rounding [voxels]."""
+
 
 class BlockSums(NamedTuple):
     """Sums over the pixels in each block: of all, and of those a mask keeps where there is one."""
@@ -20,7 +23,9 @@ class BlockSums(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def add_to_blocks(batch: Batch, tables: Tables, edge: int, sums: BlockSums, lost: I8) -> None:
+def add_to_blocks(
+    batch: Batch, tables: Tables, edge: int, sums: BlockSums, near: BlockSums, lost: I8
+) -> None:
     """Add the pixels of frames to the blocks they fall in.
 
     Parameters
@@ -31,6 +36,8 @@ def add_to_blocks(batch: Batch, tables: Tables, edge: int, sums: BlockSums, lost
     edge : int
         Of a block [voxels].
     sums : BlockSums
+    near : BlockSums
+        Of the pixels within `NEAR` of a block's boundary, on either side.
     lost : (n_batch,) int64
         Receives how many good pixels of each frame have no count.
     """
@@ -43,12 +50,12 @@ def add_to_blocks(batch: Batch, tables: Tables, edge: int, sums: BlockSums, lost
             x, y, z = tables.vectors[0], tables.vectors[1], tables.vectors[2]
             unit_vectors(x, y, z, tables.samples[number], vectors)
             seen = vectors
-        lost[i] = _add_frame(i, batch, tables, seen, edge, sums)
+        lost[i] = _add_frame(i, batch, tables, seen, edge, sums, near)
 
 
 @njit(cache=True, nogil=True)
 def _add_frame(
-    i: int, batch: Batch, tables: Tables, vectors: F8, edge: int, sums: BlockSums
+    i: int, batch: Batch, tables: Tables, vectors: F8, edge: int, sums: BlockSums, near: BlockSums
 ) -> int:
     frame, number = batch.frames[i], batch.numbers[i]
     masked = batch.excluded.shape[0] > 0
@@ -68,13 +75,43 @@ def _add_frame(
         h = hx * x + hy * y + hz * z + h0
         k = kx * x + ky * y + kz * z + k0
         l = lx * x + ly * y + lz * z + l0
-        if not (h >= 0.0 and h < nh and k >= 0.0 and k < nk and l >= 0.0 and l < nl):
+        if not (-NEAR <= h <= nh + NEAR and -NEAR <= k <= nk + NEAR and -NEAR <= l <= nl + NEAR):
             continue
         own = np.int64(scale * tables.weight[p] + 0.5)
-        a, b, c = int(l) // edge, int(k) // edge, int(h) // edge
-        sums.counts[0, a, b, c] += count
-        sums.norm[0, a, b, c] += own
-        if masked and batch.excluded[i, pixel] == 0:
-            sums.counts[1, a, b, c] += count
-            sums.norm[1, a, b, c] += own
+        kept = masked and batch.excluded[i, pixel] == 0
+        if 0.0 <= h < nh and 0.0 <= k < nk and 0.0 <= l < nl:
+            a, b, c = int(l) // edge, int(k) // edge, int(h) // edge
+            _add(sums, (a, b, c), count, own, kept)
+            if not (_is_near(h, nh, edge) or _is_near(k, nk, edge) or _is_near(l, nl, edge)):
+                continue
+        for a in range(*_blocks_at(l, nl, edge)):
+            for b in range(*_blocks_at(k, nk, edge)):
+                for c in range(*_blocks_at(h, nh, edge)):
+                    _add(near, (a, b, c), count, own, kept)
     return lost
+
+
+@njit(cache=True, nogil=True)
+def _add(
+    sums: BlockSums, block: tuple[int, int, int], count: np.int64, own: np.int64, kept: bool
+) -> None:
+    a, b, c = block
+    sums.counts[0, a, b, c] += count
+    sums.norm[0, a, b, c] += own
+    if kept:
+        sums.counts[1, a, b, c] += count
+        sums.norm[1, a, b, c] += own
+
+
+@njit(cache=True, nogil=True)
+def _is_near(x: float, n: float, edge: int) -> bool:
+    """Return whether a place on an axis is at a boundary of its block."""
+    start = int(x) // edge * edge
+    return x - start < NEAR or min(start + edge, n) - x < NEAR
+
+
+@njit(cache=True, nogil=True)
+def _blocks_at(x: float, n: float, edge: int) -> tuple[int, int]:
+    """Return the range of blocks of an axis that are within `NEAR` of a place."""
+    first, last = max(x - NEAR, 0.0), min(x + NEAR, n - 1.0)
+    return int(first) // edge, int(last) // edge + 1

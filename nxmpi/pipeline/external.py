@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.cctw.dialect import ask
 from nxmpi.cctw.scratch import require_filters
 from nxmpi.crystal.factors import PixelFactors
-from nxmpi.errors import InputError, StoppedError
+from nxmpi.errors import CollectiveError, InputError, StoppedError
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.parallel.arrays import largest
-from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root, or_abort, split
+from nxmpi.parallel.collective import (
+    all_or_none,
+    kept_on_root,
+    on_root,
+    or_abort,
+    split,
+    wait_for_all,
+)  # fmt: skip
 from nxmpi.parallel.cores import processors_of
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.parallel.signals import wishes
-from nxmpi.pipeline.program import Job, transform_by_program
+from nxmpi.pipeline.program import transform_by_program
+from nxmpi.pipeline.program_task import Job
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.transform import STEP, plan_position, run_transform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mpi4py import MPI
@@ -42,36 +51,83 @@ def run_by_engine(
     """Transform the positions of a scan that are not complete, natively or by CCTW.
 
     Collective on ``comm``. CCTW: positions at the same time, each on a group of contiguous ranks.
-    If one fails, the others go on to their end; what they wrote stays. See
+    If one fails, the others are done all the same, and stay. See
     `nxmpi.pipeline.transform.run_transform`.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if the program cannot be used, or when all are through and some failed.
+    StoppedError
+        On every rank, if there was a wish to stop.
     """
     if params.engine == "native":
         return run_transform(comm, wrapper, scan_params, norm, params, output)
     names = on_root(comm, lambda: _names(wrapper, scan_params))
-    program = on_root(comm, lambda: ask(params.program))
-    log.info("engine: %s, %s", program.version, program.path)
-    n_groups = min(comm.size, len(names))
-    color = comm.rank * n_groups // comm.size
-    written: list[Path] = []
-    stopped = False
-    with wishes(comm) as wish, split(comm, color) as group:
-        job = Job(
-            wrapper=wrapper, scan=scan_params, norm=norm,
-            params=replace(params, engine=program.version), output=output, program=program,
-            processors=processors_of(comm, group), is_stopped=wish.heard,
-            memory=(params.memory or available_memory(comm)) * ranks_of_node(group),
-        )  # fmt: skip
-        with all_or_none(comm, wish.heard), or_abort(group, wrapper):
-            for name in names[color::n_groups]:
-                made = _transform_if_due(group, job, name)
-                stopped = made is None
-                if made is None:
-                    break
-                written += made if group.rank == 0 else []
+    with wishes(comm) as wish:
+        program = _asked(comm, params.program, wish.heard)
+        done = _Done()
+        if program is not None:
+            log.info("engine: %s, %s", program.version, program.path)
+            n_groups = min(comm.size, len(names))
+            color = comm.rank * n_groups // comm.size
+            with split(comm, color) as group:
+                job = Job(
+                    wrapper=wrapper, scan=scan_params, norm=norm,
+                    params=replace(params, engine=program.version), output=output,
+                    program=program, processors=processors_of(comm, group),
+                    is_stopped=wish.heard,
+                    memory=(params.memory or available_memory(comm)) * ranks_of_node(group),
+                )  # fmt: skip
+                done = _transform_all(group, job, names[color::n_groups])
+        wait_for_all(comm, wish.heard)
         signal = wish.agreed()
-    if largest(comm, int(stopped)):
+    everyone = comm.allgather(done)
+    failed = dict(sorted(pair for each in everyone for pair in each.failed.items()))
+    if failed:
+        raise CollectiveError("; ".join(failed.values()))
+    if program is None or any(each.stopped for each in everyone):
         raise StoppedError(signal or "a signal")
-    return sorted(path for some in comm.allgather(written) for path in some)
+    return sorted(path for each in everyone for path in each.written)
+
+
+def _asked(comm: MPI.Intracomm, program: str, is_stopped: Callable[[], bool]) -> Program | None:
+    """Let the root ask the program what it is; None if there is a wish to stop. Collective."""
+    found = None
+    with all_or_none(comm, is_stopped):
+        if comm.rank == 0:
+            found = ask(program, is_stopped)
+    answer: Program | None = comm.bcast(found)
+    return answer
+
+
+@dataclass(kw_only=True)
+class _Done:
+    """What became of the positions of a group; written and failed are the root's alone."""
+
+    written: list[Path] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why, by position."""
+    stopped: bool = False
+
+
+def _transform_all(group: MPI.Intracomm, job: Job, names: list[str]) -> _Done:
+    """Transform positions one after another, whether some fail or not. Collective."""
+    done = _Done()
+    for name in names:
+        try:
+            with or_abort(group, job.wrapper):
+                made = _transform_if_due(group, job, name)
+        except CollectiveError as error:
+            if group.rank == 0:
+                log.warning("%s: failed; others go on", name)
+                done.failed[name] = str(error)
+            continue
+        if made is None:
+            done.stopped = True
+            break
+        done.written += made if group.rank == 0 else []
+    return done
 
 
 def _names(wrapper: Path, params: ScanParams) -> list[str]:

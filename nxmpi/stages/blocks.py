@@ -12,6 +12,7 @@ from nxmpi.kernels.transform import Batch
 from nxmpi.parallel.arrays import bcast_array, largest, sum_arrays
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.packed import pack_mask
 from nxmpi.parallel.progress import progress
 from nxmpi.stages.batches import batches, signed
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi._typing import I8, Frames
+    from nxmpi._typing import I8
     from nxmpi.kernels.tiles import Tables
     from nxmpi.stages.batches import FrameReader
 
@@ -37,15 +38,17 @@ class Expected:
     edge: int
     """Of a block [voxels]."""
     sums: BlockSums
+    near: BlockSums
+    """Of pixels that may be in the next block, by rounding: see `nxmpi.kernels.blocks.NEAR`."""
     dead: I8
     """(n,) int64: good pixels without a count in any frame, in a flattened frame."""
-    lost: dict[int, I8]
-    """Other good pixels without a count, (n,) int64 in a flattened frame, by frame; the root's
-    alone."""
+    n_lost: int
+    """How many other good pixels have no count, of all frames."""
+    lost: dict[int, bytes]
+    """Good pixels without a count, by frame, of the frames in which some are not dead: flattened,
+    as `nxmpi.parallel.packed` packs them; the root's alone."""
     bad_frames: list[int]
     """Those that could not be read, of all ranks."""
-    largest: int
-    """Largest count of all ranks [counts]."""
 
 
 def block_edge(shape: tuple[int, ...]) -> int:
@@ -60,7 +63,8 @@ def expect_blocks(
     """Read all frames once, and sum over the blocks of the grid.
 
     Collective on ``comm``. Frames are dealt out in contiguous blocks. Sums are of integers, the
-    same for any number of ranks.
+    same for any number of ranks. Takes 8 bytes a pixel, and for each frame with pixels that have
+    no count 1 bit a pixel at most.
 
     Parameters
     ----------
@@ -84,12 +88,13 @@ def expect_blocks(
     edge = block_edge(tuple(tables.shape))
     n_h, n_k, n_l = (int(n) for n in -(-tables.shape // edge))
     shape = (2 if reader.masked else 1, n_l, n_k, n_h)
-    sums = BlockSums(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    sums, near = (BlockSums(np.zeros(shape, np.int64), np.zeros(shape, np.int64)) for _ in "sn")
     mine = frames[slice(*block_range(frames.size, comm.size, comm.rank))]
-    lost: dict[int, I8] = {}
+    lost: dict[int, tuple[int, bytes]] = {}
+    known: dict[bytes, bytes] = {}
     n_lost = np.zeros(int(tables.pixels.max()) + 1, np.int64)
     bad: list[int] = []
-    top, stopped = 0, False
+    stopped = False
     with all_or_none(comm, is_stopped), progress(comm, "look", mine.size, "frames") as bar:
         for run in batches(mine, batch_frames, reader.chunk_frames):
             data, excluded, unread = reader.read(run)
@@ -99,12 +104,13 @@ def expect_blocks(
                 counts = signed(data)
                 found = np.zeros(numbers.size, np.int64)
                 batch = Batch(frames=counts, excluded=excluded, numbers=numbers)
-                add_to_blocks(batch, tables, edge, sums, found)
-                top = max(top, int(counts[:, tables.pixels].max()))
+                add_to_blocks(batch, tables, edge, sums, near, found)
                 for i in np.flatnonzero(found):
-                    pixels = _lost_pixels(counts[i], tables)
-                    lost[int(numbers[i])] = pixels
-                    n_lost[pixels] += 1
+                    mask = np.zeros(n_lost.size, bool)
+                    mask[tables.pixels] = counts[i, tables.pixels] < 0
+                    n_lost += mask
+                    packed = pack_mask(mask)
+                    lost[int(numbers[i])] = int(found[i]), known.setdefault(packed, packed)
             bar.advance(run.size)
             stopped = is_stopped()
             if stopped:
@@ -113,24 +119,15 @@ def expect_blocks(
         return None
     bad = sorted(number for some in comm.allgather(bad) for number in some)
     n_lost = bcast_array(comm, sum_arrays(comm, n_lost))
-    dead = np.flatnonzero(n_lost == max(frames.size - len(bad), 1))
+    n_read = frames.size - len(bad)
+    dead = np.flatnonzero(n_lost == max(n_read, 1))
+    others = {number: packed for number, (n, packed) in lost.items() if n > dead.size}
     return Expected(
         edge=edge,
-        sums=BlockSums(sum_arrays(comm, sums.counts), sum_arrays(comm, sums.norm)),
+        sums=BlockSums(*(sum_arrays(comm, array) for array in sums)),
+        near=BlockSums(*(sum_arrays(comm, array) for array in near)),
         dead=dead,
-        lost=_gathered(comm, lost, dead),
+        n_lost=int(n_lost.sum()) - dead.size * n_read,
+        lost={n: packed for some in comm.gather(others) or [] for n, packed in some.items()},
         bad_frames=bad,
-        largest=largest(comm, top),
     )
-
-
-def _gathered(comm: MPI.Intracomm, lost: dict[int, I8], dead: I8) -> dict[int, I8]:
-    """Return the pixels of all ranks' frames that are not dead, on the root."""
-    alive = {number: np.setdiff1d(pixels, dead) for number, pixels in lost.items()}
-    everyone = comm.gather({number: pixels for number, pixels in alive.items() if pixels.size})
-    return {n: pixels for some in everyone or [] for n, pixels in sorted(some.items())}
-
-
-def _lost_pixels(counts: Frames, tables: Tables) -> I8:
-    pixels: I8 = np.sort(tables.pixels[counts[tables.pixels] < 0]).astype(np.int64)
-    return pixels

@@ -9,7 +9,9 @@ from pytest_mpi import parallel_assert
 
 from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.errors import CollectiveError, InputError
+from nxmpi.kernels.blocks import NEAR
 from nxmpi.model import HKLGrid, Position
+from nxmpi.parallel.packed import unpack_mask
 from nxmpi.params import TransformParams
 from nxmpi.simulate.experiment import geometry
 from nxmpi.simulate.presets import preset
@@ -66,25 +68,53 @@ def case():
     return position, data, (rng.random(data.shape) < 0.3).astype(np.int8)
 
 
-def by_numpy(position, data, excluded, edge, skipped=()):
-    """Return sums over blocks of counts and norm, of all pixels and of those kept."""
+def pixels_of(position, data):
+    """Yield used frames, where their pixels are on the grid [voxels], and which are good."""
     n_slow, n_fast = position.geometry.detector.shape
     y, x = (index.ravel() + 0.5 for index in np.indices((n_slow, n_fast)))
-    n_blocks = [-(-n // edge) for n in GRID.array_shape]
-    counts, norm = np.zeros((2, *n_blocks)), np.zeros((2, *n_blocks))
     goniometer = position.geometry.goniometer
     for frame in range(FIRST, LAST + 1):
+        phi = np.full(x.size, goniometer.phi[frame] + goniometer.step / 2)
+        place = (pixel_to_hkl(position.geometry, x, y, phi) - GRID.origin) / GRID.step + 0.5
+        yield frame, place, ~position.bad.ravel() & (data[frame] != 2**32 - 1)
+
+
+def zeros(edge):
+    n_blocks = [-(-n // edge) for n in GRID.array_shape]
+    return np.zeros((2, *n_blocks)), np.zeros((2, *n_blocks))
+
+
+def by_numpy(position, data, excluded, edge, skipped=()):
+    """Return sums over blocks of counts and norm, of all pixels and of those kept."""
+    counts, norm = zeros(edge)
+    for frame, place, good in pixels_of(position, data):
         if frame in skipped:
             continue
-        phi = np.full(x.size, goniometer.phi[frame] + goniometer.step / 2)
-        hkl = pixel_to_hkl(position.geometry, x, y, phi)
-        place = np.floor((hkl - GRID.origin) / GRID.step + 0.5).astype(int)
         inside = ((place >= 0) & (place < GRID.shape)).all(axis=1)
-        good = ~position.bad.ravel() & (data[frame] != 2**32 - 1) & inside
-        for twin, use in enumerate((good, good & (excluded[frame] == 0))):
-            h, k, l = (place[use] // edge).T
+        for twin, use in enumerate((good & inside, good & inside & (excluded[frame] == 0))):
+            h, k, l = (place[use].astype(int) // edge).T
             np.add.at(counts[twin], (l, k, h), data[frame, use])
             np.add.at(norm[twin], (l, k, h), position.weight[frame])
+    return counts, norm
+
+
+def near_by_numpy(position, data, excluded, edge):
+    """Return sums over pixels in the blocks that their corners, if slightly larger, would be in."""
+    counts, norm = zeros(edge)
+    for frame, place, good in pixels_of(position, data):
+        for pixel in np.flatnonzero(good):
+            corners = place[pixel] + NEAR * (2 * np.indices((2, 2, 2)).reshape(3, 8).T - 1)
+            blocks = {
+                tuple(corner.astype(int) // edge) if (corner >= 0).all()
+                and (corner < GRID.shape).all() else None
+                for corner in corners
+            }  # fmt: skip
+            if len(blocks) == 1:
+                continue
+            for twin in range(1 if excluded[frame, pixel] else 2):
+                for h, k, l in blocks - {None}:
+                    counts[twin, l, k, h] += data[frame, pixel]
+                    norm[twin, l, k, h] += position.weight[frame]
     return counts, norm
 
 
@@ -98,6 +128,10 @@ def expect(comm, position, reader, batch_frames=2):
     return expect_blocks(comm, tables, reader, used, batch_frames, lambda: False), tables.unit
 
 
+def lost_in(expected, frame):
+    return np.flatnonzero(unpack_mask(expected.lost[frame], 200)).tolist()
+
+
 @pytest.mark.parallel(RANKS)
 @pytest.mark.parametrize("skipped", [(), (2, 7)])
 def test_sums_are_those_of_numpy(case, skipped):
@@ -108,12 +142,42 @@ def test_sums_are_those_of_numpy(case, skipped):
     parallel_assert(found.bad_frames == list(skipped))
     parallel_assert(found.edge == 32)
     parallel_assert(found.dead.tolist() == [DEAD])
-    parallel_assert(found.largest >= 4)
+    parallel_assert(found.n_lost == 3)
     if comm.rank == 0:
         np.testing.assert_array_equal(found.sums.counts, counts)
         np.testing.assert_allclose(found.sums.norm * unit, norm, rtol=1e-7)
         assert (counts[0] > counts[1]).any()
-        assert {n: p.tolist() for n, p in found.lost.items()} == {3: [5, 99], 8: [5]}
+        assert {n: lost_in(found, n) for n in found.lost} == {3: [5, 77, 99], 8: [5, 77]}
+
+
+@pytest.mark.parallel([1, 3])
+def test_frames_with_the_same_gaps_share_their_mask(case):
+    comm = MPI.COMM_WORLD
+    position, data, _ = case
+    gaps = np.arange(data.shape[1]) % 10 == 0
+    data[:, gaps] = 2**32 - 1
+    data[FIRST] = 0  # one frame has counts there
+    found, _ = expect(comm, position, Frames(data, None))
+    good = ~position.bad.ravel()
+    if comm.rank == 0:
+        assert found.dead.size == 0
+        assert found.n_lost == (data[FIRST + 1 : LAST + 1, good] == 2**32 - 1).sum()
+        assert sorted(found.lost) == [*range(FIRST + 1, LAST + 1)]
+        alike = [id(found.lost[n]) for n in found.lost if n not in (3, 8)]
+        assert len(set(alike)) <= comm.size
+
+
+@pytest.mark.parallel([1, 3])
+def test_pixels_near_boundaries_are_those_that_a_small_shift_moves(case):
+    comm = MPI.COMM_WORLD
+    position, data, excluded = case
+    found, unit = expect(comm, position, Frames(data, excluded))
+    counts, norm = near_by_numpy(position, data, excluded, found.edge)
+    if comm.rank == 0:
+        assert counts[0].sum() > 0
+        assert (counts[0] > counts[1]).any()
+        np.testing.assert_array_equal(found.near.counts, counts)
+        np.testing.assert_allclose(found.near.norm * unit, norm, rtol=1e-7)
 
 
 @pytest.mark.parallel(RANKS)

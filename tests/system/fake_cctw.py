@@ -83,6 +83,7 @@ def transform(options):
     for z in range(len(frames)):
         if HOW == "slow":
             time.sleep(0.5)
+        frame = read_frame(frames, z)
         if weights[0][z] > 0:
             good = ~mask.ravel()
             if "--mask3d" in options:
@@ -90,12 +91,21 @@ def transform(options):
             at = np.floor(places(s, z, shape)[good]).astype(int)
             inside = ((at >= 0) & (at < (n_h, n_k, n_l))).all(axis=1)
             h, k, l = at[inside].T
-            np.add.at(v, (l, k, h), frames[z].ravel()[good][inside].astype(np.float32))
+            np.add.at(v, (l, k, h), frame.ravel()[good][inside].astype(np.float32))
             np.add.at(n, (l, k, h), weights[0][z] * factor[good][inside])
         sys.stdout.write(f"\r{100 * (z + 1) // len(frames)}% completed")
         sys.stdout.flush()
         misbehave_at(z)
     return v, n
+
+
+def read_frame(frames, z):
+    """Return a frame whether it is used or not: zeros, and a line, where it cannot be read."""
+    try:
+        return frames[z]
+    except OSError:
+        print(f"\nMESSAGE: 12:00:01 Error reading chunk {z}", flush=True)  # one a frame
+        return np.zeros(frames.shape[1:])
 
 
 def misbehave_at(z):
@@ -127,6 +137,8 @@ def write(options, v, n):
     if HOW == "lost":  # a part of what fell into a block
         v[:16, :16, :16] = n[:16, :16, :16] = 0
         v[16:32, 16:32, 16:32] = n[16:32, 16:32, 16:32] = 0
+    if HOW == "bright":  # what is left is a single pixel's
+        v[..., ::2][v[..., ::2] < 1e6] = 0
     if HOW == "negative":
         v[tuple(np.argwhere(v > 0)[0])] = -1
     if HOW == "shape":

@@ -10,12 +10,14 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from system.damages import corrupt
 from system.mpi import error_lines, finish, run_nxmpi, start_mpi
 from system.scans import add_masks, differences, simulated, volumes
 
@@ -186,17 +188,24 @@ def test_pixel_factors_are_given_to_a_later_one(request, fresh, tmp_path, which)
     assert (~np.isclose(*made, rtol=1e-6)).sum() <= 2
 
 
-def with_sentinels(scan):
-    """Put values that are no counts into frames of f1: in all, and in two."""
+@contextmanager
+def changed_frames(scan):
+    """Give the frames of f1, (n_frames, n_slow, n_fast) int32, to be changed."""
     path = scan.data / "f1.h5"
     with h5py.File(path) as file:
         data = file["entry/data/data"][()].astype(np.int32)
-    data[:, 7, 9] = -1
-    data[3, 20:22, 5] = -2
-    data[4, 20, 5] = -2
+    yield data
     path.unlink()
     with h5py.File(path, "w") as file:
         file.create_dataset("entry/data/data", data=data, chunks=(1, *data.shape[1:]))
+
+
+def with_sentinels(scan):
+    """Put values that are no counts into frames of f1: in all, and in two."""
+    with changed_frames(scan) as data:
+        data[:, 7, 9] = -1
+        data[3, 20:22, 5] = -2
+        data[4, 20, 5] = -2
 
 
 def test_values_that_are_no_counts_are_masked(nxcctw, fresh, tmp_path):
@@ -217,6 +226,25 @@ def test_values_that_are_no_counts_are_masked(nxcctw, fresh, tmp_path):
         assert (~np.isclose(ours, theirs, rtol=1e-6)).sum() <= 2
 
 
+def test_frames_that_are_left_out_may_be_unreadable(program, fresh, tmp_path):
+    made = []
+    for name in ("native", "cctw"):
+        scan = fresh.copy(tmp_path / name)
+        corrupt("f1.h5", "entry/data/data", 0)(scan)
+        corrupt("f1.h5", "entry/data/data", 5)(scan)
+        args = (
+            1, "transform", "--entry", "f1", *ARGS, "--no-mask", "--first", "2",
+            "--skip-bad-frames", scan.wrapper,
+        )  # fmt: skip
+        if name == "cctw":
+            args = (*args, "--engine", "cctw", "--cctw", program)
+        result = run_nxmpi(*args)
+        assert result.returncode == 0, result.stderr
+        made.append([read(scan.data / "f1_transform.nxs", d) for d in "vn"])
+    for ours, theirs in zip(*made, strict=True):
+        assert (~np.isclose(ours, theirs, rtol=1e-6)).sum() <= 2
+
+
 FAILURES = {
     "killed": r"status 137",
     "exit1": r"mask is smaller than the frame",
@@ -231,12 +259,16 @@ FAILURES = {
     "shape": r"expected shape",
     "negative": r"expected sums of 0 or more",
     "lost": r"of \d+ blocks",
+    "bright": r"in v .* of \d+ blocks",
 }
 
 
 @pytest.mark.parametrize("how", FAILURES)
 def test_failure_keeps_what_is_there(program, fresh, native, tmp_path, how):
     scan = native.copy(tmp_path / "e")
+    if how == "bright":
+        with changed_frames(scan) as data:
+            data[6, 30, 31] = 2_000_000
     before, log = scan.files(), tmp_path / "log"
     result = by_cctw(
         2, program, scan, *ARGS, "--overwrite", "--entry", "f1", "--cctw-silence", "0.05",
@@ -287,7 +319,7 @@ def test_wish_to_stop_reaches_all_programs(program, fresh, tmp_path, who, name):
     assert scan.files() == before
 
 
-def test_killed_job_leaves_no_program(program, fresh, tmp_path):
+def test_killed_job_leaves_no_program_and_a_folder_that_the_next_removes(program, fresh, tmp_path):
     scan = fresh.copy(tmp_path / "e")
     log = tmp_path / "log"
     run = start_mpi(
@@ -302,18 +334,37 @@ def test_killed_job_leaves_no_program(program, fresh, tmp_path):
     os.kill(int((tmp_path / "0.pid").read_text()), signal.SIGKILL)
     assert finish(run).returncode != 0
     assert all(wait_until_gone(pid) for pid, *_ in runs_of(log))
-
-
-def test_one_position_that_fails_does_not_take_the_other_along(program, fresh, tmp_path):
-    scan = fresh.copy(tmp_path / "e")
-    with scan.open() as wrapper:
-        shape = wrapper["f2/instrument/detector/pixel_mask"].shape
-        wrapper["f2/instrument/detector/pixel_mask"][...] = np.ones(shape)
+    assert any("_transform." in name for name in scan.hidden())
     result = by_cctw(2, program, scan, *ARGS, "--no-mask")
+    assert result.returncode == 0, result.stderr
+    assert scan.hidden() == []
+
+
+def without_good_pixels(scan, *names):
+    with scan.open() as wrapper:
+        for name in names:
+            mask = wrapper[name]["instrument/detector/pixel_mask"]
+            mask[...] = np.ones(mask.shape)
+
+
+@pytest.mark.parametrize(
+    ("n", "bad", "good"), [(1, ["f1"], "f2"), (2, ["f2"], "f1"), (2, ["f1", "f2"], None)]
+)
+def test_positions_that_fail_are_all_named_and_the_others_are_done(
+    program, fresh, tmp_path, n, bad, good
+):
+    scan = fresh.copy(tmp_path / "e")
+    without_good_pixels(scan, *bad)
+    result = by_cctw(n, program, scan, *ARGS, "--no-mask")
     assert result.returncode == 1
-    assert "f2: expected good pixels" in error_lines(result)[0]
-    assert read(scan.data / "f1_transform.nxs", "v").sum() > 0
-    assert not (scan.data / "f2_transform.nxs").exists()
+    (line,) = error_lines(result)
+    for name in bad:
+        assert line.count(f"{name}: expected good pixels") == 1
+        assert not (scan.data / f"{name}_transform.nxs").exists()
+    if good:
+        assert f"{good}:" not in line
+        assert read(scan.data / f"{good}_transform.nxs", "v").sum() > 0
+    assert scan.hidden() == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What a program says of itself, and the command lines that it is given."""
 
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,14 @@ def program(tmp_path):
         ("print('cctw 1.0', file=sys.stderr); sys.exit(1)", "cctw 1.0", True, False),
         ("print('CCTW Version 0.2.10')", "cctw 0.2.10", True, False),
         ("print('nxcctw, version 0.1.0')", "nxcctw 0.1.0", True, True),
+        (
+            "print('/opt/cctw/1.4/lib/libhdf5.so: HDF5 1.10.8 is newer', file=sys.stderr, "
+            "flush=True); print('Qt 5.15.2: cctw has no display'); print('CCTW Version: v0.2.3')",
+            "cctw 0.2.3",
+            False,
+            True,
+        ),
+        ("print('CCTW (Crystal Coordinates) of 2022, 0.2.3')", "cctw 0.2.3", False, True),
         ("print('cctw 0.2.3' if '--help' in sys.argv else 'usage')", "cctw 0.2.3", False, True),
     ],
 )
@@ -51,7 +61,8 @@ def test_program_on_the_path_is_found(program, monkeypatch, tmp_path):
     [
         ("print('hello')", "expected a version, found hello"),
         ("", "expected a version, found nothing"),
-        ("time.sleep(100)", "timed out"),
+        ("print('HDF5 1.10.8: warning')", "expected a version, found HDF5"),
+        ("time.sleep(100)", "still at work after"),
     ],
 )
 def test_program_that_does_not_answer_is_refused(program, text, message, monkeypatch):
@@ -69,8 +80,29 @@ def test_file_that_is_no_program_is_refused(tmp_path):
     path = tmp_path / "cctw"
     path.write_bytes(b"\x7fELF no")
     path.chmod(0o755)
-    with pytest.raises(InputError, match="expected an answer"):
+    with pytest.raises(InputError, match=r"expected a version, found .*cannot be started"):
         ask(str(path))
+
+
+def test_program_that_is_asked_ends_with_all_that_it_started(program, monkeypatch, tmp_path):
+    monkeypatch.setattr("nxmpi.cctw.dialect.ANSWER_TIME", 1.0)
+    path = program(
+        "import subprocess\nother = subprocess.Popen(['sleep', '100'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(other.pid))\nother.wait()"
+    )
+    with pytest.raises(InputError, match="still at work"):
+        ask(path)
+    words = Path(f"/proc/{(tmp_path / 'pid').read_text()}/cmdline")
+    deadline = time.monotonic() + 5
+    while words.exists() and words.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not words.exists() or not words.read_text()  # gone, or waits to be buried
+
+
+def test_wish_to_stop_is_heard_while_a_program_is_asked(program):
+    wish = time.monotonic() + 0.5
+    assert ask(program("time.sleep(100)"), lambda: time.monotonic() > wish) is None
+    assert time.monotonic() - wish < 5
 
 
 @pytest.mark.parametrize(("n", "threads"), [(1, "1"), (2, "3"), (7, "8")])

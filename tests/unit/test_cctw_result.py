@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nxmpi.cctw.result import columns_of, read_column, require_agreement, require_volume
+from nxmpi.cctw.result import Sums, columns_of, read_column, require_agreement, require_volume
 from nxmpi.errors import NxmpiError
 
 SHAPE = (40, 33, 70)
@@ -30,7 +30,7 @@ def true_sums(values):
     return sums
 
 
-def check(path, volume, expected):
+def check(path, volume, expected, near=(0.0, 0.0)):
     with h5py.File(path, "w") as file:
         for name, values in zip("vn", volume, strict=True):
             file[f"entry/data/{name}"] = values
@@ -39,7 +39,8 @@ def check(path, volume, expected):
         sets = [file[f"entry/data/{name}"] for name in "vn"]
         columns = [read_column(sets, start, EDGE, 32) for start in columns_of(SHAPE, EDGE)]
     sums = [true_sums(values) for values in expected]
-    return columns, require_agreement(columns, *sums, EDGE, (20.0, 1.5))
+    sums = [Sums(total, np.full_like(total, n)) for total, n in zip(sums, near, strict=True)]
+    return columns, require_agreement(columns, *sums, EDGE)
 
 
 def test_good_volume_passes(volume, tmp_path):
@@ -49,11 +50,24 @@ def test_good_volume_passes(volume, tmp_path):
     assert used == [(0, 0), (0, 32), (32, 0)]  # nothing is at (32, 32)
 
 
-def test_pixel_in_the_next_block_by_rounding_passes(volume, tmp_path):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_pixel_in_the_next_block_by_rounding_passes(volume, tmp_path, sign):
+    volume[0][0, 0, 31] += 40
     moved = [values.copy() for values in volume]
-    for values, atom in zip(moved, (20, 1.5), strict=True):
-        values[0, 0, 31] += atom
-    check(tmp_path / "o.nxs", volume, moved)
+    for values, atom in zip(moved, (40, 30.0), strict=True):
+        values[0, 0, 31] += sign * atom
+    check(tmp_path / "o.nxs", volume, moved, near=(40, 30.0))
+    with pytest.raises(NxmpiError, match="in 1 of 12 blocks"):
+        check(tmp_path / "o.nxs", volume, moved, near=(10, 30.0))
+
+
+def test_bright_pixel_excuses_nothing_elsewhere(volume, tmp_path):
+    volume[0][5, 5, 5] = 2.0**23
+    wrong = (volume[0].copy(), volume[1])
+    wrong[0][:, :, ::2] = 0
+    wrong[0][5, 5, 5] = 2.0**23
+    with pytest.raises(NxmpiError, match=r"in v .* in \d+ of 12 blocks"):
+        check(tmp_path / "o.nxs", wrong, volume)
 
 
 @pytest.mark.parametrize("which", [0, 1])

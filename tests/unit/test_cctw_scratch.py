@@ -5,12 +5,20 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from nxmpi.cctw.scratch import Given, places_of, require_filters, write_input, write_mask3d
+from nxmpi.cctw.scratch import (
+    Given,
+    places_of,
+    require_filters,
+    unneeded_chunks,
+    write_input,
+    write_mask3d,
+)
 from nxmpi.errors import InputError
 from nxmpi.nexus.frames import find_stack
+from nxmpi.parallel.packed import pack_mask
 
 SHAPE = (5, 6, 7)
-LOST = {1: np.array([3, 41]), 4: np.array([0])}
+LOST = {1: [3, 41], 4: [0]}
 
 
 @pytest.fixture
@@ -27,11 +35,15 @@ def files(tmp_path):
     return *stacks, frames, mask
 
 
+def packed(lost):
+    return {number: pack_mask(np.isin(np.arange(42), pixels)) for number, pixels in lost.items()}
+
+
 def given_of(frames, lost=LOST, factor=None):
     bad = np.zeros(SHAPE[1:], bool)
     bad[2, 3] = True
     weight = np.array([0.5, 1.0, 0.0, 2.0, 1.5])
-    return Given(frames=frames, bad=bad, weight=weight, factor=factor, lost=lost)
+    return Given(frames=frames, bad=bad, weight=weight, factor=factor, lost=packed(lost))
 
 
 def read(folder, place):
@@ -71,7 +83,7 @@ def test_frames_behind_the_last_that_counts_have_no_weight(files, tmp_path):
 def test_mask_of_frames_holds_all_that_is_no_count(files, tmp_path, lost, masked):
     given = given_of(files[0], lost)
     write_input(tmp_path, given)
-    needed = write_mask3d(tmp_path, given, files[1] if masked else None)
+    needed = write_mask3d(tmp_path, given, files[1] if masked else None, lambda: False)
     assert needed == bool(masked or lost)
     if not needed:
         return
@@ -81,7 +93,32 @@ def test_mask_of_frames_holds_all_that_is_no_count(files, tmp_path, lost, masked
     found = read(tmp_path, places_of(given, masked=True).mask3d) != 0
     used = given.weight > 0
     np.testing.assert_array_equal(found[used], expected[used])
-    assert write_mask3d(tmp_path, given, None) == bool(lost)  # the next volume's
+    assert write_mask3d(tmp_path, given, None, lambda: False) == bool(lost)  # the next volume's
+
+
+def test_mask_of_frames_is_given_up_after_a_wish_to_stop(files, tmp_path):
+    given = given_of(files[0])
+    write_input(tmp_path, given)
+    asked = []
+    write_mask3d(tmp_path, given, files[1], lambda: asked.append(1) is None)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("chunks", "numbers"),
+    [
+        ((1, 6, 7), {2}),
+        ((2, 6, 7), set()),
+        ((1, 3, 4), {8, 9, 10, 11}),
+        (None, set()),
+    ],
+)  # fmt: skip
+def test_chunks_without_a_weight_are_found(tmp_path, chunks, numbers):
+    with h5py.File(tmp_path / "f1.h5", "w") as file:
+        file.create_dataset("data/data", SHAPE, np.uint16, chunks=chunks)
+    with h5py.File(tmp_path / "f1.h5") as file:
+        frames = find_stack(file["/"])
+    assert unneeded_chunks(given_of(frames)) == numbers  # frame 2 has no weight
 
 
 def test_filters_that_no_plugin_brings_are_refused(files, monkeypatch):

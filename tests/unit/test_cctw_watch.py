@@ -97,6 +97,18 @@ def test_error_that_does_not_change_the_status_ends_it_at_once(program, tmp_path
     assert time.monotonic() - start < QUICKLY
 
 
+def test_chunks_that_are_read_for_nothing_may_be_unreadable(program, tmp_path):
+    command = program(
+        "print('MESSAGE: Error reading chunk 7'); print('MESSAGE: Error reading mask chunk 7')"
+    )
+    ran = run_watched(command, tmp_path, Limits(unneeded=frozenset({3, 7})))
+    assert len(ran.printed.lines) == 2
+    for other in ("reading chunk 77", "writing chunk 7", "reading chunk"):
+        command = program(f"print('Error {other}')")
+        with pytest.raises(NxmpiError, match=f"'Error {other}'"):
+            run_watched(command, tmp_path, Limits(unneeded=frozenset({3, 7})))
+
+
 def test_program_that_cannot_be_started(tmp_path):
     with pytest.raises(NxmpiError, match="cannot be started: No such file"):
         run_watched([str(tmp_path / "none")], tmp_path, Limits())
@@ -154,6 +166,16 @@ def test_wish_to_stop_reaches_the_program(program, tmp_path):
     assert ran.stopped
     assert (tmp_path / "asked").exists()
     assert wait_until_gone(int(ran.printed.lines[0]))
+
+
+def test_deaf_program_is_ended_soon_after_a_wish_to_stop(program, tmp_path):
+    command = program(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(100)"
+    )
+    wish = time.monotonic() + 1.0
+    ran = run_watched(command, tmp_path, Limits(), is_stopped=lambda: time.monotonic() > wish)
+    assert ran.stopped
+    assert time.monotonic() - wish < 2.0
 
 
 def test_noise_is_neither_kept_nor_believed(program, tmp_path):

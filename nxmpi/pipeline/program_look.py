@@ -1,0 +1,61 @@
+"""What a program's volume of a position must come to, from a look at all frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.nexus.frames import StackReader
+from nxmpi.parallel.collective import all_or_none, kept_on_root
+from nxmpi.pipeline.program_task import factor_of
+from nxmpi.stages.blocks import expect_blocks
+from nxmpi.stages.tables import bcast_tables, build_tables
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from nxmpi.kernels.tiles import Tables
+    from nxmpi.pipeline.program_task import Job
+    from nxmpi.pipeline.scan import Measured
+    from nxmpi.pipeline.transform import Plan
+    from nxmpi.stages.blocks import Expected
+
+
+def look(
+    group: MPI.Intracomm, job: Job, plan: Plan, measured: Measured | None
+) -> tuple[Expected | None, float]:
+    """Go through the frames.
+
+    Collective on ``group``.
+
+    Parameters
+    ----------
+    measured : Measured or None
+        The root's alone.
+
+    Returns
+    -------
+    expected : Expected or None
+        None after a wish to stop.
+    unit : float
+        Of its norm.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if a frame cannot be read.
+    """
+
+    def build() -> Tables:
+        assert measured is not None  # on the root
+        return build_tables(measured.position, factor_of(measured), plan.grid, job.params)
+
+    tables = bcast_tables(group, kept_on_root(group, build))
+    used = group.bcast(np.flatnonzero(measured.position.weight > 0) if measured else None)
+    with all_or_none(group):
+        reader = StackReader(plan.raw, plan.mask, skip_bad_frames=job.params.skip_bad_frames)
+    batch = job.params.batch_frames
+    expected = expect_blocks(group, tables, reader, used, batch, job.is_stopped)
+    reader.close()
+    return expected, tables.unit

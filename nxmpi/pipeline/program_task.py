@@ -1,0 +1,183 @@
+"""A position that a program transforms: what is known of it, its folder, and what is put there."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nxmpi.cctw.scratch import SCRIPT, Given, write_input
+from nxmpi.cctw.write import script_of, settings_of
+from nxmpi.crystal.factors import pixel_factors
+from nxmpi.errors import InputError, NxmpiError
+from nxmpi.parallel.collective import at_abort, on_root
+from nxmpi.pipeline.transform import STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from nxmpi._typing import F8
+    from nxmpi.cctw.dialect import Program
+    from nxmpi.nexus import schema
+    from nxmpi.parallel.cores import Processors
+    from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
+    from nxmpi.pipeline.scan import Measured
+    from nxmpi.pipeline.transform import Plan
+    from nxmpi.stages.blocks import Expected
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the ranks of a group do with its positions."""
+
+    wrapper: Path
+    scan: ScanParams
+    norm: NormParams
+    params: TransformParams
+    output: OutputParams
+    program: Program
+    processors: Processors
+    is_stopped: Callable[[], bool]
+    memory: int
+    """What the ranks of the group on this node may take [bytes]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """One position of a group."""
+
+    job: Job
+    plan: Plan
+    measured: Measured | None
+    """The root's alone."""
+    folder: Path
+    expected: Expected
+    unit: float
+    """Of the norm that is expected."""
+    given: Given | None
+    """The root's alone."""
+
+
+@contextmanager
+def task_folder(group: MPI.Intracomm, job: Job, plan: Plan) -> Iterator[Path]:
+    """Give an empty folder with room for a volume, which is removed at the end.
+
+    Collective on ``group``, which holds the lock of the step. A position has the same folder
+    each time: what a killed run left there is removed first.
+    """
+
+    def make() -> Path:
+        parent = job.output.scratch or plan.files.folder
+        parent.mkdir(parents=True, exist_ok=True)
+        wrapper = os.fsencode(plan.files.wrapper.resolve())
+        scan = hashlib.sha256(wrapper).hexdigest()[:8]  # scans may share a folder for scratch
+        folder = parent.absolute() / f".{plan.name}_{STEP}.{scan}"
+        if folder.exists():
+            log.info("%s: left behind by a run that was killed; removed", folder)
+            shutil.rmtree(folder)
+        needed, free = 8 * math.prod(plan.grid.shape), shutil.disk_usage(parent).free
+        if needed > free:
+            raise InputError(
+                f"{parent}: expected room for {needed / 2**30:.1f} GiB, which the program writes, "
+                f"found {free / 2**30:.1f} GiB free (--scratch)"
+            )
+        folder.mkdir(mode=0o700)
+        return folder
+
+    folder = on_root(group, make)
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    with at_abort(remove):
+        try:
+            yield folder
+        finally:
+            if group.rank == 0:
+                remove()
+
+
+def given_of(plan: Plan, measured: Measured | None, expected: Expected) -> Given:
+    """Return what the program is given. Not collective: for the root."""
+    assert measured is not None  # on the root
+    position = measured.position
+    bad, weight = position.bad.copy(), position.weight.copy()
+    bad.ravel()[expected.dead] = True
+    weight[expected.bad_frames] = 0.0
+    pixels = pixel_factors(position.geometry.detector, measured.norm.pixels)
+    return Given(
+        frames=plan.raw, bad=bad, weight=weight, factor=factor_of(measured) if pixels else None,
+        lost=expected.lost,
+    )  # fmt: skip
+
+
+def factor_of(measured: Measured) -> F8:
+    """Return the product of all factors of pixels, (n_slow, n_fast) [1]."""
+    detector = measured.position.geometry.detector
+    factors = pixel_factors(detector, measured.norm.pixels)
+    return math.prod(factors.values(), start=np.ones(detector.shape))
+
+
+def require_memory(task: Task) -> None:
+    """Compare the memory that the program takes at least with what there is. Not collective.
+
+    It keeps every block that is touched, 8 bytes a voxel, and each worker has a frame, 9 bytes a
+    pixel with the mask, besides blocks of its own.
+
+    Raises
+    ------
+    InputError
+        If there is less.
+    """
+    job, expected = task.job, task.expected
+    blocks = int(np.count_nonzero(expected.sums.norm[0])) * expected.edge**3
+    voxels = min(blocks, int(math.prod(task.plan.grid.shape)))
+    needed = 8 * voxels + 9 * math.prod(task.plan.raw.shape[1:]) * job.processors.share
+    if needed > job.memory:
+        raise InputError(
+            f"{task.plan.files.wrapper}:/{task.plan.name}: expected {needed / 2**30:.2f} GiB of "
+            f"memory at least for {job.program.version}, found {job.memory / 2**30:.2f} GiB for "
+            "this position (use more nodes, fewer positions at a time, or larger steps)"
+        )
+
+
+def prepare(task: Task) -> None:
+    """Write what the program reads, but for the mask of frames. Not collective: for the root."""
+    measured, given, job = task.measured, task.given, task.job
+    assert measured is not None
+    assert given is not None
+    expected = task.expected
+    if expected.n_lost or expected.dead.size:
+        log.info("%s: %d pixels without a count in any frame, and %d in some are masked",
+                 task.plan.name, expected.dead.size, expected.n_lost)  # fmt: skip
+    sample = task.plan.sample
+    settings = settings_of(
+        measured.position.geometry, task.plan.grid, job.params.voxels,
+        sample.lattice if sample else None,
+    )  # fmt: skip
+    if not job.program.takes_chunks:
+        del settings["outputData.hdfChunkSize"]
+    (task.folder / SCRIPT).write_text(script_of(settings))
+    write_input(task.folder, given)
+
+
+@contextmanager
+def named(task: Task, twin: schema.Twin) -> Iterator[None]:
+    """Say which volume could not be made."""
+    try:
+        yield
+    except NxmpiError as error:
+        where = f"{task.plan.files.wrapper}:/{task.plan.name}/{twin.group}"
+        raise NxmpiError(f"{where}: {error}") from error
