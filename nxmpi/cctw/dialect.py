@@ -43,6 +43,8 @@ class Program:
     """It takes a factor of each pixel beside that of each frame."""
     takes_chunks: bool
     """Its output may be stored in chunks: some later versions stop at the setting."""
+    takes_virtual: bool
+    """It reads virtual datasets by the frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,7 @@ def _program(path: str, name: str, version: str) -> Program:
         version=f"{name} {version}",
         knows_pixels=name == "nxcctw" or numbers > OLD,
         takes_chunks=name == "nxcctw" or numbers <= OLD,
+        takes_virtual=name == "nxcctw",
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nxmpi._typing import F8, Mask
+    from nxmpi.cctw.dialect import Program
     from nxmpi.nexus.frames import Stack
 
 INPUT, SCRIPT, OUTPUT = "input.nxs", "position.pars", "output.nxs"
@@ -53,8 +54,8 @@ class Given:
     them."""
 
 
-def require_filters(stack: Stack) -> None:
-    """Make sure that the program can read frames. Not collective.
+def require_readable(stack: Stack, program: Program) -> None:
+    """Make sure that the program can read frames, or their mask. Not collective.
 
     It would add zeros for what it cannot.
 
@@ -62,13 +63,20 @@ def require_filters(stack: Stack) -> None:
     ------
     InputError
         If they are stored with a filter that is neither HDF5's own nor among the plugins that
-        this package brings.
+        this package brings; or are a virtual dataset, whose sources may be, and of which CCTW
+        would read pieces of `UNCHUNKED`, so that each frame were decompressed again and again.
     """
     known = {LZF, *hdf5plugin.FILTERS.values()}
     with h5py.File(stack.file, "r") as file:
         dataset = file[stack.path]
         plist = dataset.id.get_create_plist()
         codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        is_virtual = dataset.is_virtual
+    if is_virtual and not program.takes_virtual:
+        raise InputError(
+            f"{stack.file}:{stack.path}: expected frames that are stored there, found a virtual "
+            f"dataset, which {program.version} would take too long to read (--engine native)"
+        )
     for code in codes:
         if code > BUILT_IN and code not in known:
             raise InputError(

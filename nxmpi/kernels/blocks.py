@@ -82,7 +82,11 @@ def _add_frame(
         if 0.0 <= h < nh and 0.0 <= k < nk and 0.0 <= l < nl:
             a, b, c = int(l) // edge, int(k) // edge, int(h) // edge
             _add(sums, (a, b, c), count, own, kept)
-            if not (_is_near(h, nh, edge) or _is_near(k, nk, edge) or _is_near(l, nl, edge)):
+            if not (
+                _is_near(h, c * edge, edge, nh)
+                or _is_near(k, b * edge, edge, nk)
+                or _is_near(l, a * edge, edge, nl)
+            ):
                 continue
         for a in range(*_blocks_at(l, nl, edge)):
             for b in range(*_blocks_at(k, nk, edge)):
@@ -104,10 +108,10 @@ def _add(
 
 
 @njit(cache=True, nogil=True)
-def _is_near(x: float, n: float, edge: int) -> bool:
-    """Return whether a place on an axis is at a boundary of its block."""
-    start = int(x) // edge * edge
-    return x - start < NEAR or min(start + edge, n) - x < NEAR
+def _is_near(x: float, start: int, edge: int, n: float) -> bool:
+    """Return whether a place on an axis is at a boundary of its block, or of the grid."""
+    into = x - start
+    return into < NEAR or into > edge - NEAR or x > n - NEAR
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.cctw.dialect import ask
-from nxmpi.cctw.scratch import require_filters
+from nxmpi.cctw.scratch import require_readable
 from nxmpi.crystal.factors import PixelFactors
 from nxmpi.errors import CollectiveError, InputError, StoppedError
 from nxmpi.nexus.values import chosen_entries, open_file
@@ -165,9 +165,9 @@ def _as_known(measured: Measured, program: Program) -> Measured:
     name, norm = measured.position.name, measured.norm
     if norm.blocked:
         raise InputError(f"{name}: dead time: expected none with the engine {program.version}")
-    require_filters(measured.raw)
+    require_readable(measured.raw, program)
     if measured.mask is not None:
-        require_filters(measured.mask)
+        require_readable(measured.mask, program)
     if program.knows_pixels:
         return measured
     left_out = [factor for factor in OF_PIXELS if factor in norm.origins]

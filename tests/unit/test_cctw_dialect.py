@@ -48,6 +48,7 @@ def test_dialect_is_what_the_program_says(program, text, version, knows_pixels, 
     found = ask(program(text))
     assert (found.version, found.knows_pixels) == (version, knows_pixels)
     assert found.takes_chunks == takes_chunks
+    assert found.takes_virtual == version.startswith("nxcctw")
 
 
 def test_program_on_the_path_is_found(program, monkeypatch, tmp_path):

@@ -1,14 +1,17 @@
 """The file that a program reads: frames, masks and weights of a position."""
 
+from dataclasses import replace
+
 import h5py
 import hdf5plugin
 import numpy as np
 import pytest
 
+from nxmpi.cctw.dialect import Program
 from nxmpi.cctw.scratch import (
     Given,
     places_of,
-    require_filters,
+    require_readable,
     unneeded_chunks,
     write_input,
     write_mask3d,
@@ -121,9 +124,26 @@ def test_chunks_without_a_weight_are_found(tmp_path, chunks, numbers):
     assert unneeded_chunks(given_of(frames)) == numbers  # frame 2 has no weight
 
 
+OLD = Program(
+    path="cctw", version="cctw 0.2.3", knows_pixels=False, takes_chunks=True, takes_virtual=False
+)
+
+
 def test_filters_that_no_plugin_brings_are_refused(files, monkeypatch):
-    require_filters(files[0])
+    require_readable(files[0], OLD)
     monkeypatch.setattr("hdf5plugin.FILTERS", {"blosc": 32001})
     with pytest.raises(InputError, match="found number 32008"):
-        require_filters(files[0])
-    require_filters(files[1])
+        require_readable(files[0], OLD)
+    require_readable(files[1], OLD)
+
+
+def test_virtual_frames_are_for_a_program_that_reads_them_by_the_frame(files, tmp_path):
+    layout = h5py.VirtualLayout(SHAPE, np.uint16)
+    layout[...] = h5py.VirtualSource(tmp_path / "f1.h5", "data/data", SHAPE)
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("data/data", layout)
+    with h5py.File(tmp_path / "all.h5") as file:
+        frames = find_stack(file["/"])
+    with pytest.raises(InputError, match=r"all\.h5:/data/data: .* found a virtual dataset"):
+        require_readable(frames, OLD)
+    require_readable(frames, replace(OLD, takes_virtual=True))
