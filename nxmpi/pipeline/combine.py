@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nxmpi.crystal.lattice import lattice_along
-from nxmpi.errors import InputError
+from nxmpi.errors import InputError, NxmpiError
 from nxmpi.nexus import schema
 from nxmpi.nexus.agreement import link_agreement, write_agreement, write_numbers
 from nxmpi.nexus.process import Process, write_process
@@ -28,13 +29,14 @@ from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.agreement import describe_agreement
 from nxmpi.pipeline.background import describe_background
-from nxmpi.pipeline.combined import plans_due
+from nxmpi.pipeline.combined import STEP, plans_due
 from nxmpi.pipeline.inputs import fingerprint
+from nxmpi.pipeline.program_merge import find_program, merged
 from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results
 from nxmpi.stages.agreement import find_agreement, no_scales, refine_scales
-from nxmpi.stages.combine import Sums, add, combine, subtract
+from nxmpi.stages.combine import add, combine, subtract
 from nxmpi.stages.overlaps import Overlaps, gather_overlaps, pillar_overlaps
 
 if TYPE_CHECKING:
@@ -44,15 +46,16 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import F8
+    from nxmpi.cctw.dialect import Program
     from nxmpi.model import Agreement
     from nxmpi.params import CombineParams, OutputParams
     from nxmpi.pipeline.combined import Plan
+    from nxmpi.pipeline.program_merge import Merged
     from nxmpi.pipeline.sources import Sources
     from nxmpi.stages.bricks import Pillar
     from nxmpi.stages.scales import Scales
 
 log = logging.getLogger(__name__)
-STEP = "combine"
 SUBTRACTED = (
     schema.COUNTS, schema.NORM, schema.ERRORS,
     schema.SUM, schema.BACKGROUND_SUM, schema.BACKGROUND_NORM,
@@ -76,42 +79,54 @@ def run_combine(
     ------
     CollectiveError
         On every rank, if a transform is missing or has another grid, or a scale is to be refined
-        of a position that does not overlap with others.
+        of a position that does not overlap with others; or if a program that is to add positions
+        cannot be used, fails, or makes other sums than those of the transforms.
     StoppedError
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
+        program = None
+        if params.engine != "native":
+            program = find_program(comm, params)
+            params = replace(params, engine=program.version)
         plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
-        return [_combine_twin(comm, plan, params, output) for plan in plans]
+        return [_combine_twin(comm, plan, params, output, program) for plan in plans]
 
 
 def _combine_twin(
-    comm: MPI.Intracomm, plan: Plan, params: CombineParams, output: OutputParams
-) -> Path:
+    comm: MPI.Intracomm, plan: Plan, params: CombineParams, output: OutputParams,
+    program: Program | None,
+) -> Path:  # fmt: skip
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
-    with all_or_none(comm):
-        files = {name: plan.files.transform(name, plan.twin) for name in plan.names}
-        sources = open_sources(comm, files, plan.grid.array_shape)
-        empty = None
-        if plan.background:
-            empty = open_sources(comm, plan.background.files, plan.grid.array_shape)
-    scales = no_scales(len(plan.names))
-    if params.refine_scale:
-        with timer.part("scales"):
-            scales = _find_scales(comm, plan, sources)
-    with unpublished_removed(comm, [plan.target]):
+    with ExitStack() as stack:
+        sums = None
+        if program is not None:  # before this process opens what it adds
+            with timer.part("program"):
+                sums = stack.enter_context(merged(comm, plan, params, output, program))
+        with all_or_none(comm):
+            files = {name: plan.files.transform(name, plan.twin) for name in plan.names}
+            sources = open_sources(comm, files, plan.grid.array_shape)
+            empty = None
+            if plan.background:
+                empty = open_sources(comm, plan.background.files, plan.grid.array_shape)
+        scales = no_scales(len(plan.names))
+        if params.refine_scale:
+            with timer.part("scales"):
+                scales = _find_scales(comm, plan, sources)
+        stack.enter_context(unpublished_removed(comm, [plan.target]))
         with timer.part("write and the rest"):
-            written = _write(comm, plan, Opened(sources, empty, scales), output, timer)
+            written = _write(comm, plan, Opened(sources, empty, scales, sums), output, timer)
         overlaps = gather_overlaps(comm, written.overlaps, len(plan.names))
         line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
         if plan.background:
             told = describe_background(comm, plan.background, written.measured, written.lacking)
             line += f"\n{told}"
+        printed = sums.lines if sums else []
 
         def publish_all() -> str:
             found = find_agreement(overlaps, plan.names, plan.grid, scales)
-            return _publish(plan, found, output, start_time, line)
+            return _publish(plan, found, output, start_time, line, printed)
 
         note = on_root(comm, publish_all)
     sources.close()
@@ -122,11 +137,17 @@ def _combine_twin(
 
 
 def _publish(
-    plan: Plan, agreement: Agreement, output: OutputParams, start_time: str, line: str
+    plan: Plan, agreement: Agreement, output: OutputParams, start_time: str, line: str,
+    printed: list[str],
 ) -> str:  # fmt: skip
     """Put the maps of agreement into the volume's file, and publish it; return what to tell.
 
     Not collective: the root calls it.
+
+    Parameters
+    ----------
+    printed : list of str
+        By a program, to be recorded too.
     """
     told = describe_agreement(agreement, refined=bool(plan.inputs["refine_scale"]))
     note = f"{line}\n{told}"
@@ -135,7 +156,9 @@ def _publish(
     publish_results(
         plan.files.wrapper,
         [plan.target],
-        lambda file: _write_records(file[schema.SHARED], plan, agreement, start_time, note),
+        lambda file: _write_records(
+            file[schema.SHARED], plan, agreement, start_time, "\n".join([note, *printed])
+        ),
     )
     return note
 
@@ -167,6 +190,8 @@ class Opened(NamedTuple):
     sources: Sources
     background: Sources | None
     scales: Scales
+    merged: Merged | None
+    """The sums of a program."""
 
 
 @dataclass(kw_only=True)
@@ -178,14 +203,22 @@ class Written:
     """Voxels, before a background is subtracted."""
     lacking: int = 0
     """Those of them in which the background was not measured."""
+    wrong: NxmpiError | None = None
+    """What is wrong with the first sums of a program that are not what they must be."""
 
 
 def _write(
     comm: MPI.Intracomm, plan: Plan, opened: Opened, output: OutputParams, timer: Timer
 ) -> Written:  # fmt: skip
-    """Write the volume under its temporary name. Collective on ``comm``."""
+    """Write the volume under its temporary name. Collective on ``comm``.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if a program's sums are wrong on any.
+    """
     written = Written()
-    sources, empty, scales = opened
+    sources, empty, scales, merged = opened
 
     def fill(pillar: Pillar) -> dict[str, F8]:
         with timer.part("read"):
@@ -193,13 +226,17 @@ def _write(
             background = empty.read(pillar) if empty else None
         norm *= scales.values[:, None, None, None]
         with timer.part("combine"):
-            intensity, weight, errors = combine(list(counts), list(norm))
+            sums = add(counts, norm)
+            if merged is not None and written.wrong is None:
+                try:
+                    sums = merged.read(pillar, sums)
+                except NxmpiError as error:  # raised below: the others wait for this rank's part
+                    written.wrong = error
+            intensity, weight, errors = combine([sums.counts], [sums.norm])
             filled = {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
             if background is not None and plan.background is not None:
                 before = int((weight > 0).sum())
-                subtracted = subtract(
-                    Sums(counts.sum(axis=0), weight), add(*background), plan.background.scale
-                )
+                subtracted = subtract(sums, add(*background), plan.background.scale)
                 filled = dict(zip(SUBTRACTED, subtracted, strict=True))
                 written.measured += before
                 written.lacking += before - int((filled[schema.NORM] > 0).sum())
@@ -215,6 +252,9 @@ def _write(
         target = target._replace(fills={**target.fills, schema.HITS: 0.0})
     with progress(comm, STEP, len(sources.mine), "pillars") as bar:
         write_volume(comm, output, target, sources.mine, fill)
+    with all_or_none(comm):
+        if written.wrong is not None:
+            raise written.wrong
     return written
 
 

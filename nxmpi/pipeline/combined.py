@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.inputs import Inputs
 
 log = logging.getLogger(__name__)
+STEP = "combine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def volumes_due(
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}",
                 "refine_scale": int(params.refine_scale),
+                **({} if params.engine == "native" else {"engine": params.engine}),
             }
             for name in names:
                 inputs[name] = identity(files.transform(name, twin))
