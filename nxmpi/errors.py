@@ -24,6 +24,10 @@ class CollectiveError(NxmpiError):
     """The failure of any rank, raised with the same text on all of them."""
 
 
+class EndedError(NxmpiError):
+    """Waiting that was given up, since somebody wishes to stop or another rank failed."""
+
+
 class StoppedError(CollectiveError):
     """A wish to stop that all ranks agreed on; what is left to do can be gone on with."""
 

@@ -78,7 +78,7 @@ def plan(
         raise click.UsageError(f"--nodes: expected at most as many as ranks, {n_ranks}")
     free = available_memory(comm) * ranks_of_node(comm)
     told = options["memory"]
-    layout = Layout(n_ranks, nodes, told)
+    layout = Layout(n_ranks, nodes, told or free)
 
     def make() -> tuple[str, list[str]]:
         logging.getLogger("nxmpi").setLevel(logging.WARNING)  # about input; the run says it again

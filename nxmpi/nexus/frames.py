@@ -14,10 +14,18 @@ import numpy as np
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.chunks import ChunkReader, find_decoder
-from nxmpi.nexus.growing import GrowingStack, announced_frames, opened, wait_for_dataset
+from nxmpi.nexus.growing import (
+    GrowingStack,
+    announced_frames,
+    followed_link,
+    require_growing,
+    until_seen,
+)
 from nxmpi.nexus.values import find, location, open_file, require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nxmpi._typing import I8, Frames, Mask
 
 CHUNK_CACHE = 256 * 2**20
@@ -40,7 +48,12 @@ class Stack:
     """How long to wait for a frame that is still to be written [s]; None for a finished file."""
 
 
-def follow_stack(entry: h5py.Group, limit: float) -> Stack:
+def never() -> bool:
+    """Return False: something goes on to its end."""
+    return False
+
+
+def follow_stack(entry: h5py.Group, limit: float, is_over: Callable[[], bool] = never) -> Stack:
     """Return where the raw frames of an entry are going to be, once the first can be read.
 
     Not collective. Has the number of frames that the entry announces.
@@ -49,17 +62,22 @@ def follow_stack(entry: h5py.Group, limit: float) -> Stack:
     ----------
     limit : float
         How long to wait for a frame [s].
+    is_over : function
+        Asked meanwhile whether there is nothing to wait for any more.
 
     Raises
     ------
+    EndedError
+        If there is not.
     InputError
-        If there is nothing to be read after that time, or the number is not announced.
+        If there is nothing to be read after that time, the number is not announced, or the file
+        does not tell which frames have been written.
     """
     n_frames = announced_frames(entry)
-    file, path = wait_for_dataset(entry, schema.RAW, limit)
-    with opened(file, path) as dataset:
-        if dataset is None:
-            raise InputError(f"{file}:{path}: cannot be opened any more")
+    file, path = followed_link(entry, schema.RAW)
+
+    def look(dataset: h5py.Dataset, settled: bool) -> Stack:
+        require_growing(dataset)
         _require_filters(dataset)
         status = file.stat()
         return Stack(
@@ -67,10 +85,18 @@ def follow_stack(entry: h5py.Group, limit: float) -> Stack:
             path=path,
             shape=(n_frames, *dataset.shape[1:]),
             dtype=dataset.dtype.str,
-            chunk_frames=dataset.chunks[0] if dataset.chunks else 1,
+            chunk_frames=dataset.chunks[0],
             identity=(status.st_size, status.st_mtime_ns),
             wait=limit,
         )
+
+    stack = until_seen(file, path, limit, look, is_over)
+    if stack is None:
+        raise InputError(
+            f"{file}:{path}: expected frames to be written, found none after {limit:g} s without "
+            "a change of the file (--follow-timeout)"
+        )
+    return stack
 
 
 def find_stack(entry: h5py.Group, path: str = schema.RAW) -> Stack:
@@ -183,7 +209,10 @@ class StackReader:
         self.dtype = np.dtype(raw.dtype).newbyteorder("=")
         self.chunk_frames = raw.chunk_frames
         self.masked = mask is not None
-        self._raw = _OpenStack(raw) if raw.wait is None else GrowingStack(raw)
+        self.is_over: Callable[[], bool] = never
+        self._raw = (
+            _OpenStack(raw) if raw.wait is None else GrowingStack(raw, lambda: self.is_over())
+        )
         self._mask = _OpenStack(mask) if mask else None
         self._rooms = deque(np.empty((0, 0), self.dtype) for _ in range(n_rooms))
 
@@ -207,6 +236,8 @@ class StackReader:
 
         Raises
         ------
+        EndedError
+            If it waits for frames that are still to be written, and `is_over` says so.
         InputError
             If a frame cannot be read and bad frames are not to be skipped.
         """

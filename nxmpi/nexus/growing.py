@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import struct
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import h5py
 import numpy as np
 
-from nxmpi.errors import InputError, SchemaError
+from nxmpi.errors import EndedError, InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.chunks import ChunkReader, find_decoder
 from nxmpi.nexus.values import location, read_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nxmpi._typing import Frames
     from nxmpi.nexus.frames import Stack
@@ -28,6 +30,11 @@ PAUSE = 0.1
 """Between two looks at a file [s]."""
 CLOSING_TIME = 10.0
 """How long a writer may take to close a file whose frames are all there [s]."""
+FLOCK = "hhqqi"
+"""How Linux tells of a lock: kind, whence, start, length, process."""
+LOCKS = Path("/proc/locks")
+
+Seen = TypeVar("Seen")
 
 
 def announced_frames(entry: h5py.Group) -> int:
@@ -47,15 +54,13 @@ def announced_frames(entry: h5py.Group) -> int:
     raise SchemaError(entry.file.filename, location(entry, path), expected, "none")
 
 
-def wait_for_dataset(entry: h5py.Group, path: str, limit: float) -> tuple[Path, str]:
-    """Wait until a linked dataset of frames can be opened; return its file and path.
-
-    Not collective.
+def followed_link(entry: h5py.Group, path: str) -> tuple[Path, str]:
+    """Return the file and the path where frames are going to be. Not collective.
 
     Raises
     ------
-    InputError
-        If it cannot after a time, or what is there is no stack of frames.
+    SchemaError
+        If they are not to lie in a file of their own.
     """
     link = entry.get(path, getlink=True)
     if not isinstance(link, h5py.ExternalLink):
@@ -63,63 +68,132 @@ def wait_for_dataset(entry: h5py.Group, path: str, limit: float) -> tuple[Path, 
             entry.file.filename, location(entry, path),
             "a link to a file of its own, to be followed", "none",
         )  # fmt: skip
-    file = Path(entry.file.filename).absolute().parent / link.filename
-    deadline = time.monotonic() + limit
-    log.info("%s: following %s", entry.name, file)
-    while True:
-        with opened(file, link.path) as dataset:
-            if dataset is not None:
-                if dataset.ndim != 3 or dataset.is_virtual or dataset.dtype.kind not in "iu":
-                    raise SchemaError(
-                        str(file), link.path, "frames (frame, y, x) of integers in the file itself",
-                        f"shape {dataset.shape}, {dataset.dtype}"
-                        f"{', a virtual dataset' if dataset.is_virtual else ''}",
-                    )  # fmt: skip
-                return file, link.path
-        if time.monotonic() > deadline:
-            raise InputError(
-                f"{file}:{link.path}: expected frames to be written, found none after {limit:g} s "
-                "(--follow-timeout)"
-            )
-        time.sleep(PAUSE)
+    return Path(entry.file.filename).absolute().parent / link.filename, link.path
+
+
+def require_growing(dataset: h5py.Dataset) -> None:
+    """Refuse a dataset that does not tell which of its frames have been written. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If it is no stack of frames, or has room on disk for frames before they are written.
+    """
+    if dataset.is_virtual:
+        how = "a virtual dataset"
+    elif dataset.chunks is None:
+        how = "not in chunks"
+    elif dataset.id.get_create_plist().get_alloc_time() != h5py.h5d.ALLOC_TIME_INCR:
+        how = "all chunks stored beforehand"
+    elif dataset.ndim == 3 and dataset.dtype.kind in "iu":
+        return
+    else:
+        how = "in chunks"
+    raise SchemaError(
+        dataset.file.filename, dataset.name,
+        "frames (frame, y, x) of integers, in chunks of this file that are stored as they are "
+        "written, to be followed",
+        f"shape {dataset.shape}, {dataset.dtype}, {how}",
+    )  # fmt: skip
 
 
 @contextmanager
 def opened(file: Path, path: str) -> Iterator[h5py.Dataset | None]:
     """Open a dataset in a file that may be written meanwhile, None where that is not possible.
 
-    Not collective. Opened for reading beside a single writer (SWMR), and without a lock, which
-    would keep a writer out. While one without SWMR has the file open, it is not.
+    Not collective. Opened without a lock, which would keep a writer out; beside a writer with
+    SWMR, as the file's ``swmr_mode`` tells. While one without SWMR has the file open, it is not.
     """
-    handle = None
-    if not _is_locked(file):
+    handle = found = None
+    for swmr in (False, True):
         with suppress(OSError):
-            handle = h5py.File(file, "r", swmr=True, locking=False)
+            handle = h5py.File(file, "r", swmr=swmr, locking=False)
+            break
     try:
-        found = handle.get(path) if handle is not None else None
+        if handle is not None and (handle.swmr_mode or not _is_locked(file)):
+            with suppress(OSError, RuntimeError):
+                found = handle.get(path)
         yield found if isinstance(found, h5py.Dataset) else None
     finally:
         if handle is not None:
             handle.close()
 
 
-def missing_frames(dataset: h5py.Dataset, start: int, stop: int, *, closed: bool) -> list[int]:
+def until_seen(
+    file: Path, path: str, limit: float, look: Callable[[h5py.Dataset, bool], Seen | None],
+    is_over: Callable[[], bool],
+) -> Seen | None:  # fmt: skip
+    """Look at a dataset again and again until something is seen there.
+
+    Not collective. Gives up, and returns None, when the file has not changed for a time.
+
+    Parameters
+    ----------
+    limit : float
+        That time [s].
+    look : function
+        Called with the dataset, and whether its file is closed and has not changed for a while
+        (`CLOSING_TIME`, or the limit). Returns None if what it looks for is not there yet.
+    is_over : function
+        Asked between two looks whether there is nothing to wait for any more.
+
+    Raises
+    ------
+    EndedError
+        If there is not.
+    InputError
+        If the dataset can be opened, but not read, all the time.
+
+    Notes
+    -----
+    What is seen, or fails, while a writer without SWMR changes the file means nothing.
+    """
+    status, since = None, time.monotonic()
+    while True:
+        before, now = _status(file), time.monotonic()
+        if before != status:
+            status, since = before, now
+        error = None
+        with opened(file, path) as dataset:
+            if dataset is not None:
+                swmr = dataset.file.swmr_mode
+                try:
+                    seen = look(dataset, not swmr and now - since >= min(CLOSING_TIME, limit))
+                except (OSError, RuntimeError) as caught:
+                    error = caught
+                else:
+                    if seen is not None and (swmr or _status(file) == before):
+                        return seen
+        if now - since > limit:
+            if error is not None:
+                raise InputError(f"{file}:{path}: cannot be read: {error}") from error
+            return None
+        if is_over():
+            raise EndedError(f"{file}: no longer waited for")
+        time.sleep(PAUSE)
+
+
+def missing_frames(
+    dataset: h5py.Dataset, start: int, stop: int, n_frames: int, *, settled: bool
+) -> list[int]:
     """Return which frames of a range are not there yet. Not collective.
 
     Parameters
     ----------
-    closed : bool
+    dataset : h5py.Dataset
+        See `require_growing`.
+    n_frames : int
+        That are going to be there.
+    settled : bool
         Nobody writes the file any more.
 
     Notes
     -----
     HDF5 puts a chunk into the index after its data, so that a chunk that is found is complete, if
-    it holds one frame. Of chunks of several frames, more may be written into the last one.
+    it holds one frame. One of several frames is when the next is found, or it is the last.
     """
     n = dataset.shape[0]
     missing = list(range(max(start, n), stop))
-    if dataset.chunks is None:
-        return missing if closed else list(range(start, stop))
     length, *edges = dataset.chunks
     corners = [
         (y, x)
@@ -127,17 +201,19 @@ def missing_frames(dataset: h5py.Dataset, start: int, stop: int, *, closed: bool
         for x in range(0, dataset.shape[2], edges[1])
     ]
 
-    def is_there(first: int) -> bool:
+    def is_stored(first: int) -> bool:
         return first < n and all(
             dataset.id.get_chunk_info_by_coord((first, y, x)).byte_offset is not None
             for y, x in corners
         )
 
+    def is_there(first: int) -> bool:
+        behind = first + length
+        is_last = settled and behind >= n_frames
+        return is_stored(first) and (length == 1 or is_last or is_stored(behind))
+
     for first in range(start // length * length, min(stop, n), length):
-        there = is_there(first)
-        if there and length > 1 and not closed:
-            there = is_there(first + length)
-        if not there:
+        if not is_there(first):
             missing += range(max(first, start), min(first + length, stop, n))
     return sorted(missing)
 
@@ -155,16 +231,31 @@ def is_closed(file: Path) -> bool:
 
 
 def _is_locked(file: Path) -> bool:
-    """Return whether a writer has locked a file as HDF5 does, or there is none."""
+    """Return whether a writer has locked a file as HDF5 does.
+
+    Takes no lock to find out, since a writer that opens the file at that moment would fail. The
+    system lists the locks of this computer; file systems that others share are asked.
+    """
+    question = struct.pack(FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
     try:
         with file.open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            fcntl.flock(handle, fcntl.LOCK_UN)
-    except BlockingIOError:
-        return True
+            status = os.fstat(handle.fileno())
+            kind, *_ = struct.unpack(FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, question))
     except OSError:  # no locks on this file system, where HDF5 takes none either
         return not file.exists()
-    return False
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    name = f" {device}:{status.st_ino} "
+    lines = LOCKS.read_text().splitlines() if LOCKS.exists() else []
+    return kind != fcntl.F_UNLCK or any(" WRITE " in line and name in line for line in lines)
+
+
+def _status(file: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file [bytes, ns], None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def settled_identity(stack: Stack) -> tuple[int, int]:
@@ -188,8 +279,8 @@ def settled_identity(stack: Stack) -> tuple[int, int]:
 class GrowingStack:
     """Frames that are read when they are there. The file is opened anew each time."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, is_over: Callable[[], bool]) -> None:
+        self.stack, self.is_over = stack, is_over
         self.dtype = np.dtype(stack.dtype).newbyteorder("=")
         self.n_pixels = stack.shape[1] * stack.shape[2]
 
@@ -200,53 +291,54 @@ class GrowingStack:
 
         Raises
         ------
+        EndedError
+            If there is nothing to wait for any more.
         InputError
-            If no new frame appears for a time; says which are missing.
+            If the file does not change for a time; says which frames are missing.
         """
-        self._wait(first, first + len(out))
-        with opened(self.stack.file, self.stack.path) as dataset:
-            if dataset is None:
-                raise InputError(f"{self.stack.file}: cannot be opened any more")
-            decode = find_decoder(dataset)
-            if decode is not None:
-                return ChunkReader(dataset, decode).read(first, out)
-            bad = {}
-            for i, row in enumerate(out):
-                try:
-                    dataset.read_direct(row.reshape(dataset.shape[1:]), np.s_[first + i])
-                except (OSError, RuntimeError) as error:
-                    bad[first + i] = str(error)
-            return bad
+        stack, limit = self.stack, self.stack.wait or 0.0
+        stop, n = first + len(out), stack.shape[0]
+
+        def look(dataset: h5py.Dataset, settled: bool) -> dict[int, str] | None:
+            missing = missing_frames(dataset, first, stop, n, settled=settled)
+            return None if missing else _fill(dataset, first, out)
+
+        bad = until_seen(stack.file, stack.path, limit, look, self.is_over)
+        if bad is None:
+            self._give_up(limit)
+        return bad
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _wait(self, start: int, stop: int) -> None:
-        limit = self.stack.wait or 0.0
-        seen, deadline = -1, time.monotonic() + limit
-        while True:
-            closed = is_closed(self.stack.file)
-            with opened(self.stack.file, self.stack.path) as dataset:
-                if dataset is not None:
-                    if not missing_frames(dataset, start, stop, closed=closed):
-                        return
-                    n = dataset.id.get_num_chunks() if dataset.chunks else dataset.shape[0]
-                    if n != seen:
-                        seen, deadline = n, time.monotonic() + limit
-            if time.monotonic() > deadline:
-                self._give_up(limit)
-            time.sleep(PAUSE)
-
-    def _give_up(self, limit: float) -> None:
-        n, absent = self.stack.shape[0], list(range(self.stack.shape[0]))
-        closed = is_closed(self.stack.file)
+    def _give_up(self, limit: float) -> NoReturn:
+        n, where = self.stack.shape[0], f"{self.stack.file}:{self.stack.path}"
         with opened(self.stack.file, self.stack.path) as dataset:
-            if dataset is not None:
-                absent = missing_frames(dataset, 0, n, closed=closed)
+            if dataset is None:
+                raise InputError(
+                    f"{where}: expected {n} frames, found a file that is gone, or that a writer "
+                    f"without SWMR has open, after {limit:g} s without a change (--follow-timeout)"
+                )
+            settled = not dataset.file.swmr_mode
+            absent = missing_frames(dataset, 0, n, n, settled=settled)
         raise InputError(
-            f"{self.stack.file}:{self.stack.path}: expected {n} frames, found {n - len(absent)} "
-            f"after {limit:g} s without a new one; missing are {_ranges(absent)} (--follow-timeout)"
+            f"{where}: expected {n} frames, found {n - len(absent)} after {limit:g} s without a "
+            f"new one; missing are {_ranges(absent)} (--follow-timeout)"
         )
+
+
+def _fill(dataset: h5py.Dataset, first: int, out: Frames) -> dict[int, str]:
+    """Read frames that are there; return bad ones, and why."""
+    decode = find_decoder(dataset)
+    if decode is not None:
+        return ChunkReader(dataset, decode).read(first, out)
+    bad = {}
+    for i, row in enumerate(out):
+        try:
+            dataset.read_direct(row.reshape(dataset.shape[1:]), np.s_[first + i])
+        except (OSError, RuntimeError) as error:
+            bad[first + i] = str(error)
+    return bad
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -108,18 +108,25 @@ def _some_of(failed: list[int], size: int) -> str:
     return f" [rank {numbers}]" if len(failed) == 1 else f" [ranks {numbers}]"
 
 
-def answers_of_all(comm: MPI.Intracomm, function: Callable[[], T]) -> list[T] | None:
+def answers_of_all(
+    comm: MPI.Intracomm, function: Callable[[], T], meanwhile: Callable[[], object] | None = None
+) -> list[T] | None:
     """Call a function on every rank and return what all of them returned; None if any failed.
 
     Collective on ``comm``: one allgather of the pickled results, which should be small, waited
     for by `wait_for_all`. The function must not communicate. What it raises goes on on its own
     rank alone: for work that is part of an `all_or_none` of more ranks, which None leads out of.
+
+    Parameters
+    ----------
+    meanwhile : callable, optional
+        As in `wait_for_all`.
     """
     answer: tuple[T] | None = None
     try:
         answer = (function(),)
     finally:
-        wait_for_all(comm)
+        wait_for_all(comm, meanwhile)
         answers = comm.allgather(answer)
     found = [each[0] for each in answers if each is not None]
     return found if len(found) == comm.size else None

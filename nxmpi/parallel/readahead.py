@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+
+PAUSE = 0.05
+"""Between two calls while a batch is waited for [s]."""
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
 def read_ahead(
-    read: Callable[[Batch], Result], batches: Iterable[Batch], depth: int = 1
-) -> Generator[tuple[Batch, Result]]:
+    read: Callable[[Batch], Result], batches: Iterable[Batch], depth: int = 1,
+    meanwhile: Callable[[], object] = int,
+) -> Generator[tuple[Batch, Result]]:  # fmt: skip
     """Yield batches with what was read of them, in order. Not collective.
 
     One thread reads, which must not use MPI; it gains where reading waits for a disk, or
@@ -29,6 +33,8 @@ def read_ahead(
     batches : iterable
     depth : int
         Batches read before they are asked for; 0 reads without a thread.
+    meanwhile : callable, optional
+        Called again and again, not by the thread, while a batch is waited for.
 
     Notes
     -----
@@ -54,6 +60,8 @@ def read_ahead(
                 submit(1)
                 if not pending:
                     return
+                while not wait([pending[0][1]], PAUSE).done:
+                    meanwhile()
                 yield _finished(*pending.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

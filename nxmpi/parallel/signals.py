@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
-from nxmpi.errors import StoppedError
+from nxmpi.errors import EndedError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,24 +62,46 @@ class Wishes:
         self._comm = comm
         self._sent: list[MPI.Request] = []
         self._told = False
-        self._agreed = False
+        self._failed = False
+        self._known = False
+
+    @property
+    def known(self) -> bool:
+        """A wish or a failure was heard of: for threads, which must not use MPI."""
+        return self._known or self._failed
 
     def heard(self) -> bool:
-        """Return whether this rank knows of a wish, and pass it on the first time.
+        """Return whether this rank knows of a wish or a failure, and pass it on the first time.
 
         Not collective, and without waiting: to be called after each piece of work, and again and
         again while waiting for the others.
         """
         comm = self._comm
-        if self._agreed or self._told:
+        if self._known:
             return True
         source = MPI.ANY_SOURCE if comm.rank == 0 else 0
-        noticed = comm.Iprobe(source, _NOTICE)
-        if comm.rank == 0 and (noticed or _received):
+        noticed, own = comm.Iprobe(source, _NOTICE), bool(_received) or self._failed
+        if comm.rank == 0 and (noticed or own):
             self._tell(range(1, comm.size))
-        elif _received and not noticed:
+        elif own and not noticed:
             self._tell((0,))
-        return bool(noticed or _received)
+        self._known = noticed or own
+        return self._known
+
+    @contextmanager
+    def failure_passed_on(self) -> Iterator[None]:
+        """Let all hear of it, as of a wish to stop, if the body fails on this rank.
+
+        Not collective; also for threads. For a body in an `all_or_none` that calls `heard` while
+        it waits for the others.
+        """
+        try:
+            yield
+        except EndedError:
+            raise
+        except Exception:
+            self._failed = True
+            raise
 
     def _tell(self, ranks: range | tuple[int, ...]) -> None:
         self._sent = [self._comm.Isend(b"", rank, _NOTICE) for rank in ranks]
@@ -99,7 +121,7 @@ class Wishes:
         MPI.Request.Waitall(self._sent)
         self._sent, self._told = [], False
         name = next((name for _, name in everyone if name is not None), None)
-        self._agreed = name is not None
+        self._known = name is not None
         return name
 
 

@@ -34,6 +34,8 @@ class Estimate:
     """Peak of the largest rank, the interpreter's own included [bytes]."""
     memory_node: int
     """Peak of the fullest node [bytes]."""
+    least_node: int
+    """With which it can still be done [bytes]."""
     sent: int
     """Bytes between ranks."""
     sent_is_exact: bool
@@ -76,12 +78,14 @@ def estimate(
     }
     memory = cost.memory + int(rates.base.get(cost.step, 0))
     memory_node = memory * layout.ranks_per_node + cost.shared
+    least_node = memory_node - cost.spared * layout.ranks_per_node
     limit = max(parts, key=lambda name: parts[name])
-    if node_memory and memory_node > node_memory:
+    if node_memory and least_node > node_memory:
         limit = "memory"
     return Estimate(
         step=cost.step, read=read, write=write, disk=cost.masks + round(ratio * cost.kept),
-        scratch=cost.scratch, memory_rank=memory, memory_node=memory_node, sent=cost.sent,
+        scratch=cost.scratch, memory_rank=memory, memory_node=memory_node,
+        least_node=least_node, sent=cost.sent,
         sent_is_exact=cost.is_exact, seconds=sum(parts.values()), parts=parts, limit=limit,
         note=cost.note,
     )  # fmt: skip
@@ -96,10 +100,10 @@ def warnings_of(estimates: list[Estimate], node_memory: int, folder: Path) -> li
         Of the results; its nearest parent that exists tells how much disk there is.
     """
     found = [
-        f"{each.step}: expected {each.memory_node / GIB:.1f} GiB of memory a node to be there, "
+        f"{each.step}: expected {each.least_node / GIB:.1f} GiB of memory a node to be there, "
         f"found {node_memory / GIB:.1f} GiB (use more nodes, or fewer ranks on each)"
         for each in estimates
-        if node_memory and each.memory_node > node_memory
+        if node_memory and each.least_node > node_memory
     ]
     while not folder.exists():
         folder = folder.parent

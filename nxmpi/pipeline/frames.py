@@ -21,10 +21,10 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.saved import Saved
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
+from nxmpi.pipeline.follow import positions_in_turn
 from nxmpi.pipeline.found import Gathered, conclude, write_found
 from nxmpi.pipeline.inputs import Inputs, file_input, fingerprint
 from nxmpi.pipeline.mask import write_mask
-from nxmpi.pipeline.scan import positions_at_once
 from nxmpi.pipeline.searched import Searched, frame_tables, read_searched
 from nxmpi.pipeline.tasks import tasks_due
 from nxmpi.pipeline.wrapper import now, publish_results
@@ -62,7 +62,7 @@ def run_frames(
     StoppedError
         On every rank, if any heard a wish to stop and something is left to do.
     """
-    for some in on_root(comm, lambda: positions_at_once(wrapper, scan_params)):
+    for some in positions_in_turn(comm, wrapper, scan_params):
         now_wanted = replace(scan_params, entries=some)
         read = partial(read_searched, wrapper, now_wanted, norm, params)
         scan = kept_on_root(comm, read)

@@ -91,6 +91,8 @@ class StepCost:
     """Bytes of a scratch file while it runs."""
     memory: int = 0
     """Of the largest rank, beyond the interpreter's own [bytes]."""
+    spared: int = 0
+    """Of that, what it can do without, if need be with more rounds and a scratch file [bytes]."""
     shared: int = 0
     """Of a node, which its ranks share [bytes]."""
     sent: int = 0
@@ -180,9 +182,9 @@ class _Volumes:
     ) -> None:
         self.scan, self.choices, self.layout = scan, choices, layout
         self.guesses = [] if oriented else ["orientation guessed"]
+        """What else bricks depend on that is not known yet."""
         if choices.transform.engine != "native":
             self.guesses.append("as if by this program")
-        """What else bricks depend on that is not known yet."""
         if mask_to_come:
             self.guesses.append("mask not known")
         has_mask = mask_to_come or any(each.mask for each in scan.measured)
@@ -242,6 +244,7 @@ class _Volumes:
             kept=step.kept + voxels,
             scratch=max(step.scratch, scratch),
             memory=max(step.memory, memory),
+            spared=max(step.spared, narrow * BRICK_BYTES if limit else 0),
             sent=step.sent + sent,
             is_exact=step.is_exact and counted.is_exact and one_round and not self.guesses,
             work=step.work + n_frames * math.prod(measured.raw.shape[1:]),

@@ -81,19 +81,10 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams, *, guess: bool =
         sample = read_sample(chosen[0])
         everything = [wrapper[name] for name in names]
         measured = [_read_position(entry, params, norm, layers, guess=guess) for entry in chosen]
-        grid = _find_grid(everything, params, layers, sample)
+        # that of the first does for positions that have no frames yet
+        shape = measured[0].raw.shape[1:]
+        grid = _find_grid(everything, params, layers, sample, shape)
     return Scan(files=files, measured=measured, grid=grid, sample=sample)
-
-
-def positions_at_once(path: Path, params: ScanParams) -> list[tuple[str, ...]]:
-    """Return which positions of a scan are read together: one by one if they are followed.
-
-    Not collective. Frames of the second are not there before those of the first are.
-    """
-    if params.follow is None:
-        return [params.entries]
-    with open_file(path) as wrapper:
-        return [(name,) for name in chosen_entries(wrapper, params.entries)]
 
 
 def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
@@ -183,7 +174,7 @@ def _read_with_settings(
     if len(entries) != 1 or params.settings is None:
         raise InputError("a settings file holds for one position: name it with --entry")
     (entry,) = entries
-    raw, n_frames = read_stacks(entry)
+    raw, n_frames = read_stacks(entry, params.follow)
     mask = _read_mask(entry, params, raw)
     shape = raw.shape[1:]
     first, last = frames_used(n_frames, params, layers, entry.name)
@@ -209,13 +200,14 @@ def _read_with_settings(
 
 
 def _find_grid(
-    entries: list[h5py.Group], params: ScanParams, layers: Layers, sample: Sample
-) -> HKLGrid:
+    entries: list[h5py.Group], params: ScanParams, layers: Layers, sample: Sample,
+    shape: tuple[int, int],
+) -> HKLGrid:  # fmt: skip
     axes = as_matrix(np.array(params.axes or HKL))
     if params.grid:
         return grid_from_axes(params.grid, axes)
     if params.axes:
-        return _default_grid(entries, lattice_along(sample.lattice, axes), axes)
+        return _default_grid(entries, lattice_along(sample.lattice, axes), axes, shape)
     if layers.parent_grid:
         log.info("grid from %s", layers.parent)
         return layers.parent_grid
@@ -225,13 +217,12 @@ def _find_grid(
             if grid:
                 log.info("grid from %s", location(entry, twin.group))
                 return grid
-    return _default_grid(entries, sample.lattice, HKL)
+    return _default_grid(entries, sample.lattice, HKL, shape)
 
 
-def _default_grid(entries: list[h5py.Group], lattice: Lattice, axes: Matrix) -> HKLGrid:
+def _default_grid(
+    entries: list[h5py.Group], lattice: Lattice, axes: Matrix, shape: tuple[int, int]
+) -> HKLGrid:  # fmt: skip
     log.info("grid from the geometry")
-    radii = []
-    for entry in entries:
-        shape = find_stack(entry).shape[1:]
-        radii.append(largest_G(read_detector(entry, shape), read_wavelength(entry)))
+    radii = [largest_G(read_detector(entry, shape), read_wavelength(entry)) for entry in entries]
     return grid_from_axes(default_axes(max(radii), lattice), axes)

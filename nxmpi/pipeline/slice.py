@@ -19,9 +19,10 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.section import Axis, Section
 from nxmpi.nexus.volume import RECIPROCAL, axis_label, axis_values, grid_from_axes, title_of
-from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
+from nxmpi.parallel.collective import all_or_none, kept_on_root
 from nxmpi.parallel.timing import Timer
-from nxmpi.pipeline.scan import Measured, Scan, positions_at_once, read_scan
+from nxmpi.pipeline.follow import positions_in_turn
+from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.stages.combine import combine
 from nxmpi.stages.slice import Binned, bin_frames
 from nxmpi.stages.tables import bcast_tables, build_tables
@@ -62,7 +63,7 @@ def run_slice(
     """
     timer = Timer()
     scans, parts = [], []
-    for some in on_root(comm, lambda: positions_at_once(wrapper, scan_params)):
+    for some in positions_in_turn(comm, wrapper, scan_params):
         read = partial(_read, wrapper, params, replace(scan_params, entries=some), norm)
         with timer.part("tables"):
             scan = kept_on_root(comm, read)

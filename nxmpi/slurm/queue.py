@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -25,11 +24,6 @@ class Seen:
     """Time so far, as Slurm writes it."""
     reason: str = ""
     """Why it waits, or how it ended; empty if there is nothing to tell."""
-
-
-def has_slurm() -> bool:
-    """Return whether there is a Slurm to be asked."""
-    return shutil.which("squeue") is not None
 
 
 def waiting_and_running() -> dict[str, Seen]:

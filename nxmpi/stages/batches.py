@@ -12,7 +12,7 @@ from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.window import window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mpi4py import MPI
 
@@ -32,6 +32,8 @@ class FrameReader(Protocol):
     """Frames that are stored together."""
     masked: bool
     """There is a 3-D mask."""
+    is_over: Callable[[], bool]
+    """Asked while frames are waited for, if they are; True lets `read` raise an `EndedError`."""
 
     def read(self, frames: I8) -> tuple[Frames, Frames, I8]:
         """Return consecutive frames, (n, n_pixels), their mask or (0, 0), and the bad ones."""
@@ -135,15 +137,19 @@ class Batches:
         Collective on the node. Shared memory holds the batch until the next call, by when all
         ranks must have met.
         """
-        batch = self.waiting.pop()
+        batch = self.waiting[-1]
         if self.shared is None:
             data, excluded, bad = self.reader.read(batch)
+            self.waiting.pop()
             return Read(batch[~np.isin(batch, bad)], data, excluded, bad)
         shared = self.shared.first(batch.size)
-        answers = answers_of_all(self.node, lambda: self._read_part(batch, shared))
+        answers = answers_of_all(
+            self.node, lambda: self._read_part(batch, shared), self.reader.is_over
+        )
         self.shared.window.sync()
         if answers is None:
             return None
+        self.waiting.pop()
         return Read(batch, shared.data, shared.excluded, np.concatenate(answers))
 
     def _read_part(self, batch: I8, shared: Shared) -> I8:

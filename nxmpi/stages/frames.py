@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.errors import StoppedError
+from nxmpi.errors import EndedError, StoppedError
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, split
 from nxmpi.parallel.decompose import block_range
@@ -83,10 +83,14 @@ def frames_pass(
     waiting = batches(own, params.batch_frames, chunk)
     started = last_saved = time.monotonic()
     with wishes(comm) as wish:
+        reader.is_over = lambda: wish.known  # it reads in a thread, which is waited for at the end
+        read = wish.failure_passed_on()(reader.read)
         with (
             progress(comm, "frames", stop - start, "frames") as bar,
             all_or_none(comm, wish.heard),
-            closing(read_ahead(reader.read, waiting)) as ahead,
+            closing(read_ahead(read, waiting, meanwhile=wish.heard)) as ahead,
+            wish.failure_passed_on(),
+            suppress(EndedError),
         ):
             bar.advance(worker.seen - start)
             for batch, (data, _, unread) in ahead:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nxmpi.errors import StoppedError
+from nxmpi.errors import EndedError, StoppedError
 from nxmpi.kernels.bricks import EDGE
 from nxmpi.kernels.transform import Batch, Room, bin_batch
 from nxmpi.parallel.arrays import largest
@@ -167,8 +168,13 @@ def transform(
     ):
         with all_or_none(comm):
             binner = Binner(wedge.tables)
+        reader.is_over = wish.heard
         while largest(comm, len(waiting)):
-            with all_or_none(comm, wish.heard):
+            with (
+                all_or_none(comm, wish.heard),
+                wish.failure_passed_on(),
+                suppress(EndedError),
+            ):
                 while waiting:
                     with workspace.timer.part("read"):
                         read = waiting.read_next()

@@ -92,6 +92,22 @@ def test_signal_that_comes_while_others_agree_is_heard_the_next_time(comm):
     parallel_assert(second == "SIGUSR1")
 
 
+def fails_while_others_work(comm, place, heard):
+    with wishes(comm) as wish, all_or_none(comm, wish.heard), wish.failure_passed_on():
+        if comm.rank == place % comm.size:
+            raise OSError("no room")
+        heard.append(hears(wish))
+
+
+@pytest.mark.parallel([2, 3, 4, 7])
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_failure_of_one_rank_is_heard_by_all(comm, place):
+    heard = []
+    with pytest.raises(CollectiveError, match=rf"no room \[rank {place % comm.size}\]"):
+        fails_while_others_work(comm, place, heard)
+    parallel_assert(heard == [True] * (comm.rank != place % comm.size))
+
+
 def fails_with_a_signal(comm):
     with wishes(comm) as wish, all_or_none(comm, wish.heard):
         signal.raise_signal(signal.SIGTERM)

@@ -82,7 +82,7 @@ def transform(options):
     print(f"MESSAGE: 12:00:00 {len(frames)} frames", flush=True)
     for z in range(len(frames)):
         if HOW == "slow":
-            time.sleep(0.5)
+            time.sleep(0.3)
         frame = read_frame(frames, z)
         if weights[0][z] > 0:
             good = ~mask.ravel()

@@ -1,5 +1,6 @@
 """Frames and slices while another process writes the frames."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -85,15 +86,22 @@ def test_the_pass_over_the_frames_keeps_up_with_the_writer(scan, n, way):
     assert results(scan) == found
 
 
-@pytest.mark.parametrize("way", ["swmr", "several"])
+@pytest.mark.parametrize("way", ["swmr", pytest.param("several", marks=pytest.mark.full)])
 def test_a_slice_of_two_positions_one_after_another(scan, tmp_path, way):
+    with scan.open() as file:
+        for name in ("f1", "f2"):  # a scan as it begins has no grid
+            del file[name]["transform"]
     output = tmp_path / "slice.nxs"
-    process, log = start(scan, 4, "slice", "--plane", "h k 0", "--output", output)
+    options = [
+        "--plane", "h k 0", "--qh", "-3", "0.2", "3", "--qk", "-4", "0.2", "4",
+        "--thickness", "0.2", "--output", output,
+    ]  # fmt: skip
+    process, log = start(scan, 3, "slice", *options)
     for name in ("f1", "f2"):
         wait(write(scan, name, way, pause=0.02))
     end(process, log)
     found = nxload(output).entry.data
-    again = run_nxmpi(1, "slice", scan.wrapper, "--plane", "h k 0", "--output", output)
+    again = run_nxmpi(1, "slice", scan.wrapper, *options)
     assert again.returncode == 0, again.stderr
     wanted = nxload(output).entry.data
     for name in ("intensity", "intensity_errors", "counts", "norm"):
@@ -118,6 +126,24 @@ def test_missing_frames_are_told_after_the_time_limit(scan, n):
     )  # fmt: skip
     assert result.returncode == 1
     assert "f2.h5:/entry/data/data: expected frames to be written, found none" in result.stderr
+
+
+def test_failure_of_one_rank_is_told_while_others_wait(scan):
+    process, log = start(scan, 2, "frames", "--entry", "f1")
+    wait(write(scan, "f1", "bad", pause=0.01, n=20))
+    assert finish(process, 40).returncode == 1, log.read_text()  # without 60 s of waiting
+    assert "expected frame 3 to be readable" in log.read_text()
+
+
+@pytest.mark.parametrize("n_frames", [0, 20])
+def test_wish_to_stop_is_heard_while_frames_are_waited_for(scan, n_frames):
+    process, log = start(scan, 2, "frames", "--entry", "f1")
+    if n_frames:
+        wait(write(scan, "f1", "swmr", pause=0.01, n=n_frames))
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process, 40).returncode == 75, log.read_text()
+    assert "stopped by SIGUSR1" in log.read_text()
+    assert not [name for name in scan.hidden() if name.endswith(".lock")]
 
 
 def test_frames_must_be_announced(scan):

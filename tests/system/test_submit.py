@@ -271,6 +271,9 @@ def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(s
     said = slurm.nxmpi("logs", wrappers[1], "transform").stdout
     assert "Error: " in said
     assert "f2.h5" in said
+    (told,) = json.loads(slurm.nxmpi("status", wrappers[1], "--json").stdout)
+    assert told["steps"]["transform"]["state"] == "failed", told
+    assert "status 1" in json.dumps(told["steps"]["transform"])
     there = [(scan.folder / name / "transform.nxs").exists() for name in ("300K", "310K", "320K")]
     assert there == [True, False, True]
 

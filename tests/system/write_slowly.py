@@ -1,7 +1,7 @@
 """Write raw frames as a detector does: python write_slowly.py FROM TO WAY PAUSE N.
 
 WAY is swmr, several (SWMR, three frames a chunk), or reopen: opened again for each frame, without
-SWMR.
+SWMR. With way bad (SWMR) frame 3 is noise.
 """
 
 import sys
@@ -36,7 +36,10 @@ def main(source, target, way, pause, n):
         data.resize(i + 1, axis=0)
         data.flush()  # the shape long before the data: the worst order
         time.sleep(0.5 if i % 15 == 14 or i == len(frames) - 1 else pause / 2)
-        data[i] = frame
+        if way == "bad" and i == 3:
+            data.id.write_direct_chunk((i, 0, 0), b"noise" * 20)
+        else:
+            data[i] = frame
         data.flush()
         if way == "reopen":
             file.close()

@@ -55,6 +55,10 @@ def test_memory_of_ranks_and_nodes():
     assert found.memory_node == 3 * 1024 + 7
     assert of_cost(layout=Layout(5, 2), memory=3079).limit == "computing"
     assert of_cost(layout=Layout(5, 2), memory=3078).limit == "memory"
+    spared = replace(COST, spared=20)
+    assert of_cost(spared, Layout(5, 2), memory=3019).limit == "computing"
+    assert of_cost(spared, Layout(5, 2), memory=3018).limit == "memory"
+    assert of_cost(spared, Layout(5, 2)).memory_node == 3079
 
 
 def test_warnings_of_memory_and_disk(tmp_path):

@@ -1,4 +1,4 @@
-"""The commands in the pages about NXRefine and CCTW are ones that there are."""
+"""The commands in the pages about NXRefine, CCTW and Slurm are ones that there are."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ import pytest
 from nxmpi.cli.main import cli, nxcctw
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {"nxrefine.md": 9, "nxcctw.md": 3, "cctw_engine.md": 2}
+PAGES = {"nxrefine.md": 9, "slurm.md": 7, "nxcctw.md": 3, "cctw_engine.md": 2}
 """With how many commands there are at least."""
 
 
