@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ import nxmpi
 
 FULL = pytest.mark.full
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw"
-FAKE = Path(__file__).with_name("fake_cctw.py")
 
 
 def read(path, name):
