@@ -18,7 +18,7 @@ from nxmpi.cctw.scratch import OUTPUT, VOLUME
 from nxmpi.cctw.watch import Limits, run_watched
 from nxmpi.errors import NxmpiError, StoppedError
 from nxmpi.nexus import schema
-from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.collective import all_or_none, wait_for_all
 from nxmpi.parallel.signals import wishes
 from nxmpi.pipeline.combined import STEP
 from nxmpi.pipeline.external import asked
@@ -119,6 +119,7 @@ def merged(
         with file:
             counts, norm = (file[f"{VOLUME}/{each}"] for each in (schema.COUNTS, schema.NORM))
             yield Merged(plan=plan, counts=counts, norm=norm, lines=lines)
+        wait_for_all(comm)  # a folder on NFS is not removed while files in it are open
 
 
 def _run(
