@@ -1,6 +1,7 @@
 """What a program that adds volumes can take, and sums that are right or not."""
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -74,6 +75,15 @@ def test_volumes_that_would_become_zeros_are_refused(tmp_path, storage, found):
 def test_first_one_without_chunks_is_refused_too(tmp_path):
     with pytest.raises(InputError, match="in chunks of any shape, found"):
         require_mergeable([write(tmp_path / "f1.nxs")], SHAPE)
+
+
+def test_filters_that_no_plugin_brings_are_refused(tmp_path, monkeypatch):
+    storage = dict(hdf5plugin.Bitshuffle(cname="lz4"))
+    path = write(tmp_path / "f1.nxs", chunks=(4, 4, 4), **storage)
+    require_mergeable([path], SHAPE)
+    monkeypatch.setattr("hdf5plugin.FILTERS", {"blosc": 32001})
+    with pytest.raises(InputError, match=r"f1\.nxs:/entry/data/v: .* found number 32008"):
+        require_mergeable([path], SHAPE)
 
 
 def test_names_for_the_program_are_plain(tmp_path):
