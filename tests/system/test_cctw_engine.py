@@ -99,7 +99,7 @@ def by_cctw(n, program, scan, *args, how="good", **env):
 
 
 @pytest.mark.parametrize(
-    "n", [3, pytest.param(1, marks=FULL), pytest.param(5, marks=FULL)]
+    "n", [2, pytest.param(1, marks=FULL), pytest.param(5, marks=FULL)]
 )  # fmt: skip
 def test_centred_voxels_are_those_of_the_native_engine(nxcctw, fresh, native, tmp_path, n):
     scan = fresh.copy(tmp_path / "e")
@@ -121,7 +121,7 @@ def test_centred_voxels_are_those_of_the_native_engine(nxcctw, fresh, native, tm
         assert "--normalization 0" in note
         assert "parameters.ubMat = " in note
         assert "#/entry/data: 12 frames, " in note
-    again = by_cctw(n, nxcctw, scan, "--entry", "f1")
+    again = by_cctw(1, nxcctw, scan, "--entry", "f1")
     assert again.returncode == 0
     assert "transform is complete" in again.stderr
     other = run_nxmpi(0, "transform", "--entry", "f1", scan.wrapper)
@@ -237,7 +237,7 @@ FAILURES = {
 }
 
 
-OFTEN = ("killed", "deaf", "truncated", "bright")
+OFTEN = ("killed", "hanging", "truncated", "bright")
 
 
 @pytest.mark.parametrize(
