@@ -242,8 +242,21 @@ class CombineParams:
     """Scan file of the empty beam or the empty can, transformed on the same grid."""
     background_scale: float = 1.0
     """What its intensity is multiplied by before it is subtracted."""
+    engine: str = "native"
+    """What adds positions, as in `TransformParams`."""
+    program: str = "cctw"
+    """Path of CCTW, or its name on PATH."""
+    program_time: float = 86400.0
+    """Which it may take for a volume [s]."""
+    program_silence: float = 1800.0
+    """In which it may print nothing [s]."""
 
     def __post_init__(self) -> None:
+        if self.engine != "native" and self.refine_scale:
+            raise InputError(
+                f"refine-scale: expected none with the engine {self.engine}, which adds positions "
+                "as they are (--engine native combines with scales, whatever transformed)"
+            )
         if not (math.isfinite(self.background_scale) and self.background_scale > 0):
             raise InputError(
                 f"background-scale: expected a number above 0, found {self.background_scale}"

@@ -66,22 +66,32 @@ def require_readable(stack: Stack, program: Program) -> None:
         this package brings; or are a virtual dataset, whose sources may be, and of which CCTW
         would read pieces of `UNCHUNKED`, so that each frame were decompressed again and again.
     """
-    known = {LZF, *hdf5plugin.FILTERS.values()}
     with h5py.File(stack.file, "r") as file:
         dataset = file[stack.path]
-        plist = dataset.id.get_create_plist()
-        codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        is_virtual = dataset.is_virtual
-    if is_virtual and not program.takes_virtual:
-        raise InputError(
-            f"{stack.file}:{stack.path}: expected frames that are stored there, found a virtual "
-            f"dataset, which {program.version} would take too long to read (--engine native)"
-        )
-    for code in codes:
+        if dataset.is_virtual and not program.takes_virtual:
+            raise InputError(
+                f"{stack.file}:{stack.path}: expected frames that are stored there, found a "
+                f"virtual dataset, which {program.version} would take too long to read (--engine "
+                "native)"
+            )
+        require_filters(dataset)
+
+
+def require_filters(dataset: h5py.Dataset) -> None:
+    """Make sure that the program has the filters of a dataset. Not collective.
+
+    Raises
+    ------
+    InputError
+        If one is neither HDF5's own nor among the plugins that this package brings.
+    """
+    known = {LZF, *hdf5plugin.FILTERS.values()}
+    plist = dataset.id.get_create_plist()
+    for code in (plist.get_filter(i)[0] for i in range(plist.get_nfilters())):
         if code > BUILT_IN and code not in known:
             raise InputError(
-                f"{stack.file}:{stack.path}: expected a filter that CCTW can be given, found "
-                f"number {code}"
+                f"{dataset.file.filename}:{dataset.name}: expected a filter that CCTW can be "
+                f"given, found number {code}"
             )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scan", type=shared.FILE)
-@shared.with_options(own.COMBINING, shared.OUTPUT)
+@shared.with_options(own.COMBINING, own.ENGINE, shared.OUTPUT)
 @click.pass_obj
 def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     """Add the transforms of all positions of SCAN and divide once: intensity with errors.
@@ -32,6 +32,7 @@ def combine(comm: MPI.Intracomm, /, scan: Path, **options: Any) -> None:
     \b
     mpiexec -n 4 nxmpi combine sample_300K.nxs
     mpiexec -n 4 nxmpi combine sample_300K.nxs --background ../can/can_300K.nxs
+    mpiexec -n 4 nxmpi combine sample_300K.nxs --engine cctw
     """
     with shared.usage_errors():
         params, output = own.combine_params(options), shared.output_params(options)

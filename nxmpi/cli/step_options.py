@@ -75,7 +75,7 @@ FOLLOWING = (
 ENGINE = (
     click.option(
         "--engine", type=click.Choice(["native", "cctw"]), default="native", show_default=True,
-        help="What bins the frames: this program, or CCTW, a process for each position.",
+        help="What bins the frames of each position, and adds positions: this program, or CCTW.",
     ),
     click.option(
         "--cctw", "program", envvar="NXMPI_CCTW", default="cctw", show_default=True,
@@ -214,12 +214,18 @@ def transform_params(comm: MPI.Intracomm, options: dict[str, Any]) -> TransformP
         hits=options["hits"],
         batch_frames=options["batch_frames"],
         memory=options["memory"] // ranks_of_node(comm),
-        engine=options["engine"],
-        program=options["program"],
-        program_time=60 * options["cctw_timeout"],
-        program_silence=60 * options["cctw_silence"],
+        **_program(options),
         **_checkpoint(options),
     )
+
+
+def _program(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "engine": options["engine"],
+        "program": options["program"],
+        "program_time": 60 * options["cctw_timeout"],
+        "program_silence": 60 * options["cctw_silence"],
+    }
 
 
 def orient_params(options: dict[str, Any]) -> OrientParams:
@@ -236,7 +242,7 @@ def orient_params(options: dict[str, Any]) -> OrientParams:
 
 
 def combine_params(options: dict[str, Any]) -> CombineParams:
-    """Return what the options of `COMBINING` say."""
+    """Return what the options of `COMBINING` and `ENGINE` say."""
     background, scale = options["background"], options["background_scale"]
     if scale is not None and background is None:
         raise click.UsageError("--background-scale needs --background")
@@ -244,6 +250,7 @@ def combine_params(options: dict[str, Any]) -> CombineParams:
         refine_scale=options["refine_scale"],
         background=background,
         background_scale=1.0 if scale is None else scale,
+        **_program(options),
     )
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-import nxmpi
 from nxmpi.crystal.lattice import lattice_along
-from nxmpi.errors import InputError
+from nxmpi.errors import InputError, NxmpiError
 from nxmpi.nexus import schema
 from nxmpi.nexus.agreement import link_agreement, write_agreement, write_numbers
-from nxmpi.nexus.geometry import read_sample
-from nxmpi.nexus.process import Process, read_inputs, write_process
-from nxmpi.nexus.values import entry_names, find, open_file
+from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.volume import (
     SHOWN,
     VolumeFile,
-    read_grid,
     title_of,
     write_volume_group,
 )
@@ -32,13 +28,15 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.agreement import describe_agreement
-from nxmpi.pipeline.background import Background, describe_background, find_background
-from nxmpi.pipeline.inputs import Inputs, fingerprint, identity, is_complete
+from nxmpi.pipeline.background import describe_background
+from nxmpi.pipeline.combined import STEP, plans_due
+from nxmpi.pipeline.inputs import fingerprint
+from nxmpi.pipeline.program_merge import find_program, merged
 from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable
+from nxmpi.pipeline.wrapper import now, publish_results
 from nxmpi.stages.agreement import find_agreement, no_scales, refine_scales
-from nxmpi.stages.combine import Sums, add, combine, subtract
+from nxmpi.stages.combine import add, combine, subtract
 from nxmpi.stages.overlaps import Overlaps, gather_overlaps, pillar_overlaps
 
 if TYPE_CHECKING:
@@ -48,41 +46,21 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import F8
-    from nxmpi.model import Agreement, HKLGrid, Sample
+    from nxmpi.cctw.dialect import Program
+    from nxmpi.model import Agreement
     from nxmpi.params import CombineParams, OutputParams
+    from nxmpi.pipeline.combined import Plan
+    from nxmpi.pipeline.program_merge import Merged
     from nxmpi.pipeline.sources import Sources
     from nxmpi.stages.bricks import Pillar
     from nxmpi.stages.scales import Scales
 
 log = logging.getLogger(__name__)
-STEP = "combine"
 SUBTRACTED = (
     schema.COUNTS, schema.NORM, schema.ERRORS,
     schema.SUM, schema.BACKGROUND_SUM, schema.BACKGROUND_NORM,
 )  # fmt: skip
 """Datasets of a volume that a background was subtracted from, as `subtract` returns them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What all ranks need to know of one combined volume."""
-
-    twin: schema.Twin
-    files: schema.ScanFiles
-    names: list[str]
-    grid: HKLGrid
-    sample: Sample | None
-    inputs: Inputs
-    background: Background | None
-    parts: int
-    """That counts were divided into."""
-    reason: str
-    """Why it is to be made."""
-
-    @property
-    def target(self) -> Path:
-        """The file that is made."""
-        return self.files.combined(self.twin)
 
 
 def run_combine(
@@ -101,129 +79,54 @@ def run_combine(
     ------
     CollectiveError
         On every rank, if a transform is missing or has another grid, or a scale is to be refined
-        of a position that does not overlap with others.
+        of a position that does not overlap with others; or if a program that is to add positions
+        cannot be used, fails, or makes other sums than those of the transforms.
     StoppedError
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
+        program = None
+        if params.engine != "native":
+            program = find_program(comm, params)
+            params = replace(params, engine=program.version)
         plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
-        return [_combine_twin(comm, plan, params, output) for plan in plans]
-
-
-def plans_due(
-    files: schema.ScanFiles, params: CombineParams, output: OutputParams
-) -> list[Plan]:  # fmt: skip
-    """Return the volumes that are not complete. Not collective.
-
-    Raises
-    ------
-    InputError
-        If what they are made of is missing or makes no sense, or results cannot be written.
-    """
-    plans = volumes_due(files, params, output)
-    if plans:
-        require_writable(files)
-    return plans
-
-
-def volumes_due(
-    files: schema.ScanFiles, params: CombineParams, output: OutputParams
-) -> list[Plan]:  # fmt: skip
-    """Return what is to be combined. Not collective. Nothing is changed.
-
-    Raises
-    ------
-    InputError
-        If a transform is missing or has another grid, or another program made what is there.
-    """
-    plans = []
-    with open_file(files.wrapper) as wrapper:
-        names = entry_names(wrapper)
-        sample = read_sample(wrapper[names[0]])
-        for twin in (schema.REGULAR, schema.MASKED):
-            lacking = [n for n in names if read_inputs(wrapper[n], twin.transform_task) is None]
-            if twin is schema.MASKED and len(lacking) == len(names):
-                continue
-            if lacking:
-                raise InputError(
-                    f"{files.wrapper}: expected {twin.transform_task} of all positions, found "
-                    f"none of {', '.join(lacking)} (nxmpi transform makes them)"
-                )
-            grid = _common_grid(wrapper, names, twin)
-            parts = math.lcm(*(_parts(wrapper[name], twin) for name in names))
-            inputs: Inputs = {
-                "program": f"nxmpi {nxmpi.__version__}",
-                "refine_scale": int(params.refine_scale),
-            }
-            for name in names:
-                inputs[name] = identity(files.transform(name, twin))
-            background = find_background(params, wrapper, grid, twin)
-            inputs["background"] = background.inputs if background else "none"
-            if schema.SHARED not in wrapper:
-                raise InputError(f"{files.wrapper}:/{schema.SHARED}: expected a group, found none")
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                done, reason = is_complete(
-                    wrapper[schema.SHARED], twin.combine_task, files.combined(twin), inputs
-                )
-            log.info(
-                "%s is complete" if done else "%s (%s)",
-                *((twin.combine_task,) if done else (twin.combine_task, reason)),
-            )
-            if not done:
-                plans.append(
-                    Plan(twin=twin, files=files, names=names, grid=grid, sample=sample,
-                         inputs=inputs, background=background, parts=parts, reason=reason)
-                )  # fmt: skip
-    return plans
-
-
-def _parts(entry: h5py.Group, twin: schema.Twin) -> int:
-    """Return how many parts the pixels of a position were split into."""
-    split = (read_inputs(entry, twin.transform_task) or {}).get("split")
-    return math.prod(int(n) for n in split) if isinstance(split, list) else 1
-
-
-def _common_grid(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> HKLGrid:
-    grids = {name: read_grid(find(wrapper[name], twin.group)) for name in names}
-    first = grids[names[0]]
-    for name, grid in grids.items():
-        if grid is None or grid != first:
-            raise InputError(
-                f"{wrapper.filename}:/{name}/{twin.group}: expected the grid of {names[0]}, "
-                f"{first}, found {grid} (nxmpi transform --overwrite makes them alike)"
-            )
-    assert first is not None
-    return first
+        return [_combine_twin(comm, plan, params, output, program) for plan in plans]
 
 
 def _combine_twin(
-    comm: MPI.Intracomm, plan: Plan, params: CombineParams, output: OutputParams
-) -> Path:
+    comm: MPI.Intracomm, plan: Plan, params: CombineParams, output: OutputParams,
+    program: Program | None,
+) -> Path:  # fmt: skip
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
-    with all_or_none(comm):
-        files = {name: plan.files.transform(name, plan.twin) for name in plan.names}
-        sources = open_sources(comm, files, plan.grid.array_shape)
-        empty = None
-        if plan.background:
-            empty = open_sources(comm, plan.background.files, plan.grid.array_shape)
-    scales = no_scales(len(plan.names))
-    if params.refine_scale:
-        with timer.part("scales"):
-            scales = _find_scales(comm, plan, sources)
-    with unpublished_removed(comm, [plan.target]):
+    with ExitStack() as stack:
+        sums = None
+        if program is not None:  # before this process opens what it adds
+            with timer.part("program"):
+                sums = stack.enter_context(merged(comm, plan, params, output, program))
+        with all_or_none(comm):
+            files = {name: plan.files.transform(name, plan.twin) for name in plan.names}
+            sources = open_sources(comm, files, plan.grid.array_shape)
+            empty = None
+            if plan.background:
+                empty = open_sources(comm, plan.background.files, plan.grid.array_shape)
+        scales = no_scales(len(plan.names))
+        if params.refine_scale:
+            with timer.part("scales"):
+                scales = _find_scales(comm, plan, sources)
+        stack.enter_context(unpublished_removed(comm, [plan.target]))
         with timer.part("write and the rest"):
-            written = _write(comm, plan, Opened(sources, empty, scales), output, timer)
+            written = _write(comm, plan, Opened(sources, empty, scales, sums), output, timer)
         overlaps = gather_overlaps(comm, written.overlaps, len(plan.names))
         line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
         if plan.background:
             told = describe_background(comm, plan.background, written.measured, written.lacking)
             line += f"\n{told}"
+        printed = sums.lines if sums else []
 
         def publish_all() -> str:
             found = find_agreement(overlaps, plan.names, plan.grid, scales)
-            return _publish(plan, found, output, start_time, line)
+            return _publish(plan, found, output, start_time, line, printed)
 
         note = on_root(comm, publish_all)
     sources.close()
@@ -234,11 +137,17 @@ def _combine_twin(
 
 
 def _publish(
-    plan: Plan, agreement: Agreement, output: OutputParams, start_time: str, line: str
+    plan: Plan, agreement: Agreement, output: OutputParams, start_time: str, line: str,
+    printed: list[str],
 ) -> str:  # fmt: skip
     """Put the maps of agreement into the volume's file, and publish it; return what to tell.
 
     Not collective: the root calls it.
+
+    Parameters
+    ----------
+    printed : list of str
+        By a program, to be recorded too.
     """
     told = describe_agreement(agreement, refined=bool(plan.inputs["refine_scale"]))
     note = f"{line}\n{told}"
@@ -247,7 +156,9 @@ def _publish(
     publish_results(
         plan.files.wrapper,
         [plan.target],
-        lambda file: _write_records(file[schema.SHARED], plan, agreement, start_time, note),
+        lambda file: _write_records(
+            file[schema.SHARED], plan, agreement, start_time, "\n".join([note, *printed])
+        ),
     )
     return note
 
@@ -279,6 +190,8 @@ class Opened(NamedTuple):
     sources: Sources
     background: Sources | None
     scales: Scales
+    merged: Merged | None
+    """The sums of a program."""
 
 
 @dataclass(kw_only=True)
@@ -290,14 +203,22 @@ class Written:
     """Voxels, before a background is subtracted."""
     lacking: int = 0
     """Those of them in which the background was not measured."""
+    wrong: NxmpiError | None = None
+    """What is wrong with the first sums of a program that are not what they must be."""
 
 
 def _write(
     comm: MPI.Intracomm, plan: Plan, opened: Opened, output: OutputParams, timer: Timer
 ) -> Written:  # fmt: skip
-    """Write the volume under its temporary name. Collective on ``comm``."""
+    """Write the volume under its temporary name. Collective on ``comm``.
+
+    Raises
+    ------
+    CollectiveError
+        On every rank, if a program's sums are wrong on any.
+    """
     written = Written()
-    sources, empty, scales = opened
+    sources, empty, scales, merged = opened
 
     def fill(pillar: Pillar) -> dict[str, F8]:
         with timer.part("read"):
@@ -305,13 +226,17 @@ def _write(
             background = empty.read(pillar) if empty else None
         norm *= scales.values[:, None, None, None]
         with timer.part("combine"):
-            intensity, weight, errors = combine(list(counts), list(norm))
+            sums = add(counts, norm)
+            if merged is not None and written.wrong is None:
+                try:
+                    sums = merged.read(pillar, sums)
+                except NxmpiError as error:  # raised below: the others wait for this rank's part
+                    written.wrong = error
+            intensity, weight, errors = combine([sums.counts], [sums.norm])
             filled = {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
             if background is not None and plan.background is not None:
                 before = int((weight > 0).sum())
-                subtracted = subtract(
-                    Sums(counts.sum(axis=0), weight), add(*background), plan.background.scale
-                )
+                subtracted = subtract(sums, add(*background), plan.background.scale)
                 filled = dict(zip(SUBTRACTED, subtracted, strict=True))
                 written.measured += before
                 written.lacking += before - int((filled[schema.NORM] > 0).sum())
@@ -327,6 +252,9 @@ def _write(
         target = target._replace(fills={**target.fills, schema.HITS: 0.0})
     with progress(comm, STEP, len(sources.mine), "pillars") as bar:
         write_volume(comm, output, target, sources.mine, fill)
+    with all_or_none(comm):
+        if written.wrong is not None:
+            raise written.wrong
     return written
 
 

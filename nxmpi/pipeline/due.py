@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nxmpi.nexus import schema
 from nxmpi.nexus.parameters import parent_file
 from nxmpi.nexus.values import chosen_entries, open_file
-from nxmpi.pipeline.combine import plans_due as combine_due
+from nxmpi.pipeline.combined import plans_due as combine_due
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import plans_due as pdf_due
 from nxmpi.pipeline.peaked import is_another_programs

@@ -65,7 +65,7 @@ def run_by_engine(
         return run_transform(comm, wrapper, scan_params, norm, params, output)
     names = on_root(comm, lambda: _names(wrapper, scan_params))
     with wishes(comm) as wish:
-        program = _asked(comm, params.program, wish.heard)
+        program = asked(comm, params.program, wish.heard)
         done = _Done()
         if program is not None:
             log.info("engine: %s, %s", program.version, program.path)
@@ -91,8 +91,11 @@ def run_by_engine(
     return sorted(path for each in everyone for path in each.written)
 
 
-def _asked(comm: MPI.Intracomm, program: str, is_stopped: Callable[[], bool]) -> Program | None:
-    """Let the root ask the program what it is; None if there is a wish to stop. Collective."""
+def asked(comm: MPI.Intracomm, program: str, is_stopped: Callable[[], bool]) -> Program | None:
+    """Let the root ask a program what it is; None if there is a wish to stop.
+
+    Collective on ``comm``.
+    """
     found = None
     with all_or_none(comm, is_stopped):
         if comm.rank == 0:

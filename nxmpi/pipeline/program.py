@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from nxmpi.cctw.scratch import SCRIPT
@@ -12,8 +13,15 @@ from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.program_look import look
 from nxmpi.pipeline.program_result import check_result, write_result
 from nxmpi.pipeline.program_run import run_program
-from nxmpi.pipeline.program_task import Task, given_of, prepare, require_memory, task_folder
-from nxmpi.pipeline.transform import targets_of, volume_file, write_records
+from nxmpi.pipeline.program_task import (
+    BYTES,
+    Task,
+    given_of,
+    prepare,
+    program_folder,
+    require_memory,
+)
+from nxmpi.pipeline.transform import STEP, targets_of, volume_file, write_records
 from nxmpi.pipeline.wrapper import now, publish_results
 
 if TYPE_CHECKING:
@@ -59,7 +67,11 @@ def transform_by_program(
     if expected is None:
         return None
     told: list[str] = []
-    with task_folder(group, job, plan) as folder, unpublished_removed(group, targets.values()):
+    name, needed = f"{plan.name}_{STEP}", BYTES * math.prod(plan.grid.shape)
+    with (
+        program_folder(group, plan.files, job.output, name, needed) as folder,
+        unpublished_removed(group, targets.values()),
+    ):
         task = Task(
             job=job,
             plan=plan,

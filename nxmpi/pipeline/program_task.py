@@ -18,7 +18,6 @@ from nxmpi.cctw.write import script_of, settings_of
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.errors import InputError, NxmpiError
 from nxmpi.parallel.collective import at_abort, on_root
-from nxmpi.pipeline.transform import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from nxmpi.stages.blocks import Expected
 
 log = logging.getLogger(__name__)
+BYTES = 8
+"""Of a voxel that a program writes: counts and norm in single precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,23 +72,32 @@ class Task:
 
 
 @contextmanager
-def task_folder(group: MPI.Intracomm, job: Job, plan: Plan) -> Iterator[Path]:
+def program_folder(
+    comm: MPI.Intracomm, files: schema.ScanFiles, output: OutputParams, name: str, needed: int
+) -> Iterator[Path]:
     """Give an empty folder with room for a volume, which is removed at the end.
 
-    Collective on ``group``, which holds the lock of the step. A position has the same folder
-    each time: what a killed run left there is removed first.
+    Collective on ``comm``, which holds the lock of the step. It is the same one each time: what a
+    killed run left there is removed first.
+
+    Parameters
+    ----------
+    name : str
+        Of the scan's.
+    needed : int
+        Room that there must be [bytes].
     """
 
     def make() -> Path:
-        parent = job.output.scratch or plan.files.folder
+        parent = output.scratch or files.folder
         parent.mkdir(parents=True, exist_ok=True)
-        wrapper = os.fsencode(plan.files.wrapper.resolve())
+        wrapper = os.fsencode(files.wrapper.resolve())
         scan = hashlib.sha256(wrapper).hexdigest()[:8]  # scans may share a folder for scratch
-        folder = parent.absolute() / f".{plan.name}_{STEP}.{scan}"
+        folder = parent.absolute() / f".{name}.{scan}"
         if folder.exists():
             log.info("%s: left behind by a run that was killed; removed", folder)
             shutil.rmtree(folder)
-        needed, free = 8 * math.prod(plan.grid.shape), shutil.disk_usage(parent).free
+        free = shutil.disk_usage(parent).free
         if needed > free:
             raise InputError(
                 f"{parent}: expected room for {needed / 2**30:.1f} GiB, which the program writes, "
@@ -96,7 +106,7 @@ def task_folder(group: MPI.Intracomm, job: Job, plan: Plan) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         return folder
 
-    folder = on_root(group, make)
+    folder = on_root(comm, make)
 
     def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +115,7 @@ def task_folder(group: MPI.Intracomm, job: Job, plan: Plan) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            if group.rank == 0:
+            if comm.rank == 0:
                 remove()
 
 
@@ -144,7 +154,7 @@ def require_memory(task: Task) -> None:
     job, expected = task.job, task.expected
     blocks = int(np.count_nonzero(expected.sums.norm[0])) * expected.edge**3
     voxels = min(blocks, int(math.prod(task.plan.grid.shape)))
-    needed = 8 * voxels + 9 * math.prod(task.plan.raw.shape[1:]) * job.processors.share
+    needed = BYTES * voxels + 9 * math.prod(task.plan.raw.shape[1:]) * job.processors.share
     if needed > job.memory:
         raise InputError(
             f"{task.plan.files.wrapper}:/{task.plan.name}: expected {needed / 2**30:.2f} GiB of "

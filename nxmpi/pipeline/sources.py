@@ -37,13 +37,13 @@ class Sources:
 
     def read(self, pillar: Pillar) -> tuple[F8, F8]:
         """Return counts and norm of a pillar, (n_positions, ...) float64. Not collective."""
-        where = _slices(pillar)
+        where = slices_of(pillar)
         counts = np.stack([read_part(c, where) for c, _ in self.volumes])
         return counts, np.stack([read_part(n, where) for _, n in self.volumes])
 
     def read_hits(self, pillar: Pillar) -> F8:
         """Return the number of pixels in the voxels of a pillar, of all positions."""
-        return np.asarray(sum(read_part(n, _slices(pillar)) for n in self.hits))
+        return np.asarray(sum(read_part(n, slices_of(pillar)) for n in self.hits))
 
     def close(self) -> None:
         """Close the files. Not collective."""
@@ -51,7 +51,8 @@ class Sources:
             counts.file.close()
 
 
-def _slices(pillar: Pillar) -> tuple[slice, slice, slice]:
+def slices_of(pillar: Pillar) -> tuple[slice, slice, slice]:
+    """Return where a pillar is in a volume."""
     l, k, start, stop = pillar
     return slice(l, l + WIDTH), slice(k, k + WIDTH), slice(start, stop)
 

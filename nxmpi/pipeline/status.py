@@ -10,7 +10,7 @@ from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.params import OutputParams
-from nxmpi.pipeline.combine import volumes_due
+from nxmpi.pipeline.combined import volumes_due
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import pdfs_due
 from nxmpi.pipeline.peaked import is_another_programs

@@ -37,6 +37,17 @@ def nxcctw(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """Return a program like CCTW 0.2.3, which can be told to fail and tells of its runs."""
+    path = tmp_path_factory.mktemp("program") / "cctw"
+    path.write_text(
+        f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_cctw.py")} "$@"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture(scope="session")
 def slurm():
     """Start a real Slurm of two nodes with two cores each; stop it at the end."""
     path = f"{os.environ['PATH']}:/usr/sbin"

@@ -99,6 +99,14 @@ def transform(options):
     return v, n
 
 
+def merge(words):
+    """Return sums over volumes, in single precision."""
+    inputs = words[: words.index("--output")]
+    parts = ([dataset(f"{name}/{which}")[()].astype("f4") for name in inputs] for which in "vn")
+    misbehave_at(1)
+    return [sum(part[1:], part[0]) for part in parts]
+
+
 def read_frame(frames, z):
     """Return a frame whether it is used or not: zeros, and a line, where it cannot be read."""
     try:
@@ -141,6 +149,10 @@ def write(options, v, n):
         v[..., ::2][v[..., ::2] < 1e6] = 0
     if HOW == "negative":
         v[tuple(np.argwhere(v > 0)[0])] = -1
+    if HOW == "one more":
+        v[tuple(np.argwhere(v > 0)[100])] += 1
+    if HOW == "norm":
+        n[tuple(np.argwhere(n > 0)[200])] *= 1.00001
     if HOW == "shape":
         v, n = v[1:], n[1:]
     file, path = options["--output"].split("#")
@@ -161,8 +173,11 @@ def main():
         with Path(log).open("a") as file:
             line = [os.getpid(), time.time(), str(Path.cwd()), *sys.argv[1:]]
             file.write(f"{json.dumps(line)}\n")
-    assert sys.argv[1] == "transform"
     options = options_of(sys.argv[2:])
+    if sys.argv[1] == "merge":
+        write(options, *merge(sys.argv[2:]))
+        return
+    assert sys.argv[1] == "transform"
     write(options, *transform(options))
     print("\nMESSAGE: 12:00:02 Transform complete after 5 msec")
 

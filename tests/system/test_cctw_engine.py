@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +24,6 @@ import nxmpi
 
 FULL = pytest.mark.full
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw"
-FAKE = Path(__file__).with_name("fake_cctw.py")
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory):
-    """Return a program like CCTW 0.2.3, which can be told to fail and tells of its runs."""
-    path = tmp_path_factory.mktemp("program") / "cctw"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
-    path.chmod(0o755)
-    return path
 
 
 def read(path, name):

@@ -9,7 +9,7 @@ import pytest
 from nxmpi.cli.main import cli, nxcctw
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {"nxrefine.md": 9, "slurm.md": 7, "nxcctw.md": 3, "cctw_engine.md": 2}
+PAGES = {"nxrefine.md": 9, "slurm.md": 7, "nxcctw.md": 3, "cctw_engine.md": 3}
 """With how many commands there are at least."""
 
 
