@@ -93,7 +93,7 @@ def test_sums_are_those_of_the_transforms(nxcctw, fresh, native, tmp_path, n):
         assert "nxcctw merge 'position_1.nxs#/entry/data'" in note
         assert "output.nxs#/entry/data: 2 volumes" in note
     before = scan.files()
-    again = by_cctw(1, nxcctw, scan)
+    again = by_cctw(0, nxcctw, scan)
     assert again.returncode == 0
     assert "nxcombine is complete" in again.stderr
     assert scan.files() == before
