@@ -112,10 +112,32 @@ def test_job_waits_for_the_successors_of_all_tasks_that_stop_at_once(
     found = go_on(slurm, tmp_path, *names)
     assert slurm.finish(first) == ["COMPLETED"] * 4
     wanted = {f"afterok:{name.partition('_')[0]}_*" for name in found}
-    slurm.until(lambda: first not in slurm.job(after)["Dependency"])
+    slurm.until(lambda: f"afterok:{first}_*" not in dependency(slurm, after))
     assert dependency(slurm, after) == wanted
     for name in found:
         fields = slurm.job(*name.split("_"))
         assert (fields["MinMemoryNode"], fields["Nice"]) == ("100M", "7")
     end(slurm, tmp_path, *found)
     assert slurm.finish(after) == ["COMPLETED"]
+
+
+def test_chain_stops_where_what_waits_cannot_be_told_of_the_successor(slurm, stopping, tmp_path):
+    (tmp_path / "bin" / "scontrol").write_text(
+        '#!/bin/sh\n[ "$1" != update ] || { echo "no update today" >&2; exit 1; }\n'
+        'PATH=${PATH#*:} exec scontrol "$@"\n'
+    )
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    first = submit(slurm, tmp_path, stopping, "--array=1")
+    after = slurm.sbatch(
+        f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes", f"--output={tmp_path}/after",
+        "--wrap", "true",
+    )  # fmt: skip
+    begin(slurm, tmp_path, f"{first}_1")
+    (tmp_path / f"stop-{first}_1").touch()
+    assert slurm.finish(first, after) == ["FAILED", "CANCELLED"]
+    log = (tmp_path / f"l o g-{first}_1").read_text()
+    assert "no update today\nnot gone on with: " in log
+    (left,) = [fields for fields in slurm.jobs() if fields.get("Comment") == "nxmpi"
+               and fields["StdOut"] == slurm.job(first, 1)["StdOut"]]  # fmt: skip
+    assert slurm.finish(left["JobId"]) == ["CANCELLED"]
+    assert not [*tmp_path.glob(".*")]
