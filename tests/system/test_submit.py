@@ -223,6 +223,23 @@ def test_step_that_is_refused_takes_those_before_it_along(slurm, oriented, tmp_p
     assert {fields["JobState"] for fields in mine} == {"CANCELLED"}
     assert not (scan.data / "logs").exists() or not [*(scan.data / "logs").iterdir()]
     assert record(scan) == []
+    printed = slurm.nxmpi("submit", scan.wrapper, "--dry-run", env={"NXMPI_SITE": str(site)})
+    by_hand = slurm.run("bash", "-c", printed.stdout, check=False)
+    assert by_hand.returncode == 1
+    assert "nvalid partition" in by_hand.stderr
+    more = [fields for fields in slurm.jobs() if str(tmp_path) in fields["StdOut"]]
+    assert len(more) > len(mine)
+    assert {fields["JobState"] for fields in more} == {"CANCELLED"}
+
+
+@pytest.mark.full
+def test_parent_is_known_through_another_link(slurm, three, tmp_path):
+    _, (parent, *others) = three
+    link = tmp_path / "link"
+    link.symlink_to(parent.parent)
+    asked = ("--dry-run", "--options", "--only transform", "--parent", link / parent.name)
+    printed = slurm.nxmpi("submit", parent, *others, *asked).stdout
+    assert "--dependency=afterok:$job1 --kill-on-invalid-dep=yes" in printed
 
 
 @pytest.mark.full
