@@ -111,20 +111,25 @@ def settings_of_dimensions(text: str) -> str:
 def settings_of_circle(circle: str, text: str) -> str:
     """Return the settings that ``start`` or ``start,step`` of a circle stand for [radians].
 
+    ``start`` alone leaves the step as it is.
+
     Raises
     ------
     InputError
         If it is anything else, as the name of a dataset is.
     """
     assert circle in CIRCLES
-    start, comma, step = text.partition(",")
     try:
-        first, each = float(start), float(step if comma else "0")
+        numbers = [float(word) for word in text.split(",", 1)]
     except ValueError:
         raise InputError(
             f"{circle.lower()}: expected a number or 'start,step' in radians, found '{text}'"
         ) from None
-    return f"parameters.{circle}Nom = {first!r}; parameters.{circle}Step = {each!r};"
+    names = ("Nom", "Step")[: len(numbers)]
+    return " ".join(
+        f"parameters.{circle}{name} = {number!r};"
+        for name, number in zip(names, numbers, strict=True)
+    )
 
 
 def read_settings(params: CctwParams) -> Mapping[str, Any]:

@@ -226,6 +226,17 @@ RIGHT_CALLS = {
         "--outputdims", "51x51x61", "--phi", "-0.6981317007977318,0.026179938779914945",
         "--omega", "-0.03490658503988659", "--chi", "0.05235987755982989", "--twotheta", "0.1,0.2",
     ),
+    "start of a circle alone": (
+        "transform", "-s", "{here}/start.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
+        "--phi", "-0.6981317007977318",
+    ),
+    "of 2022": (
+        "transform", "-s", "{here}/2022.pars", *MASK, *WEIGHTS, *FRAMES, *OUTPUT,
+    ),
+    "of 2022, all said": (
+        "transform", "-s", "{here}/2022.pars", *MASK, *WEIGHTS, *FRAMES, *OUTPUT,
+        "--omega", "-0.03490658503988659,0", "--chi", "0.05235987755982989,0",
+    ),
     "last setting holds": (*scripted("parameters.distance = 120.0; // mm"), *MASK, *WEIGHTS, *SCRIPT),
     "mask in the file of the frames": (
         "transform", *PLAIN, "-m", MASK[1].partition("#")[2].join(("#", "")), *WEIGHTS,
@@ -238,6 +249,13 @@ RIGHT_CALLS = {
 }  # fmt: skip
 
 
+def of_2022(text):
+    """Return settings as NXRefine wrote them in 2022: fewer steps, parts of frames, its chunks."""
+    text = re.sub(r"parameters\.(twoTheta|omega|chi)Step.*|outputData\.hdfChunkSize.*", "", text)
+    text = text.replace("oversampleZ = 1", "oversampleZ = 4")
+    return f"{text}\noutputData.hdfChunkSize = [32,32,32];\n"
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Return the output of each call, and what the root said; in each there was something."""
@@ -248,6 +266,8 @@ def answers(tmp_path_factory):
     text = (here / "f1_transform.pars").read_text()
     less = re.sub(r"(parameters\.\w+Nom|parameters\.phiStep|outputData\.dimensions).*", "", text)
     (here / "less.pars").write_text(less)
+    (here / "start.pars").write_text(re.sub(r"(parameters\.phiNom).*", "", text))
+    (here / "2022.pars").write_text(of_2022(text))
     outputs, commands = {}, []
     for number, (name, words) in enumerate(RIGHT_CALLS.items()):
         outputs[name] = root / f"{number}.nxs"
@@ -277,7 +297,7 @@ def read(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["short names", "settings in options", "last setting holds", "mask in the file of the frames",
+    ["short names", "settings in options", "start of a circle alone", "last setting holds", "mask in the file of the frames",
      "coded name", "LZF"],
 )  # fmt: skip
 def test_the_same_in_other_words(answers, name):
@@ -290,6 +310,13 @@ def test_the_same_in_other_words(answers, name):
         )
     assert found["entry/data/v"][1] == ("lzf" if name == "LZF" else "gzip")
     assert answers[name][1] == ""
+
+
+def test_settings_that_nxrefine_wrote_in_2022(answers):
+    wanted, found = (answers[name][0] for name in ("of 2022, all said", "of 2022"))
+    assert wanted["entry/data/v"][0].sum() > 4e5
+    for part in ("entry/data/v", "entry/data/n"):
+        np.testing.assert_array_equal(found[part][0], wanted[part][0])
 
 
 def test_ratio_alone(answers):
