@@ -18,6 +18,7 @@ from nxmpi.cctw.command import (
 from nxmpi.cctw.script import CIRCLES
 from nxmpi.cli import options as shared
 from nxmpi.errors import InputError
+from nxmpi.parallel.signals import undo_at_signals
 from nxmpi.pipeline.cctw import run_cctw_merge, run_cctw_transform
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def nxcctw(comm: MPI.Intracomm, /, mode: str, **options: Any) -> None:
     mpiexec -n 4 nxcctw transform -s f1_transform.pars raw.h5#/entry/data/data \\
         -o f1_transform.nxs#/entry/data --normalization 0
     """
+    undo_at_signals()
     verbosity = options["verbosity"]
     log.configure(comm.rank, comm.size, verbose=verbosity >= CHATTY)
     if verbosity < QUIET:  # what is on standard error, NXRefine calls errors

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     Corner = tuple[int, int, int]
 
-STEP = "output"
+LOCKED, STEP = "nxcctw", "output"
+"""What the lock of an output is called."""
 MERGED_COMPRESSION = 2
 """Level of gzip of what is merged, if nothing else is said."""
 
@@ -71,7 +72,7 @@ def run_cctw_transform(comm: MPI.Intracomm, params: CctwParams) -> str:
     """
     timer = Timer()
     target = on_root(comm, lambda: find_output(params))
-    with step_lock(comm, target.file, "nxcctw", STEP):
+    with step_lock(comm, target.file, LOCKED, STEP):
         task = kept_on_root(comm, lambda: _task(params))
         binning, layout = on_root(comm, lambda: _shared(task))
 
@@ -106,7 +107,7 @@ def run_cctw_merge(comm: MPI.Intracomm, params: CctwParams) -> str:
     """
     timer = Timer()
     target = on_root(comm, lambda: find_output(params))
-    with step_lock(comm, target.file, "nxcctw", STEP):
+    with step_lock(comm, target.file, LOCKED, STEP):
         layout = on_root(comm, lambda: _merged_layout(params))
         with all_or_none(comm):
             volumes = open_volumes([parse_place(text, "input") for text in params.inputs])
@@ -201,6 +202,7 @@ def _write(
         root then writes.
     """
     target = layout.place.file
+    own = target.with_name(f"{target.name}.{LOCKED}")  # nxmpi may write its own beside it
     kept: list[h5py.Dataset] = []  # until the file is closed
 
     def create(file: h5py.File) -> None:
@@ -209,9 +211,9 @@ def _write(
             kept.extend(datasets)
 
     chunks = {} if layout.chunks is None else dict.fromkeys(layout.paths.values(), rooms or [])
-    with unpublished_removed(comm, [target]):
+    with unpublished_removed(comm, [own]):
         with create_file(
-            comm, temporary(target), create, chunks, root_writes=rooms is None, like=layout.old
+            comm, temporary(own), create, chunks, root_writes=rooms is None, like=layout.old
         ) as out:
             write_parts(out, layout.paths, "f4", corners, fill)
-        on_root(comm, lambda: publish(temporary(target), target))
+        on_root(comm, lambda: publish(temporary(own), target))

@@ -1,11 +1,14 @@
 # ruff: noqa: E501 - messages stand as they are seen
 """The command line of CCTW, offered by this package: wrong calls, options, NXRefine."""
 
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import h5py
@@ -13,10 +16,11 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system import fake_cctw
-from system.mpi import clean_environment, error_lines, run_mpi
+from system.mpi import clean_environment, error_lines, finish, run_mpi, run_nxmpi, start_mpi
 from system.scans import add_masks, run_in_one_job, simulated
 
 import nxmpi
+from nxmpi.parallel.owner import Owner
 
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw" / "orthorhombic"
 SHAPE = (48, 96, 80)
@@ -213,6 +217,45 @@ def test_full_disk_keeps_what_is_there(nxcctw, tmp_path, chunks):
     assert "out.nxs" in message
     assert state(out) == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_signal_leaves_nothing_behind(nxcctw, tmp_path, n):
+    with h5py.File(tmp_path / "in.nxs", "w") as file:
+        file["v"] = np.random.default_rng(3).random((220, 220, 220), np.float32)
+    out = tmp_path / "out.nxs"
+    lock, hidden = (tmp_path / f".out.nxs.nxcctw.{end}" for end in ("output.lock", "tmp"))
+    hidden.touch()  # of an earlier run that was killed outright; it has another name too
+    (tmp_path / "old").hardlink_to(hidden)
+    process = start_mpi(n, nxcctw, "norm", f"{tmp_path / 'in.nxs'}#/v", "-o", f"{out}#/v", "-z9")
+    deadline = time.monotonic() + 60
+    while not size_of(hidden):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert lock.exists()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).returncode == (1 if n else -signal.SIGTERM)  # mpiexec's own is 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.nxs", "old"]
+    assert size_of(tmp_path / "old") == 0
+
+
+def size_of(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def test_lock_of_another_host_is_removed_as_is_said(tmp_path):
+    out = tmp_path / "out.nxs"
+    lock = tmp_path / ".out.nxs.nxcctw.output.lock"
+    lock.write_text(json.dumps(json.loads(Owner.here().content()) | {"host": "node7"}))
+    words = ["norm", *(word.format(here=REFERENCE, out=out) for word in (FIRST, *OUTPUT))]
+    (ranks,) = run_in_one_job(1, [(tmp_path / "first", words)], "nxcctw")
+    (command,) = re.findall(r"^Error: .*nxcctw output is .*node7.*`nxmpi (.*)`", ranks[0].stderr)
+    result = run_nxmpi(0, *shlex.split(command), "--force")
+    assert (result.returncode, lock.exists()) == (0, False), result.stderr
 
 
 RIGHT_CALLS = {
