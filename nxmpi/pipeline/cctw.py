@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from nxmpi.kernels.tiles import Tables
 
     Corner = tuple[int, int, int]
+
+log = logging.getLogger(__name__)
 
 LOCKED, STEP = "nxcctw", "output"
 """What the lock of an output is called."""
@@ -86,6 +91,8 @@ def run_cctw_transform(comm: MPI.Intracomm, params: CctwParams) -> str:
 
         binned = TransformParams(voxels="lower-edge", skip_bad_frames=params.skip_bad_frames)
         volume, n_frames = bin_frames(comm, binning, build, binned, NoStore(), timer)
+        if comm.rank == 0 and not n_frames:
+            log.warning("%s: no frame with a weight reaches the grid: all is 0", layout.place)
         bricks = (volume.kept, *(() if binning.mask else (volume.excluded,)))
         pillars = pillars_held(bricks)
 
@@ -135,6 +142,9 @@ def _task(params: CctwParams) -> Task:
         raise InputError("settings: expected outputData.dimensions, found nothing")
     frames = read_frames(params)
     require_some(params.inputs[0], frames.bad, frames.weight)
+    part, parts = params.subset
+    start, stop = block_range(frames.weight.size, parts, part)
+    frames.weight[:start] = frames.weight[stop:] = 0.0
     n_h, n_k, n_l = (int(n) for n in values["outputData.dimensions"])
     if min(n_h, n_k, n_l) < 1 or max(n_h, n_k, n_l) >= 2**15:
         raise InputError(
@@ -154,8 +164,23 @@ def _task(params: CctwParams) -> Task:
         params, (n_l, n_k, n_h), (z, y, x) if chunks else None,
         compression if params.compression is None else params.compression,
     )  # fmt: skip
+    _require_space(layout)
     n_frames, n_slow, n_fast = frames.raw.shape
     return Task(frames, find_sights(values, (n_slow, n_fast), n_frames), layout)
+
+
+def _require_space(layout: Layout) -> None:
+    """Raise `InputError` if the disk does not hold what takes its full room in any case."""
+    folder, gib = layout.place.file.parent, 2.0**30
+    needed = 0 if layout.old is None else layout.old.stat().st_size
+    if layout.chunks is None:
+        needed += len(layout.paths) * prod(layout.shape) * np.dtype("f4").itemsize
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{layout.place.file}: expected room for {needed / gib:.1f} GiB in {folder}, found "
+            f"{free / gib:.1f} GiB free"
+        )
 
 
 def _shared(task: Task | None) -> tuple[Binning, Layout]:

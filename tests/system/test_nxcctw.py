@@ -89,6 +89,9 @@ WRONG_CALLS = {
     "weights of pixels wide": (("transform", *PLAIN, *WEIGHTS, "--weights", other("wide")), r"odd\.h5:/wide: expected the shape of a frame, \(96, 80\), found \(96, 81\)"),
     "weights infinite": (("transform", *PLAIN, "--weights", other("infinite")), r"odd\.h5:/infinite: expected weights that are finite, found infinity"),
     "weights zero": (("transform", *PLAIN, "--weights", other("zero")), r"f1/data/data: expected frames with a weight above 0, found none"),
+    "weights too far apart": (("transform", *PLAIN, "--weights", other("apart")), r"--weights: expected the smallest above 0 to be at least 4\.7e-10 of the largest, found 4\.6e-10"),
+    "weights too far apart together": (("transform", *PLAIN, "--weights", other("apart_2"), "--weights", other("apart_3")), r"expected the smallest above 0 to be at least 4\.7e-10 of the largest, found 1e-10"),
+    "disk too small": (("transform", "-s", "{here}/contiguous.pars", *FRAMES, "-o", "{out}#/more", "-c", "outputData.dimensions = [32000, 32000, 32000]"), r"old-\d+\.nxs: expected room for 122070\.3 GiB in .*/wrong\d+, found \d+\.\d GiB free"),
     "angles short": (("transform", *PLAIN, "--angles", other("few")), r"odd\.h5:/few: expected a number for each of 48 frames"),
     "angle of no number": (("transform", *PLAIN, "--phi", "{here}/odd.h5#/few"), r"phi: expected a number or 'start,step' in radians"),
     "subset beyond": (("transform", *PLAIN, "--subset", "3/3"), r"subset: expected a part from 0 to 2 of 3, found 3"),
@@ -117,6 +120,7 @@ def odd_files(here):
     (here / "numpy.pars").write_text(
         f"{text.splitlines()[0]}\nparameters.wavelength = np.float64(0.5);\n"
     )
+    (here / "contiguous.pars").write_text(re.sub(r"outputData\.hdfChunkSize.*", "", text))
     (here / "short.pars").write_text(re.sub(r"parameters\.ubMat.*", "", text))
     n_frames, n_slow, n_fast = SHAPE
     with h5py.File(here / "odd.h5", "w") as file:
@@ -126,6 +130,10 @@ def odd_files(here):
         file["short"] = np.zeros((n_frames - 1, n_slow, n_fast), np.int8)
         file["few"] = np.ones(n_frames - 1)
         file["infinite"] = np.where(np.arange(n_frames) == 7, np.inf, 1.0)
+        file["apart"] = np.where(np.arange(n_frames) == 7, 4.6e-10, 1.0)
+        file["apart_2"] = np.where(np.arange(n_frames) == 7, 1e-5, 1.0)
+        file["apart_3"] = np.where(np.arange(n_slow)[:, None] + np.zeros(n_fast) == 7, 1e-5, 1.0)
+        file["late"] = np.where(np.arange(n_frames) < 40, 0.0, 1.0)
         file["zero"] = np.zeros(n_frames)
         file["half/v"] = np.zeros((61, 51, 51))
         with h5py.File(here / "f1.h5") as raw:
@@ -280,6 +288,8 @@ RIGHT_CALLS = {
         "transform", "-s", "{here}/2022.pars", *MASK, *WEIGHTS, *FRAMES, *OUTPUT,
         "--omega", "-0.03490658503988659,0", "--chi", "0.05235987755982989,0",
     ),
+    "part without a weight": ("transform", *PLAIN, "-w", other("late"), "--subset", "1/3"),
+    "grid that nothing reaches": scripted("parameters.gridOrigin = [50, 50, 50];"),
     "last setting holds": (*scripted("parameters.distance = 120.0; // mm"), *MASK, *WEIGHTS, *SCRIPT),
     "mask in the file of the frames": (
         "transform", *PLAIN, "-m", MASK[1].partition("#")[2].join(("#", "")), *WEIGHTS,
@@ -360,6 +370,13 @@ def test_settings_that_nxrefine_wrote_in_2022(answers):
     assert wanted["entry/data/v"][0].sum() > 4e5
     for part in ("entry/data/v", "entry/data/n"):
         np.testing.assert_array_equal(found[part][0], wanted[part][0])
+
+
+@pytest.mark.parametrize("name", ["part without a weight", "grid that nothing reaches"])
+def test_zeros_are_told(answers, name):
+    found, said = answers[name]
+    assert not any(found[f"entry/data/{part}"][0].any() for part in "vn")
+    assert re.search(r"no frame with a weight reaches the grid: all is 0", said)
 
 
 def test_ratio_alone(answers):
