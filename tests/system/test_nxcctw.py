@@ -22,6 +22,7 @@ from system.scans import add_masks, run_in_one_job, simulated
 import nxmpi
 from nxmpi.parallel.owner import Owner
 
+DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw" / "orthorhombic"
 SHAPE = (48, 96, 80)
 """Of the frames, and their number."""
@@ -395,6 +396,23 @@ def test_frame_left_out_is_told(answers):
     assert found["entry/data/v"][0].sum() > 1e5
 
 
+def test_commands_of_the_page_run_in_their_order(tmp_path):
+    here = tmp_path / "scan"
+    shutil.copytree(REFERENCE, here)
+    (here / "transform.nxs").unlink()
+    shutil.move(here / "wrapper.nxs", here / "sample_300K.nxs")
+    block = re.search(r"```bash\n(.*?)```", (DOCS / "nxcctw.md").read_text(), re.DOTALL)[1]
+    lines = re.findall(r"^(?:mpiexec -n \d+ )?nxcctw (.*)", block, re.MULTILINE)
+    named = [re.sub(r"(?<= )(\S+\.(nxs|pars))", rf"{here}/\1", line).split() for line in lines]
+    commands = [(tmp_path / f"said-{number}", words) for number, words in enumerate(named)]
+    for (root,) in run_in_one_job(1, commands, "nxcctw"):
+        assert (root.returncode, root.stderr) == (0, "")
+    parts = [read(REFERENCE / f"{name}_transform.nxs") for name in ("f1", "f2")]
+    v, n = (sum(part[f"entry/data/{name}"][0].astype(float) for part in parts) for name in "vn")
+    ratio = read(here / "ratio.nxs")["entry/data/v"][0]
+    np.testing.assert_allclose(ratio, np.divide(v, n, out=0 * v, where=n > 0), rtol=1e-6)
+
+
 def test_version(nxcctw):
     result = subprocess.run([nxcctw, "--version"], capture_output=True, text=True, check=True)
     assert result.stdout == f"nxcctw, version {nxmpi.__version__}\n"
@@ -455,6 +473,23 @@ def test_nxtransform_of_nxrefine_makes_what_the_formulas_say(reduced_by_nxrefine
         assert file["entry/data/v"].chunks is None
 
 
+@pytest.mark.parametrize("n", [0, 2])
+def test_nxmpi_with_the_same_settings_makes_the_same(reduced_by_nxrefine, tmp_path, n):
+    scan, _ = reduced_by_nxrefine
+    copy = scan.copy(tmp_path / "e")
+    page = (DOCS / "nxrefine.md").read_text()
+    (words,) = re.findall(r"nxmpi (transform \S+ --entry .* --settings .*)", page)
+    words = words.replace("300K/f1", f"{copy.data}/f1").replace("sample_300K.nxs", "{scan}")
+    result = run_nxmpi(n, *(word.format(scan=copy.wrapper) for word in words.split()))
+    assert result.returncode == 0, result.stderr
+    for name in ("f1_transform.nxs", "f1_masked_transform.nxs"):
+        for part in ("entry/data/v", "entry/data/n"):
+            with h5py.File(scan.data / name) as theirs, h5py.File(copy.data / name) as ours:
+                found = ours[part][()].astype(np.float32)
+                np.testing.assert_array_equal(found, theirs[part][()])
+                assert found.any()
+
+
 @pytest.mark.parametrize("prefix", ["", "masked_"])
 def test_nxcombine_of_nxrefine_makes_the_ratio_of_the_sums(reduced_by_nxrefine, prefix):
     scan, _ = reduced_by_nxrefine
@@ -482,9 +517,9 @@ def test_nxrefine_takes_nothing_for_an_error(reduced_by_nxrefine):
 
 
 def test_commands_of_nxrefine_in_its_page_are_there(nxrefine):
-    page = (Path(__file__).parents[2] / "docs" / "nxrefine.md").read_text()
-    lines = re.findall(r"^(nx(?:transform|combine|refine|reduce)) (.*)$", page, re.MULTILINE)
-    assert {name for name, _ in lines} == {"nxtransform", "nxcombine"}
+    page = (DOCS / "nxrefine.md").read_text()
+    lines = re.findall(r"^(nx(?:transform|combine|refine|reduce|pdf)) (.*)$", page, re.MULTILINE)
+    assert {name for name, _ in lines} == {"nxtransform", "nxpdf"}
     for name, words in lines:
         result = subprocess.run(
             [nxrefine, "-m", f"nxrefine.scripts.{name}", "--help"],
