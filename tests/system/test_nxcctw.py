@@ -98,6 +98,8 @@ WRONG_CALLS = {
     "subset beyond": (("transform", *PLAIN, "--subset", "3/3"), r"subset: expected a part from 0 to 2 of 3, found 3"),
     "subset of no numbers": (("transform", *PLAIN, "--subset", "half"), r"subset: expected a part and how many there are, as 0/4, found 'half'"),
     "dimensions of two": (("transform", *PLAIN, "--outputdims", "5x5"), r"outputdims: expected such as 501x501x501, found '5x5'"),
+    "dimensions of no number": (("transform", *PLAIN, "--outputdims", "5x5x-5"), r"outputdims: expected such as 501x501x501, found '5x5x-5'"),
+    "verbosity beyond": (("transform", *PLAIN, "--verbosity=4"), r"'--verbosity'.*4 is not in the range"),
     "compression beyond": (("transform", *PLAIN, "--compression", "10"), r"compression: expected at most 9, found 10"),
     "output without a name": (("transform", *SCRIPT, *FRAMES, "-o", "{out}"), r"--output: expected FILE#DATASET, found '.*' without a dataset"),
     "output in no folder": (("transform", *SCRIPT, *FRAMES, "-o", "{here}/none/out.nxs#/entry/data"), r"none/out\.nxs: expected a folder .*/none, found none"),
@@ -271,7 +273,21 @@ RIGHT_CALLS = {
     "plain": ("transform", *PLAIN, *MASK, *WEIGHTS),
     "short names": (
         "transform", "-s", SCRIPT[1], "-m", MASK[1], "-w", WEIGHTS[1], "-i", *FRAMES,
-        "-o", OUTPUT[1], "-N", "0", "-j", "4", "-v",
+        "-o", OUTPUT[1], "-N", "0", "-j", "4", "-v0",
+    ),
+    "verbosity before a word": (
+        "-v", "transform", *MASK, *WEIGHTS, *OUTPUT, *SCRIPT, "--verbosity", *FRAMES,
+    ),
+    "scripts hold that come later": (
+        "transform", "-c", "parameters.distance = 1;", "--outputdims", "5", "--phi", "1,1",
+        "-z", "-1", "--outputdims", "5,6,7", *PLAIN, *MASK, *WEIGHTS,
+    ),
+    "the last of each holds": (
+        "transform", "-s", "{here}/less.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
+        "-c", "outputData.dimensions = [5, 5, 5]; parameters.chiNom = 1", "--omega", "1,0.1",
+        "--outputdims", "5", "--phi", "-0.6981317007977318,0.026179938779914945",
+        "--omega", "-0.03490658503988659,0", "--chi", "0.05235987755982989", "--twotheta", "0.1",
+        "--outputdims", "51X51,61",
     ),
     "settings in options": (
         "transform", "-s", "{here}/less.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
@@ -351,8 +367,9 @@ def read(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["short names", "settings in options", "start of a circle alone", "last setting holds", "mask in the file of the frames",
-     "coded name", "LZF"],
+    ["short names", "settings in options", "verbosity before a word",
+     "scripts hold that come later", "the last of each holds", "start of a circle alone",
+     "last setting holds", "mask in the file of the frames", "coded name", "LZF"],
 )  # fmt: skip
 def test_the_same_in_other_words(answers, name):
     wanted, found = answers["plain"][0], answers[name][0]
