@@ -9,7 +9,7 @@ import click
 from nxmpi.cli import options as shared
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
-from nxmpi.parallel.locks import Lock, remove_locks
+from nxmpi.parallel.locks import Lock, list_locks, remove_locks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,8 @@ def unlock(context: click.Context, scan: Path, *, force: bool) -> None:
 
 
 def _remove(scan: Path, *, force: bool) -> tuple[list[Lock], list[Lock]]:
-    if not scan.exists():
+    there = scan.exists() or (scan.resolve().parent.is_dir() and list_locks(scan))
+    if not there:
         raise InputError(f"{scan}: no such file")
     return remove_locks(scan, force=force)
 
