@@ -1,4 +1,4 @@
-"""Slurm: command lines of sbatch, submission of a chain, and which jobs there are.
+"""Slurm: command lines of sbatch, and submission of a chain.
 
 Another batch system is another module with the same functions.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import NxmpiError
@@ -24,20 +23,6 @@ if TYPE_CHECKING:
 
 class BatchError(NxmpiError):
     """What the batch system refused."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Queued:
-    """A job in the queue, or a task of an array."""
-
-    id: str
-    job: int
-    """Of an array, the number of the whole."""
-    name: str
-    state: str
-    """As Slurm names it: PENDING, RUNNING, …"""
-    first: int
-    """The job whose work it goes on with, where jobs are not requeued; itself by default."""
 
 
 def command_line(
@@ -151,19 +136,6 @@ def cancel(ids: Iterable[str]) -> None:
     names = list(ids)
     if names:
         _run("scancel", *names)
-
-
-def queued() -> list[Queued]:
-    """Return the user's jobs that wait or run."""
-    said = _run("squeue", "--noheader", "--me", "--array", "--format=%i|%F|%T|%k|%j")
-    found = []
-    for line in said.splitlines():
-        name_of_it, job, state, comment, name = line.strip().split("|", 4)
-        first = comment.removeprefix("nxmpi ") if comment.startswith("nxmpi ") else job
-        found.append(
-            Queued(id=name_of_it, job=int(job), name=name, state=state, first=int(first.split()[0]))
-        )
-    return found
 
 
 def log_file(log: Path, job: int, task: int | None) -> Path:
