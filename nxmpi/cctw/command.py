@@ -33,10 +33,8 @@ class CctwParams:
 
     inputs: tuple[str, ...]
     output: str
-    scripts: tuple[Path, ...] = ()
-    """Files of settings, the first read first."""
-    settings: tuple[str, ...] = ()
-    """Texts of settings, which come after the files'."""
+    settings: tuple[Path | str, ...] = ()
+    """Files and texts of settings, the first read first."""
     mask: str | None = None
     """Of pixels, those that are not 0 left out of all frames."""
     mask3d: str | None = None
@@ -48,7 +46,7 @@ class CctwParams:
     normalization: int = 1
     """0 for sums of counts and of weights; anything else for their ratio."""
     compression: int | None = None
-    """Level of gzip, below 0 for LZF; None as the settings or the inputs say."""
+    """Level of gzip, below 0 for LZF; None as the settings say, or as is usual for a merge."""
     subset: tuple[int, int] = (0, 1)
     """Which part of the frames, and of how many."""
     skip_bad_frames: bool = False
@@ -101,15 +99,17 @@ def parse_subset(text: str) -> tuple[int, int]:
 
 
 def settings_of_dimensions(text: str) -> str:
-    """Return the setting that ``AxBxC`` stands for. Raises `InputError`."""
-    sizes = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.strip())
-    if sizes is None:
+    """Return the setting that ``AxBxC``, or ``A`` alone, stands for. Raises `InputError`."""
+    sizes = re.split("[xX,]", text.strip())
+    if len(sizes) not in (1, 3) or not all(size.isdecimal() for size in sizes):
         raise InputError(f"outputdims: expected such as 501x501x501, found '{text}'")
-    return f"outputData.dimensions = [{', '.join(sizes.groups())}];"
+    return f"outputData.dimensions = [{', '.join(sizes * (3 // len(sizes)))}];"
 
 
 def settings_of_circle(circle: str, text: str) -> str:
     """Return the settings that ``start`` or ``start,step`` of a circle stand for [radians].
+
+    ``start`` alone leaves the step as it is.
 
     Raises
     ------
@@ -117,18 +117,21 @@ def settings_of_circle(circle: str, text: str) -> str:
         If it is anything else, as the name of a dataset is.
     """
     assert circle in CIRCLES
-    start, comma, step = text.partition(",")
     try:
-        first, each = float(start), float(step if comma else "0")
+        numbers = [float(word) for word in text.split(",", 1)]
     except ValueError:
         raise InputError(
             f"{circle.lower()}: expected a number or 'start,step' in radians, found '{text}'"
         ) from None
-    return f"parameters.{circle}Nom = {first!r}; parameters.{circle}Step = {each!r};"
+    names = ("Nom", "Step")[: len(numbers)]
+    return " ".join(
+        f"parameters.{circle}{name} = {number!r};"
+        for name, number in zip(names, numbers, strict=True)
+    )
 
 
 def read_settings(params: CctwParams) -> Mapping[str, Any]:
-    """Return the settings of all scripts and texts together. Not collective.
+    """Return the settings of all files and texts together. Not collective.
 
     Raises
     ------
@@ -136,8 +139,9 @@ def read_settings(params: CctwParams) -> Mapping[str, Any]:
         If a file cannot be read, or anything is there but settings that are known.
     """
     values: dict[str, Any] = {}
-    for path in params.scripts:
-        values |= read_script(path)
-    for text in params.settings:
-        values |= parse_script(text, f"'{text[:40]}'")
+    for given in params.settings:
+        if isinstance(given, str):
+            values |= parse_script(given, f"'{given[:40]}'")
+        else:
+            values |= read_script(given)
     return values

@@ -22,6 +22,7 @@ OPTIONAL = {
     "transformer.transformOptions": 0,
     **{f"transformer.oversample{axis}": 1 for axis in "XYZ"},
     **{f"parameters.twoTheta{end}": 0 for end in ("Correction", "Nom", "Step")},
+    **{f"parameters.{circle}Step": 0 for circle in ("omega", "chi")},
 }
 """What may be left out. Of all others CCTW has values of its own, those of one instrument."""
 FLIPPED_SIZE = 2048

@@ -10,15 +10,19 @@ import numpy as np
 
 from nxmpi.cctw.command import Place, parse_place
 from nxmpi.errors import InputError, SchemaError
+from nxmpi.kernels.transform import NORM_BITS
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import Stack, find_stack
 from nxmpi.nexus.values import open_file, require
 from nxmpi.nexus.volume import read_part
-from nxmpi.parallel.decompose import block_range
 
 if TYPE_CHECKING:
     from nxmpi._typing import F8, Mask
     from nxmpi.cctw.command import CctwParams
+
+
+LEAST_WEIGHT = 2.0 ** -(NORM_BITS + 1)
+"""Part of the largest weight from which on one is not rounded to 0 [1]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,13 +42,14 @@ class Frames:
 def read_frames(params: CctwParams) -> Frames:
     """Return the frames of a command line. Not collective: the root calls it.
 
-    Frames outside of the subset have no weight, nor those whose weight or angle is NaN, and those
-    whose weight is not above 0; pixels of such a weight are bad.
+    Frames have no weight whose weight or angle is NaN, or whose weight is not above 0; pixels of
+    such a weight are bad. Of the subset nothing is heeded.
 
     Raises
     ------
     InputError
-        If anything is missing, is of another kind or does not go with the frames.
+        If anything is missing, is of another kind or does not go with the frames, or if weights
+        are too far apart.
     """
     if len(params.inputs) != 1:
         raise InputError(f"transform: expected one input, found {len(params.inputs)}")
@@ -64,14 +69,23 @@ def read_frames(params: CctwParams) -> Frames:
     if params.angles is not None:
         where = parse_place(params.angles, "--angles", place.file)
         weight[np.isnan(_of_frames(where, _numbers(where, "angles"), n_frames))] = 0.0
-    part, parts = params.subset
-    start, stop = block_range(n_frames, parts, part)
-    weight[:start] = weight[stop:] = 0.0
     bad |= ~(factor > 0)
+    _require_alike(weight[weight > 0], factor[~bad])
     return Frames(
         raw=raw, mask3d=mask3d, bad=bad,
         weight=np.where(weight > 0, weight, 0.0), factor=np.where(factor > 0, factor, 0.0),
     )  # fmt: skip
+
+
+def _require_alike(weight: F8, factor: F8) -> None:
+    """Raise `InputError` if a pixel would add nothing to the norm, and lose its counts."""
+    if weight.size and factor.size:
+        ratio = weight.min() / weight.max() * (factor.min() / factor.max())
+        if not ratio >= LEAST_WEIGHT:
+            raise InputError(
+                f"--weights: expected the smallest above 0 to be at least {LEAST_WEIGHT:.2g} of "
+                f"the largest, found {ratio:.2g} (0 leaves a frame or pixel out)"
+            )
 
 
 def _stack(place: Place) -> Stack:
@@ -178,10 +192,17 @@ def read_sums(volumes: list[Volume], where: tuple[slice, ...]) -> tuple[F8, F8]:
     InputError
         If one cannot be read.
     """
-    counts, norm = (np.zeros(read_part(volumes[0].counts, where).shape) for _ in range(2))
-    for volume in volumes:
-        own = read_part(volume.counts, where)
-        weight = np.ones_like(own) if volume.norm is None else read_part(volume.norm, where)
-        counts += np.where(weight != 0, own, 0.0)
+    counts, norm = _read_weighted(volumes[0], where)
+    for volume in volumes[1:]:
+        own, weight = _read_weighted(volume, where)
+        counts += own
         norm += weight
     return counts, norm
+
+
+def _read_weighted(volume: Volume, where: tuple[slice, ...]) -> tuple[F8, F8]:
+    """Return counts, 0 where the norm is, and norm of a part of a volume."""
+    own = read_part(volume.counts, where)
+    weight = np.ones_like(own) if volume.norm is None else read_part(volume.norm, where)
+    own[weight == 0] = 0.0
+    return own, weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,19 +19,32 @@ from nxmpi.cctw.command import (
 from nxmpi.cctw.script import CIRCLES
 from nxmpi.cli import options as shared
 from nxmpi.errors import InputError
+from nxmpi.parallel.signals import undo_at_signals
 from nxmpi.pipeline.cctw import run_cctw_merge, run_cctw_transform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mpi4py import MPI
 
 MODES = ("transform", "merge", "norm")
+ORDER, VERBOSE = "nxmpi.order", "--verbosity=1"
 QUIET, CHATTY = 1, 3
 """Verbosities from which on all is logged that the root has to tell, and all that any rank has."""
 
 
-@click.command("nxcctw", context_settings={"help_option_names": ["-h", "--help"]})
+class InOrder(click.Command):
+    """A command that knows the order of its options, in ``context.meta``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; a verbosity is one only where it is attached."""
+        args = [VERBOSE if arg in ("-v", "--verbosity") else arg for arg in args]
+        ctx.meta[ORDER] = [param.name for param in self.make_parser(ctx).parse_args([*args])[2]]
+        return super().parse_args(ctx, args)
+
+
+@click.command("nxcctw", cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(nxmpi.__version__, prog_name="nxcctw")
 @click.argument("mode", type=click.Choice(MODES))
 @click.argument("inputs", nargs=-1)
@@ -43,7 +57,7 @@ QUIET, CHATTY = 1, 3
     "settings",
     multiple=True,
     metavar="'NAME = VALUE;'",
-    help="Settings, after those of all scripts.",
+    help="Settings; as with all of these, later ones hold.",
 )
 @click.option("--mask", "-m", metavar="FILE#PATH", help="Pixels to leave out: not 0.")
 @click.option("--mask3d", "-M", metavar="FILE#PATH", help="The same of every frame.")
@@ -55,11 +69,13 @@ QUIET, CHATTY = 1, 3
     help="Of frames (1-D); twice for those of pixels (2-D) too.",
 )
 @click.option("--angles", "-a", metavar="FILE#PATH", help="Frames whose angle is NaN are left out.")
-@click.option("--twotheta", metavar="START[,STEP]", help="[radians], as the next three.")
-@click.option("--omega", metavar="START[,STEP]")
-@click.option("--chi", metavar="START[,STEP]")
-@click.option("--phi", metavar="START[,STEP]")
-@click.option("--outputdims", metavar="AxBxC", help="Voxels along h, k, l.")
+@click.option(
+    "--twotheta", multiple=True, metavar="START[,STEP]", help="[radians], as the next three."
+)
+@click.option("--omega", multiple=True, metavar="START[,STEP]")
+@click.option("--chi", multiple=True, metavar="START[,STEP]")
+@click.option("--phi", multiple=True, metavar="START[,STEP]")
+@click.option("--outputdims", multiple=True, metavar="AxBxC", help="Voxels along h, k, l.")
 @click.option(
     "--normalization",
     "-N",
@@ -68,32 +84,34 @@ QUIET, CHATTY = 1, 3
     show_default=True,
     help="0 for v and n in a group; else v/n alone.",
 )
-@click.option("--compression", "-z", type=int, help="Level of gzip; below 0 for LZF.")
+@click.option(
+    "--compression", "-z", type=int, multiple=True, help="Level of gzip; below 0 for LZF."
+)
 @click.option("--subset", "-S", default="0/1", metavar="I/M", help="Part I, from 0, of M.")
 @click.option("--threads", "-j", type=click.IntRange(0), help="Of no effect: ranks are.")
-@click.option(
-    "--verbosity", "-v", type=click.IntRange(0, 3), is_flag=False, flag_value=1, default=0
-)
+@click.option("--verbosity", "-v", type=click.IntRange(0, 3), default=0, help="1 as -v alone.")
 @click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read.")
-@click.pass_obj
-def nxcctw(comm: MPI.Intracomm, /, mode: str, **options: Any) -> None:
+@click.pass_context
+def nxcctw(context: click.Context, /, mode: str, **options: Any) -> None:
     """Transform frames, or merge volumes, as CCTW does; MODE is transform, merge or norm.
 
     \b
     mpiexec -n 4 nxcctw transform -s f1_transform.pars raw.h5#/entry/data/data \\
         -o f1_transform.nxs#/entry/data --normalization 0
     """
+    comm: MPI.Intracomm = context.obj
+    undo_at_signals()
     verbosity = options["verbosity"]
     log.configure(comm.rank, comm.size, verbose=verbosity >= CHATTY)
     if verbosity < QUIET:  # what is on standard error, NXRefine calls errors
         logging.getLogger("nxmpi").setLevel(logging.WARNING)
     with shared.usage_errors():
-        params = _params(mode, options)
+        params = _params(mode, options, context.meta[ORDER])
     run = run_cctw_transform if mode == "transform" else run_cctw_merge
     click.echo(run(comm, params))
 
 
-def _params(mode: str, options: dict[str, Any]) -> CctwParams:
+def _params(mode: str, options: dict[str, Any], order: list[str]) -> CctwParams:
     inputs = (*options["inputs"], *options["more_inputs"])
     if mode != "merge" and len(inputs) != 1:
         raise InputError(f"{mode}: expected one input, found {len(inputs)}: {' '.join(inputs)}")
@@ -101,23 +119,32 @@ def _params(mode: str, options: dict[str, Any]) -> CctwParams:
         raise InputError("merge: expected volumes as inputs, found none")
     if mode != "transform":
         _refuse_others(mode, options)
-    scripts: tuple[Path, ...] = options["scripts"]
-    settings = [settings_of_circle(c, options[c.lower()]) for c in CIRCLES if options[c.lower()]]
-    if options["outputdims"]:
-        settings.append(settings_of_dimensions(options["outputdims"]))
+    merged = mode != "transform"
     return CctwParams(
         inputs=inputs,
-        scripts=scripts,
-        settings=(*options["settings"], *settings),
+        settings=() if merged else _settings(options, order),
+        compression=(None, *options["compression"])[-1] if merged else None,
         subset=parse_subset(options["subset"]),
         **{
             name: options[name]
             for name in (
-                "output", "mask", "mask3d", "weights", "angles", "normalization", "compression",
-                "skip_bad_frames",
+                "output", "mask", "mask3d", "weights", "angles", "normalization", "skip_bad_frames",
             )
         },
     )  # fmt: skip
+
+
+def _settings(options: dict[str, Any], order: list[str]) -> tuple[Path | str, ...]:
+    """Return the settings of a transform, in the order of their options."""
+    texts: dict[str, Callable[[Any], Path | str]] = {
+        "scripts": lambda path: path,
+        "settings": lambda text: text,
+        "outputdims": settings_of_dimensions,
+        "compression": lambda level: f"outputData.compression = {level};",
+        **{circle.lower(): partial(settings_of_circle, circle) for circle in CIRCLES},
+    }
+    values = {name: iter(options[name]) for name in texts}
+    return tuple(texts[name](next(values[name])) for name in order if name in texts)
 
 
 def _refuse_others(mode: str, options: dict[str, Any]) -> None:

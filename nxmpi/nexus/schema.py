@@ -63,6 +63,7 @@ OLDER_SUMS = (SUMMED_DATA, SUMMED_FRAMES, RADIAL_SUM)
 """Where NXRefine 0.1.1 has them: in the entry itself."""
 POLAR_ANGLE, AZIMUTHAL_ANGLE, Q = "polar_angle", "azimuthal_angle", "Q"
 HOT_PIXELS, DEAD_PIXELS, POLARIZATION = "hot_pixel_mask", "dead_pixel_mask", "polarization"
+FACTOR = f"{DETECTOR}/{POLARIZATION}"
 """In the detector."""
 SATURATION = "saturation_value"
 """In the detector, NeXus's name."""

@@ -115,3 +115,29 @@ def read_weight(entry: h5py.Group, n_frames: int) -> F8:
     n = min(values.size, n_frames)
     weight[:n] = np.where(values.ravel()[:n] > 0, values.ravel()[:n], 0.0)
     return weight
+
+
+def read_factor(entry: h5py.Group, shape: tuple[int, int]) -> F8 | None:
+    """Return the weights that CCTW is given for each pixel, None where there are none.
+
+    Not collective.
+
+    Returns
+    -------
+    (n_slow, n_fast) float64 or None
+        Zero where it leaves the pixel out: not positive, or NaN [1].
+
+    Raises
+    ------
+    SchemaError
+        If they are not of the shape of a frame, or infinite.
+    """
+    values = read_array(entry, schema.FACTOR)
+    if values is None:
+        return None
+    file, where = entry.file.filename, location(entry, schema.FACTOR)
+    if values.shape != shape:
+        raise SchemaError(file, where, f"the shape of a frame, {shape}", f"{values.shape}")
+    if np.isposinf(values).any():
+        raise SchemaError(file, where, "weights that are finite", "infinity")
+    return np.where(values > 0, values, 0.0)

@@ -243,6 +243,13 @@ def at_abort(undo: Callable[[], None]) -> Iterator[None]:
     _at_abort.remove(undo)  # after any other exception it stays: the job is going to be aborted
 
 
+def undo_all() -> None:
+    """Undo what `at_abort` was given, the last first. Not collective."""
+    for undo in reversed(_at_abort):
+        with suppress(OSError):
+            undo()
+
+
 @contextmanager
 def or_abort(comm: MPI.Intracomm, file: Path | None = None) -> Iterator[None]:
     """End the whole job, with one line on standard error, if the body fails on any rank.
@@ -284,8 +291,6 @@ def abort(comm: MPI.Intracomm, text: str | None) -> NoReturn:
     else:
         sys.stderr.write(f"Error: {text}\n")
         sys.stderr.flush()
-        for undo in reversed(_at_abort):
-            with suppress(OSError):
-                undo()
+        undo_all()
     comm.Abort(1)
     raise AssertionError("unreachable: the job was aborted")

@@ -188,6 +188,7 @@ def create_file(
             with all_or_none(comm), _named(path):
                 if everyone is not None:  # on the root
                     path.parent.mkdir(parents=True, exist_ok=True)
+                    path.unlink(missing_ok=True)  # an old one may belong to somebody else
                     if like is not None:
                         shutil.copy(like, path)
                     handle = h5py.File(path, "w" if like is None else "r+")

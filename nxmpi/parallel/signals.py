@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING
 from mpi4py import MPI
 
 from nxmpi.errors import EndedError, StoppedError
+from nxmpi.parallel.collective import undo_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
 HEEDED = (signal.SIGUSR1, signal.SIGTERM)
+FATAL = (signal.SIGTERM, signal.SIGHUP)
 _NOTICE = 1
 _received: list[str] = []
 """Names of the signals that this process received, as they came."""
@@ -30,6 +33,22 @@ def heed_signals() -> None:
         signal.signal(number, _note)
         # a read or write under way is gone on with, also where file systems let it be interrupted
         signal.siginterrupt(number, False)
+
+
+def undo_at_signals() -> None:
+    """Let SIGTERM and SIGHUP end the process when what it would leave behind is undone.
+
+    Not collective: every rank calls it, in its main thread. Each undoes all: the others may be
+    waiting where they hear nothing. See `nxmpi.parallel.collective.at_abort`.
+    """
+    for number in FATAL:
+        signal.signal(number, _undo_and_end)
+
+
+def _undo_and_end(number: int, frame: FrameType | None) -> None:
+    undo_all()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _note(number: int, frame: FrameType | None) -> None:

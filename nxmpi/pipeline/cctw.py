@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -41,7 +44,10 @@ if TYPE_CHECKING:
 
     Corner = tuple[int, int, int]
 
-STEP = "output"
+log = logging.getLogger(__name__)
+
+LOCKED, STEP = "nxcctw", "output"
+"""What the lock of an output is called."""
 MERGED_COMPRESSION = 2
 """Level of gzip of what is merged, if nothing else is said."""
 
@@ -71,7 +77,7 @@ def run_cctw_transform(comm: MPI.Intracomm, params: CctwParams) -> str:
     """
     timer = Timer()
     target = on_root(comm, lambda: find_output(params))
-    with step_lock(comm, target.file, "nxcctw", STEP):
+    with step_lock(comm, target.file, LOCKED, STEP):
         task = kept_on_root(comm, lambda: _task(params))
         binning, layout = on_root(comm, lambda: _shared(task))
 
@@ -85,6 +91,8 @@ def run_cctw_transform(comm: MPI.Intracomm, params: CctwParams) -> str:
 
         binned = TransformParams(voxels="lower-edge", skip_bad_frames=params.skip_bad_frames)
         volume, n_frames = bin_frames(comm, binning, build, binned, NoStore(), timer)
+        if comm.rank == 0 and not n_frames:
+            log.warning("%s: no frame with a weight reaches the grid: all is 0", layout.place)
         bricks = (volume.kept, *(() if binning.mask else (volume.excluded,)))
         pillars = pillars_held(bricks)
 
@@ -106,7 +114,7 @@ def run_cctw_merge(comm: MPI.Intracomm, params: CctwParams) -> str:
     """
     timer = Timer()
     target = on_root(comm, lambda: find_output(params))
-    with step_lock(comm, target.file, "nxcctw", STEP):
+    with step_lock(comm, target.file, LOCKED, STEP):
         layout = on_root(comm, lambda: _merged_layout(params))
         with all_or_none(comm):
             volumes = open_volumes([parse_place(text, "input") for text in params.inputs])
@@ -134,6 +142,9 @@ def _task(params: CctwParams) -> Task:
         raise InputError("settings: expected outputData.dimensions, found nothing")
     frames = read_frames(params)
     require_some(params.inputs[0], frames.bad, frames.weight)
+    part, parts = params.subset
+    start, stop = block_range(frames.weight.size, parts, part)
+    frames.weight[:start] = frames.weight[stop:] = 0.0
     n_h, n_k, n_l = (int(n) for n in values["outputData.dimensions"])
     if min(n_h, n_k, n_l) < 1 or max(n_h, n_k, n_l) >= 2**15:
         raise InputError(
@@ -153,8 +164,23 @@ def _task(params: CctwParams) -> Task:
         params, (n_l, n_k, n_h), (z, y, x) if chunks else None,
         compression if params.compression is None else params.compression,
     )  # fmt: skip
+    _require_space(layout)
     n_frames, n_slow, n_fast = frames.raw.shape
     return Task(frames, find_sights(values, (n_slow, n_fast), n_frames), layout)
+
+
+def _require_space(layout: Layout) -> None:
+    """Raise `InputError` if the disk does not hold what takes its full room in any case."""
+    folder, gib = layout.place.file.parent, 2.0**30
+    needed = 0 if layout.old is None else layout.old.stat().st_size
+    if layout.chunks is None:
+        needed += len(layout.paths) * prod(layout.shape) * np.dtype("f4").itemsize
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{layout.place.file}: expected room for {needed / gib:.1f} GiB in {folder}, found "
+            f"{free / gib:.1f} GiB free"
+        )
 
 
 def _shared(task: Task | None) -> tuple[Binning, Layout]:
@@ -201,6 +227,7 @@ def _write(
         root then writes.
     """
     target = layout.place.file
+    own = target.with_name(f"{target.name}.{LOCKED}")  # nxmpi may write its own beside it
     kept: list[h5py.Dataset] = []  # until the file is closed
 
     def create(file: h5py.File) -> None:
@@ -209,9 +236,9 @@ def _write(
             kept.extend(datasets)
 
     chunks = {} if layout.chunks is None else dict.fromkeys(layout.paths.values(), rooms or [])
-    with unpublished_removed(comm, [target]):
+    with unpublished_removed(comm, [own]):
         with create_file(
-            comm, temporary(target), create, chunks, root_writes=rooms is None, like=layout.old
+            comm, temporary(own), create, chunks, root_writes=rooms is None, like=layout.old
         ) as out:
             write_parts(out, layout.paths, "f4", corners, fill)
-        on_root(comm, lambda: publish(temporary(target), target))
+        on_root(comm, lambda: publish(temporary(own), target))

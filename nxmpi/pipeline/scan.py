@@ -20,7 +20,7 @@ from nxmpi.nexus.frames import Stack, find_stack, follow_stack, read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
 from nxmpi.nexus.values import chosen_entries, entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
-from nxmpi.nexus.weights import read_weight
+from nxmpi.nexus.weights import read_factor, read_weight
 from nxmpi.pipeline.flux import weight_of
 from nxmpi.pipeline.norm import Norm, read_norm, with_pixels
 from nxmpi.pipeline.parameters import Layers, read_layers, resolve
@@ -182,6 +182,11 @@ def _read_with_settings(
     weight = read_weight(entry, n_frames)
     weight[:first] = 0.0
     weight[last + 1 :] = 0.0
+    bad, factor = read_pixel_mask(entry, shape), read_factor(entry, shape)
+    origins = {"weights": location(entry, schema.MONITOR_WEIGHT)}
+    if factor is not None:
+        bad |= factor == 0
+        origins["flat_field"] = location(entry, schema.FACTOR)
     position = Position(
         name=entry.name.strip("/"),
         geometry=geometry,
@@ -189,13 +194,11 @@ def _read_with_settings(
         n_frames=n_frames,
         first_frame=first,
         last_frame=last,
-        bad=read_pixel_mask(entry, shape),
+        bad=bad,
         weight=weight,
     )
-    factors = Norm(
-        frames={"weights": weight}, pixels=PixelFactors(), blocked=0.0,
-        origins={"weights": location(entry, schema.MONITOR_WEIGHT)},
-    )  # fmt: skip
+    pixels = PixelFactors(flat_field=factor)
+    factors = Norm(frames={"weights": weight}, pixels=pixels, blocked=0.0, origins=origins)
     return [Measured(position=position, raw=raw, mask=mask, norm=factors)], grid
 
 

@@ -1,4 +1,4 @@
-"""Slurm: command lines of sbatch, submission of a chain, and which jobs there are.
+"""Slurm: command lines of sbatch, and submission of a chain.
 
 Another batch system is another module with the same functions.
 """
@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -31,20 +30,6 @@ OF_THIS_RUN = ("SLURM_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_
 
 class BatchError(NxmpiError):
     """What the batch system refused."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Queued:
-    """A job in the queue, or a task of an array."""
-
-    id: str
-    job: int
-    """Of an array, the number of the whole."""
-    name: str
-    state: str
-    """As Slurm names it: PENDING, RUNNING, …"""
-    first: int
-    """The job whose work it goes on with, where jobs are not requeued; itself by default."""
 
 
 def command_line(
@@ -217,18 +202,6 @@ def cancel(ids: Iterable[str]) -> None:
     names = list(ids)
     if names:
         _run("scancel", *names)
-
-
-def queued() -> list[Queued]:
-    """Return the user's jobs that wait or run."""
-    said = _run("squeue", "--noheader", "--me", "--array", "--format=%i|%F|%T|%k|%j")
-    found = []
-    for line in said.splitlines():
-        name_of_it, job, state, comment, name = line.strip().split("|", 4)
-        told = re.fullmatch(r"nxmpi (\d+)", comment)
-        first = int(told[1] if told else job)
-        found.append(Queued(id=name_of_it, job=int(job), name=name, state=state, first=first))
-    return found
 
 
 def log_file(log: Path, job: int, task: int | None) -> Path:

@@ -81,7 +81,7 @@ def tables_of_sights(
     bad : (n_slow, n_fast) bool
         Pixels to leave out, not all of them.
     scale : (n_frames,) float64
-        Of each frame, 0 to leave it out, not all 0 [1].
+        Of each frame, 0 to leave it out [1].
     factor, blocked
         See `build_tables`.
     shape : tuple of int
@@ -107,7 +107,7 @@ def tables_of_sights(
     high = np.maximum.reduceat(vectors, starts, axis=1).T
     # unit vectors of v - t and of v are at most 2 |t|/|v| apart
     shift = 2 * np.linalg.norm(sights.samples, axis=1).max() / np.linalg.norm(places, axis=0).min()
-    weight = factor.ravel()[pixels]
+    weight, largest = factor.ravel()[pixels], float(scale.max()) or 1.0
     tables = Tables(
         pixels=pixels.astype(np.int32),
         tiles=np.append(starts, pixels.size).astype(np.int32),
@@ -119,10 +119,10 @@ def tables_of_sights(
         matrices=sights.matrices,
         offset=sights.offset,
         samples=sights.samples,
-        scales=scale / scale.max() * 2.0**NORM_BITS,
+        scales=scale / largest * 2.0**NORM_BITS,
         shape=np.array(shape, np.int64),
         n_fast=n_fast,
-        unit=float(scale.max() * weight.max() * 2.0**-NORM_BITS),
+        unit=float(largest * weight.max() * 2.0**-NORM_BITS),
         moving=moving,
         views=sights.views,
         blocked=blocked,

@@ -1,11 +1,14 @@
 # ruff: noqa: E501 - messages stand as they are seen
 """The command line of CCTW, offered by this package: wrong calls, options, NXRefine."""
 
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import h5py
@@ -13,11 +16,13 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system import fake_cctw
-from system.mpi import clean_environment, error_lines, run_mpi
+from system.mpi import clean_environment, error_lines, finish, run_mpi, run_nxmpi, start_mpi
 from system.scans import add_masks, run_in_one_job, simulated
 
 import nxmpi
+from nxmpi.parallel.owner import Owner
 
+DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = Path(__file__).parents[1] / "data" / "cctw" / "orthorhombic"
 SHAPE = (48, 96, 80)
 """Of the frames, and their number."""
@@ -85,11 +90,16 @@ WRONG_CALLS = {
     "weights of pixels wide": (("transform", *PLAIN, *WEIGHTS, "--weights", other("wide")), r"odd\.h5:/wide: expected the shape of a frame, \(96, 80\), found \(96, 81\)"),
     "weights infinite": (("transform", *PLAIN, "--weights", other("infinite")), r"odd\.h5:/infinite: expected weights that are finite, found infinity"),
     "weights zero": (("transform", *PLAIN, "--weights", other("zero")), r"f1/data/data: expected frames with a weight above 0, found none"),
+    "weights too far apart": (("transform", *PLAIN, "--weights", other("apart")), r"--weights: expected the smallest above 0 to be at least 4\.7e-10 of the largest, found 4\.6e-10"),
+    "weights too far apart together": (("transform", *PLAIN, "--weights", other("apart_2"), "--weights", other("apart_3")), r"expected the smallest above 0 to be at least 4\.7e-10 of the largest, found 1e-10"),
+    "disk too small": (("transform", "-s", "{here}/contiguous.pars", *FRAMES, "-o", "{out}#/more", "-c", "outputData.dimensions = [32000, 32000, 32000]"), r"old-\d+\.nxs: expected room for 122070\.3 GiB in .*/wrong\d+, found \d+\.\d GiB free"),
     "angles short": (("transform", *PLAIN, "--angles", other("few")), r"odd\.h5:/few: expected a number for each of 48 frames"),
     "angle of no number": (("transform", *PLAIN, "--phi", "{here}/odd.h5#/few"), r"phi: expected a number or 'start,step' in radians"),
     "subset beyond": (("transform", *PLAIN, "--subset", "3/3"), r"subset: expected a part from 0 to 2 of 3, found 3"),
     "subset of no numbers": (("transform", *PLAIN, "--subset", "half"), r"subset: expected a part and how many there are, as 0/4, found 'half'"),
     "dimensions of two": (("transform", *PLAIN, "--outputdims", "5x5"), r"outputdims: expected such as 501x501x501, found '5x5'"),
+    "dimensions of no number": (("transform", *PLAIN, "--outputdims", "5x5x-5"), r"outputdims: expected such as 501x501x501, found '5x5x-5'"),
+    "verbosity beyond": (("transform", *PLAIN, "--verbosity=4"), r"'--verbosity'.*4 is not in the range"),
     "compression beyond": (("transform", *PLAIN, "--compression", "10"), r"compression: expected at most 9, found 10"),
     "output without a name": (("transform", *SCRIPT, *FRAMES, "-o", "{out}"), r"--output: expected FILE#DATASET, found '.*' without a dataset"),
     "output in no folder": (("transform", *SCRIPT, *FRAMES, "-o", "{here}/none/out.nxs#/entry/data"), r"none/out\.nxs: expected a folder .*/none, found none"),
@@ -113,6 +123,7 @@ def odd_files(here):
     (here / "numpy.pars").write_text(
         f"{text.splitlines()[0]}\nparameters.wavelength = np.float64(0.5);\n"
     )
+    (here / "contiguous.pars").write_text(re.sub(r"outputData\.hdfChunkSize.*", "", text))
     (here / "short.pars").write_text(re.sub(r"parameters\.ubMat.*", "", text))
     n_frames, n_slow, n_fast = SHAPE
     with h5py.File(here / "odd.h5", "w") as file:
@@ -122,6 +133,10 @@ def odd_files(here):
         file["short"] = np.zeros((n_frames - 1, n_slow, n_fast), np.int8)
         file["few"] = np.ones(n_frames - 1)
         file["infinite"] = np.where(np.arange(n_frames) == 7, np.inf, 1.0)
+        file["apart"] = np.where(np.arange(n_frames) == 7, 4.6e-10, 1.0)
+        file["apart_2"] = np.where(np.arange(n_frames) == 7, 1e-5, 1.0)
+        file["apart_3"] = np.where(np.arange(n_slow)[:, None] + np.zeros(n_fast) == 7, 1e-5, 1.0)
+        file["late"] = np.where(np.arange(n_frames) < 40, 0.0, 1.0)
         file["zero"] = np.zeros(n_frames)
         file["half/v"] = np.zeros((61, 51, 51))
         with h5py.File(here / "f1.h5") as raw:
@@ -215,17 +230,83 @@ def test_full_disk_keeps_what_is_there(nxcctw, tmp_path, chunks):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("n", [0, 2])
+def test_signal_leaves_nothing_behind(nxcctw, tmp_path, n):
+    with h5py.File(tmp_path / "in.nxs", "w") as file:
+        file["v"] = np.random.default_rng(3).random((220, 220, 220), np.float32)
+    out = tmp_path / "out.nxs"
+    lock, hidden = (tmp_path / f".out.nxs.nxcctw.{end}" for end in ("output.lock", "tmp"))
+    hidden.touch()  # of an earlier run that was killed outright; it has another name too
+    (tmp_path / "old").hardlink_to(hidden)
+    process = start_mpi(n, nxcctw, "norm", f"{tmp_path / 'in.nxs'}#/v", "-o", f"{out}#/v", "-z9")
+    deadline = time.monotonic() + 60
+    while not size_of(hidden):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert lock.exists()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).returncode == (1 if n else -signal.SIGTERM)  # mpiexec's own is 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.nxs", "old"]
+    assert size_of(tmp_path / "old") == 0
+
+
+def size_of(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def test_lock_of_another_host_is_removed_as_is_said(tmp_path):
+    out = tmp_path / "out.nxs"
+    lock = tmp_path / ".out.nxs.nxcctw.output.lock"
+    lock.write_text(json.dumps(json.loads(Owner.here().content()) | {"host": "node7"}))
+    words = ["norm", *(word.format(here=REFERENCE, out=out) for word in (FIRST, *OUTPUT))]
+    (ranks,) = run_in_one_job(1, [(tmp_path / "first", words)], "nxcctw")
+    (command,) = re.findall(r"^Error: .*nxcctw output is .*node7.*`nxmpi (.*)`", ranks[0].stderr)
+    result = run_nxmpi(0, *shlex.split(command), "--force")
+    assert (result.returncode, lock.exists()) == (0, False), result.stderr
+
+
 RIGHT_CALLS = {
     "plain": ("transform", *PLAIN, *MASK, *WEIGHTS),
     "short names": (
         "transform", "-s", SCRIPT[1], "-m", MASK[1], "-w", WEIGHTS[1], "-i", *FRAMES,
-        "-o", OUTPUT[1], "-N", "0", "-j", "4", "-v",
+        "-o", OUTPUT[1], "-N", "0", "-j", "4", "-v0",
+    ),
+    "verbosity before a word": (
+        "-v", "transform", *MASK, *WEIGHTS, *OUTPUT, *SCRIPT, "--verbosity", *FRAMES,
+    ),
+    "scripts hold that come later": (
+        "transform", "-c", "parameters.distance = 1;", "--outputdims", "5", "--phi", "1,1",
+        "-z", "-1", "--outputdims", "5,6,7", *PLAIN, *MASK, *WEIGHTS,
+    ),
+    "the last of each holds": (
+        "transform", "-s", "{here}/less.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
+        "-c", "outputData.dimensions = [5, 5, 5]; parameters.chiNom = 1", "--omega", "1,0.1",
+        "--outputdims", "5", "--phi", "-0.6981317007977318,0.026179938779914945",
+        "--omega", "-0.03490658503988659,0", "--chi", "0.05235987755982989", "--twotheta", "0.1",
+        "--outputdims", "51X51,61",
     ),
     "settings in options": (
         "transform", "-s", "{here}/less.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
         "--outputdims", "51x51x61", "--phi", "-0.6981317007977318,0.026179938779914945",
         "--omega", "-0.03490658503988659", "--chi", "0.05235987755982989", "--twotheta", "0.1,0.2",
     ),
+    "start of a circle alone": (
+        "transform", "-s", "{here}/start.pars", *FRAMES, *OUTPUT, *MASK, *WEIGHTS,
+        "--phi", "-0.6981317007977318",
+    ),
+    "of 2022": (
+        "transform", "-s", "{here}/2022.pars", *MASK, *WEIGHTS, *FRAMES, *OUTPUT,
+    ),
+    "of 2022, all said": (
+        "transform", "-s", "{here}/2022.pars", *MASK, *WEIGHTS, *FRAMES, *OUTPUT,
+        "--omega", "-0.03490658503988659,0", "--chi", "0.05235987755982989,0",
+    ),
+    "part without a weight": ("transform", *PLAIN, "-w", other("late"), "--subset", "1/3"),
+    "grid that nothing reaches": scripted("parameters.gridOrigin = [50, 50, 50];"),
     "last setting holds": (*scripted("parameters.distance = 120.0; // mm"), *MASK, *WEIGHTS, *SCRIPT),
     "mask in the file of the frames": (
         "transform", *PLAIN, "-m", MASK[1].partition("#")[2].join(("#", "")), *WEIGHTS,
@@ -238,6 +319,13 @@ RIGHT_CALLS = {
 }  # fmt: skip
 
 
+def of_2022(text):
+    """Return settings as NXRefine wrote them in 2022: fewer steps, parts of frames, its chunks."""
+    text = re.sub(r"parameters\.(twoTheta|omega|chi)Step.*|outputData\.hdfChunkSize.*", "", text)
+    text = text.replace("oversampleZ = 1", "oversampleZ = 4")
+    return f"{text}\noutputData.hdfChunkSize = [32,32,32];\n"
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Return the output of each call, and what the root said; in each there was something."""
@@ -248,6 +336,8 @@ def answers(tmp_path_factory):
     text = (here / "f1_transform.pars").read_text()
     less = re.sub(r"(parameters\.\w+Nom|parameters\.phiStep|outputData\.dimensions).*", "", text)
     (here / "less.pars").write_text(less)
+    (here / "start.pars").write_text(re.sub(r"(parameters\.phiNom).*", "", text))
+    (here / "2022.pars").write_text(of_2022(text))
     outputs, commands = {}, []
     for number, (name, words) in enumerate(RIGHT_CALLS.items()):
         outputs[name] = root / f"{number}.nxs"
@@ -277,8 +367,9 @@ def read(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["short names", "settings in options", "last setting holds", "mask in the file of the frames",
-     "coded name", "LZF"],
+    ["short names", "settings in options", "verbosity before a word",
+     "scripts hold that come later", "the last of each holds", "start of a circle alone",
+     "last setting holds", "mask in the file of the frames", "coded name", "LZF"],
 )  # fmt: skip
 def test_the_same_in_other_words(answers, name):
     wanted, found = answers["plain"][0], answers[name][0]
@@ -290,6 +381,20 @@ def test_the_same_in_other_words(answers, name):
         )
     assert found["entry/data/v"][1] == ("lzf" if name == "LZF" else "gzip")
     assert answers[name][1] == ""
+
+
+def test_settings_that_nxrefine_wrote_in_2022(answers):
+    wanted, found = (answers[name][0] for name in ("of 2022, all said", "of 2022"))
+    assert wanted["entry/data/v"][0].sum() > 4e5
+    for part in ("entry/data/v", "entry/data/n"):
+        np.testing.assert_array_equal(found[part][0], wanted[part][0])
+
+
+@pytest.mark.parametrize("name", ["part without a weight", "grid that nothing reaches"])
+def test_zeros_are_told(answers, name):
+    found, said = answers[name]
+    assert not any(found[f"entry/data/{part}"][0].any() for part in "vn")
+    assert re.search(r"no frame with a weight reaches the grid: all is 0", said)
 
 
 def test_ratio_alone(answers):
@@ -306,6 +411,23 @@ def test_frame_left_out_is_told(answers):
     found, said = answers["frame left out"]
     assert "left out frames that cannot be read: [6]" in said
     assert found["entry/data/v"][0].sum() > 1e5
+
+
+def test_commands_of_the_page_run_in_their_order(tmp_path):
+    here = tmp_path / "scan"
+    shutil.copytree(REFERENCE, here)
+    (here / "transform.nxs").unlink()
+    shutil.move(here / "wrapper.nxs", here / "sample_300K.nxs")
+    block = re.search(r"```bash\n(.*?)```", (DOCS / "nxcctw.md").read_text(), re.DOTALL)[1]
+    lines = re.findall(r"^(?:mpiexec -n \d+ )?nxcctw (.*)", block, re.MULTILINE)
+    named = [re.sub(r"(?<= )(\S+\.(nxs|pars))", rf"{here}/\1", line).split() for line in lines]
+    commands = [(tmp_path / f"said-{number}", words) for number, words in enumerate(named)]
+    for (root,) in run_in_one_job(1, commands, "nxcctw"):
+        assert (root.returncode, root.stderr) == (0, "")
+    parts = [read(REFERENCE / f"{name}_transform.nxs") for name in ("f1", "f2")]
+    v, n = (sum(part[f"entry/data/{name}"][0].astype(float) for part in parts) for name in "vn")
+    ratio = read(here / "ratio.nxs")["entry/data/v"][0]
+    np.testing.assert_allclose(ratio, np.divide(v, n, out=0 * v, where=n > 0), rtol=1e-6)
 
 
 def test_version(nxcctw):
@@ -368,6 +490,22 @@ def test_nxtransform_of_nxrefine_makes_what_the_formulas_say(reduced_by_nxrefine
         assert file["entry/data/v"].chunks is None
 
 
+def test_nxmpi_with_the_same_settings_makes_the_same(reduced_by_nxrefine, tmp_path):
+    scan, _ = reduced_by_nxrefine
+    copy = scan.copy(tmp_path / "e")
+    page = (DOCS / "nxrefine.md").read_text()
+    (words,) = re.findall(r"nxmpi (transform \S+ --entry .* --settings .*)", page)
+    words = words.replace("300K/f1", f"{copy.data}/f1").replace("sample_300K.nxs", "{scan}")
+    result = run_nxmpi(0, *(word.format(scan=copy.wrapper) for word in words.split()))
+    assert result.returncode == 0, result.stderr
+    for name in ("f1_transform.nxs", "f1_masked_transform.nxs"):
+        for part in ("entry/data/v", "entry/data/n"):
+            with h5py.File(scan.data / name) as theirs, h5py.File(copy.data / name) as ours:
+                found = ours[part][()].astype(np.float32)
+                np.testing.assert_array_equal(found, theirs[part][()])
+                assert found.any()
+
+
 @pytest.mark.parametrize("prefix", ["", "masked_"])
 def test_nxcombine_of_nxrefine_makes_the_ratio_of_the_sums(reduced_by_nxrefine, prefix):
     scan, _ = reduced_by_nxrefine
@@ -395,9 +533,9 @@ def test_nxrefine_takes_nothing_for_an_error(reduced_by_nxrefine):
 
 
 def test_commands_of_nxrefine_in_its_page_are_there(nxrefine):
-    page = (Path(__file__).parents[2] / "docs" / "nxrefine.md").read_text()
-    lines = re.findall(r"^(nx(?:transform|combine|refine|reduce)) (.*)$", page, re.MULTILINE)
-    assert {name for name, _ in lines} == {"nxtransform", "nxcombine"}
+    page = (DOCS / "nxrefine.md").read_text()
+    lines = re.findall(r"^(nx(?:transform|combine|refine|reduce|pdf)) (.*)$", page, re.MULTILINE)
+    assert {name for name, _ in lines} == {"nxtransform", "nxpdf"}
     for name, words in lines:
         result = subprocess.run(
             [nxrefine, "-m", f"nxrefine.scripts.{name}", "--help"],

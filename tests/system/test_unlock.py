@@ -37,6 +37,14 @@ def test_locks_of_other_hosts_are_kept_without_force(locked, n):
     assert run_nxmpi(n, "unlock", locked).stdout == f"{locked}: not locked\n"
 
 
+def test_file_that_is_not_there_may_be_locked(locked):
+    locked.unlink()
+    result = run_nxmpi(0, "unlock", "--force", locked)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2
+    assert list(locked.parent.glob(".*")) == []
+
+
 def test_scan_that_is_missing_is_told_once(tmp_path):
     result = run_nxmpi(3, "unlock", tmp_path / "none.nxs")
     assert result.returncode != 0
