@@ -305,7 +305,7 @@ def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, orient
     (line,) = error_lines(refused)
     for job in jobs:
         task = "" if job["task"] is None else f"_{job['task']}"
-        assert f"{job['step']} {job['job']}{task} (PENDING)" in line
+        assert f"{job['step']} {job['job']}{task} (PENDING, of " in line
     assert record(scan) == jobs
     cancelled = slurm.nxmpi("cancel", scan.wrapper).stdout
     assert cancelled.count(" cancelled, was PENDING") == len(jobs)
