@@ -10,9 +10,15 @@ set -euo pipefail
 # cray_shasta for MPICH and its kin), or mpiexec to leave it to that of Open MPI
 : "${NXMPI_MPI:=pmix}"
 
-# --- ranks of a node: as many as --ntasks-per-node says, else one for each core of the job
-cores=$((SLURM_CPUS_ON_NODE / ${SLURM_CPUS_PER_TASK:-1}))
-: "${NXMPI_RANKS_PER_NODE:=${SLURM_NTASKS_PER_NODE:-$cores}}"
+# --- ranks of a node: as many as --ntasks-per-node says, else one for each core of the job, of
+# which one may be two or more CPUs for Slurm
+if [[ ! ${NXMPI_RANKS_PER_NODE:=${SLURM_NTASKS_PER_NODE:-}} ]]; then
+  node=$(scontrol show node "$SLURMD_NODENAME")
+  of_node() { sed -n "s/.*\b$1=\([0-9]*\).*/\1/p" <<<"$node"; }
+  cores=$((SLURM_CPUS_ON_NODE * $(of_node Sockets) * $(of_node CoresPerSocket) / $(of_node CPUTot)))
+  ranks=$((SLURM_CPUS_ON_NODE / ${SLURM_CPUS_PER_TASK:-1}))
+  NXMPI_RANKS_PER_NODE=$((ranks < cores ? ranks : cores))
+fi
 
 # --- compiled kernels, on a disk of the node: a shared one is slow, and not safe for them
 : "${NUMBA_CACHE_DIR=${TMPDIR:-/tmp}/nxmpi-numba-$UID}"

@@ -4,6 +4,7 @@
 # B.nxs C.nxs has a task for each scan, sbatch --array=1-3 transform.sbatch A.nxs one for each of f1,
 # f2 and f3, which is in "${entry[@]}".
 
+shopt -s extglob
 scans=()
 while (($#)) && [[ $1 != -* ]]; do
   scans+=("$1")
@@ -40,7 +41,8 @@ run() { # a command on all ranks; a signal to stop is passed on, and what is lef
     wait "$runner" || status=$?
     [[ $interrupted ]]
   do :; done
-  trap - USR1 TERM
+  trap '' USR1
+  trap - TERM
   # 138: the signal came before the program was ready for it, and ended it
   if ((status == 75 || status == 138)) && [[ -z $cancelled ]]; then
     go_on
@@ -54,41 +56,77 @@ go_on() { # the state is saved, the same command goes on from it
     echo "stopped again after $times times: not gone on with" >&2
   elif [[ $NXMPI_GO_ON == requeue ]] && scontrol requeue "$this"; then
     sleep 60 # Slurm ends this script meanwhile
-  else # the site does not let jobs be requeued
-    NXMPI_WENT_ON=$((times + 1)) submit_successor
+  elif export NXMPI_WENT_ON=$((times + 1)) && submit_successor; then
+    exit 0
+  else # what waits for this job, its successor too, is cancelled by Slurm
+    echo "not gone on with: no other job could take the place of this one" >&2
   fi
 }
 
 submit_successor() { # a job like this one, for which those that wait for this one wait too
-  local given successor old=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} waiting dependency
-  given=$(scontrol show job --oneliner "$this")
+  local given first=${NXMPI_FIRST_JOB:-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} mem mem_per_cpu extra
+  local name queue waiting terms successor clean=(env)
+  given=$(scontrol show job "$this") || return 1
   field() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$given" | sed 's/^(null)$//'; }
-  export NXMPI_WENT_ON NXMPI_MPI NXMPI_JOBS=$jobs
-  export NXMPI_FIRST_JOB=${NXMPI_FIRST_JOB:-$old}
+  mem=$(field MinMemoryNode) mem_per_cpu=$(field MinMemoryCPU)
+  mapfile -t extra < <(printf '%s' "${NXMPI_EXTRA:-}") # as nxmpi submit had them, one a line
+  for name in $(compgen -e SLURM_); do # they tell of this job
+    [[ $name == SLURM_CONF ]] || clean+=(-u "$name")
+  done
+  # it begins after this one has ended well, which is after all is arranged for it
   successor=$(
-    sbatch --parsable --job-name="$SLURM_JOB_NAME" --comment="nxmpi $NXMPI_FIRST_JOB" \
+    export NXMPI_MPI NXMPI_JOBS=$jobs NXMPI_FIRST_JOB=$first
+    "${clean[@]}" sbatch --parsable "${extra[@]}" --begin=now --export=ALL \
+      --dependency="afterok:$this" --kill-on-invalid-dep=yes \
+      --job-name="$SLURM_JOB_NAME" --comment="nxmpi $first" \
       --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node="$NXMPI_RANKS_PER_NODE" \
       --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --partition="$SLURM_JOB_PARTITION" \
       --time="$(field TimeLimit)" ${task:+--array="$task"} \
+      ${mem:+--mem="$mem"} ${mem_per_cpu:+--mem-per-cpu="$mem_per_cpu"} \
       ${SLURM_JOB_ACCOUNT:+--account="$SLURM_JOB_ACCOUNT"} ${SLURM_JOB_QOS:+--qos="$SLURM_JOB_QOS"} \
       ${SLURM_JOB_RESERVATION:+--reservation="$SLURM_JOB_RESERVATION"} \
-      --constraint="$(field Features)" --chdir="$SLURM_SUBMIT_DIR" --output="$(field StdOut)" \
-      --kill-on-invalid-dep=yes --hold "$0" "${scans[@]}" "${options[@]}"
-  )
-  while IFS='|' read -r waiting dependency; do
-    dependency=${dependency//(unfulfilled)/}
-    case ,${dependency//_\*/}, in
-      *after*:"$old"[,:]*)
-        if [[ $dependency == *aftercorr* ]]; then
-          waiting+=_$task
-        fi
-        scontrol update JobId="$waiting" Dependency="${dependency//_\*/},afterok:$successor"
-        ;;
-    esac
-  done < <(squeue --noheader --me --states=PENDING --format='%F|%E')
-  scontrol release "$successor"
+      --constraint="$(field Features)" --chdir="$SLURM_SUBMIT_DIR" \
+      --output="$(sed -n 's/^ *StdOut=//p' <<<"$given")" "$0" "${scans[@]}" "${options[@]}"
+  ) || return 1
+  successor=${successor%%;*} # a cluster's name may follow
+  queue=$(squeue --noheader --array --states=PENDING --format='%i|%E') || return 1
+  while IFS='|' read -r waiting terms; do
+    if [[ $waiting != "$successor"?(_*) && $(hung_on "$waiting" "$terms") ]]; then
+      hang "$waiting" "$successor" || return 1
+    fi
+  done <<<"$queue"
   echo "job $successor goes on in place of this one"
-  exit 0
+}
+
+hung_on() { # what of its dependencies is this job: the kind of it, afterok or afterany
+  local term kind job
+  for term in ${2//[,?]/ }; do
+    kind=${term%%:*} job=${term#*:} job=${job%%[(+]*}
+    if [[ $job == "${this%_*}" || $job == "${this%_*}_*" || $job == "$this" ]]; then
+      case $kind in
+        aftercorr) if [[ ! $task || $1 == *_"$task" ]]; then echo afterok; fi ;;
+        afterok | afterany) echo "$kind" ;;
+      esac
+    fi
+  done | tail -n 1
+}
+
+hang() { # let a job wait for another one more; one at a time, or each would undo what others did
+  local lock terms kind
+  lock=$(scontrol show job "$1" | sed -n 's|^ *StdOut=\(.*\)/[^/]*$|\1|p') || return 1
+  lock=$lock/.$1.waits # its log is on a disk that all jobs see
+  for _ in {1..120}; do
+    if mkdir "$lock" 2>/dev/null; then
+      terms=$(squeue --noheader --array --jobs="$1" --format=%E) && kind=$(hung_on "$1" "$terms") &&
+        terms=${terms//(*([^()]))/} && scontrol update JobId="$1" Dependency="${terms//_\*/},$kind:$2"
+      local status=$?
+      rmdir "$lock"
+      return "$status"
+    fi
+    sleep 1
+  done
+  echo "$lock: expected to be removed by a job that stopped before, found for 120 s" >&2
+  return 1
 }
 
 scratch=()

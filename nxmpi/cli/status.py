@@ -8,7 +8,7 @@ import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -16,27 +16,37 @@ from nxmpi.cli import options as shared
 from nxmpi.cli.reduce import chosen, chosen_steps, reduce
 from nxmpi.errors import InputError
 from nxmpi.pipeline.reduce import STEPS
-from nxmpi.pipeline.watch import after_failures, find_scans, standings
-from nxmpi.slurm.queue import waiting_and_running
+from nxmpi.pipeline.watch import after_failures, find_ended, find_scans, standings
+from nxmpi.slurm.queue import NoSlurmError, queued
+from nxmpi.slurm.record import record_path
+from nxmpi.slurm.sbatch import BatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mpi4py import MPI
     from rich.table import Table
 
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.watch import Standing
-    from nxmpi.slurm.queue import Seen
+    from nxmpi.slurm.queue import Queued, Seen
 
     Found = dict[Path, list[Standing] | str]
     """Of each scan, or why it cannot be read."""
 
 COLOURS = {
     "done": "green", "running": "blue", "queued": "cyan", "failed": "red", "out of date": "yellow",
-    "cannot be done": "red",
+    "cannot be done": "red", "locked": "yellow",
 }  # fmt: skip
 LEFT = ("running", "queued")
+
+
+class Look(NamedTuple):
+    """What was found at one time."""
+
+    found: Found
+    endings: dict[str, Seen]
+    """Of jobs."""
+    trouble: str
+    """Why Slurm did not answer; empty if it did, or was not asked."""
 
 
 @click.command()
@@ -75,11 +85,14 @@ def status(
             f"{', '.join(str(path.absolute()) for path in paths or (Path(),))}: expected scan "
             "files SAMPLE/LABEL/SAMPLE_SCAN.nxs, found none"
         )
-    found = _look(scans, choices)
+    look = _look(scans, choices, {})
+    found = look.found
     if as_json:
+        if look.trouble:
+            click.echo(look.trouble, err=True)
         click.echo(json.dumps([_plain(scan, steps) for scan, steps in found.items()], indent=2))
         return
-    _show(found, scans, choices, watch)
+    _show(look, scans, choices, watch)
 
 
 def _choices(comm: MPI.Intracomm, reducing: str) -> Choices:
@@ -89,15 +102,24 @@ def _choices(comm: MPI.Intracomm, reducing: str) -> Choices:
     return chosen(comm, options)
 
 
-def _look(scans: list[Path], choices: Choices) -> Found:
-    seen: Mapping[str, Seen] = waiting_and_running()
+def _look(scans: list[Path], choices: Choices, endings: dict[str, Seen]) -> Look:
+    queue: list[Queued] = []
+    trouble = ""
+    if any(record_path(scan).exists() for scan in scans):
+        try:
+            queue = queued()
+            endings = find_ended(scans, queue, endings)
+        except NoSlurmError:
+            pass  # jobs are told by their logs
+        except BatchError as error:
+            trouble = f"Slurm does not answer: {error}"
     found: Found = {}
     for scan in scans:
         try:
-            found[scan] = after_failures(standings(scan, choices, seen))
+            found[scan] = after_failures(standings(scan, choices, queue, endings))
         except InputError as error:
             found[scan] = f"{error}"
-    return found
+    return Look(found, endings, trouble)
 
 
 def _plain(scan: Path, steps: list[Standing] | str) -> dict[str, object]:
@@ -106,32 +128,37 @@ def _plain(scan: Path, steps: list[Standing] | str) -> dict[str, object]:
     return {"scan": str(scan), "steps": {each.step: asdict(each) for each in steps}}
 
 
-def _show(found: Found, scans: list[Path], choices: Choices, watch: float | None) -> None:
+def _show(look: Look, scans: list[Path], choices: Choices, watch: float | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console() if Console().is_terminal else Console(width=140)
     if watch is None:
-        console.print(_table(found), *_notes(found), sep="\n")
+        console.print(_table(look), *_notes(look.found), sep="\n")
         return
-    with Live(_table(found), console=console, auto_refresh=False) as live:
-        while any(e.state in LEFT for steps in found.values() if steps for e in _steps(steps)):
+    with Live(_table(look), console=console, auto_refresh=False) as live:
+        while look.trouble or _is_left(look.found):
             time.sleep(watch)
-            found = _look(scans, choices)
-            live.update(_table(found), refresh=True)
-    console.print(*_notes(found), sep="\n")
+            now = _look(scans, choices, look.endings)
+            look = look._replace(trouble=now.trouble) if now.trouble else now
+            live.update(_table(look), refresh=True)
+    console.print(*_notes(look.found), sep="\n")
+
+
+def _is_left(found: Found) -> bool:
+    return any(each.state in LEFT for steps in found.values() for each in _steps(steps))
 
 
 def _steps(steps: list[Standing] | str) -> list[Standing]:
     return [] if isinstance(steps, str) else steps
 
 
-def _table(found: Found) -> Table:
+def _table(look: Look) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("scan", *STEPS)
-    for scan, steps in found.items():
+    table = Table("scan", *STEPS, caption=Text(look.trouble, "red") if look.trouble else None)
+    for scan, steps in look.found.items():
         if isinstance(steps, str):
             table.add_row(Text(scan.stem), Text("cannot be read", "red"))
             continue

@@ -100,19 +100,18 @@ def submit(
     given = {name: value for name, value in asked.items() if value not in (None, ())}
     with shared.usage_errors():
         site = read_site(site_file(), STEPS, given)
-    paths = list(dict.fromkeys(scan.absolute() for scan in scans))
-    first = {parent.absolute() for parent in parents}
-    if first - set(paths):
-        raise click.UsageError(f"--parent {min(first - set(paths))}: expected one of SCANS")
+    paths = list({scan.resolve(): scan.absolute() for scan in scans}.values())
+    by_file = {scan.resolve(): scan for scan in paths}
+    for parent in parents:
+        if parent.resolve() not in by_file:
+            raise click.UsageError(f"--parent {parent}: expected one of SCANS")
     if not dry_run:
         require_idle(paths)
     runs = {scan: _run_of(comm, scan, reducing) for scan in paths}
     works = [_work(run) for run in runs.values()]
-    named = {parent_of(scan) for scan in paths}
-    first |= {scan for scan in paths if scan in named}
-    chain = plan_chain(
-        [work for work in works if work.steps], parents=frozenset(first), together=together
-    )
+    named = {parent.resolve() for parent in (*parents, *map(parent_of, paths)) if parent}
+    first = frozenset(scan for file, scan in by_file.items() if file in named)
+    chain = plan_chain([work for work in works if work.steps], parents=first, together=together)
     for work in works:
         if not work.steps:
             click.echo(f"{work.wrapper}: complete", err=dry_run)

@@ -10,6 +10,7 @@ from nxmpi.cli import options as shared
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.locks import Lock, list_locks, remove_locks
+from nxmpi.slurm.left import ask_slurm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +31,9 @@ STATES = {
 def unlock(context: click.Context, scan: Path, *, force: bool) -> None:
     """List the locks of SCAN and remove those whose process has ended for certain.
 
-    That is certain only on the host where it ran. Before --force, make sure that the process or
-    job that is named does not run any more: two that write the same files spoil them. The exit
-    status is 1 if a lock is kept.
+    That is certain only on the host where it ran, and for a job of Slurm where this is asked.
+    Before --force, make sure that the process or job that is named does not run any more: two that
+    write the same files spoil them. The exit status is 1 if a lock is kept.
 
     \b
     nxmpi unlock sample_300K.nxs
@@ -54,7 +55,7 @@ def _remove(scan: Path, *, force: bool) -> tuple[list[Lock], list[Lock]]:
     there = scan.exists() or (scan.resolve().parent.is_dir() and list_locks(scan))
     if not there:
         raise InputError(f"{scan}: no such file")
-    return remove_locks(scan, force=force)
+    return remove_locks(scan, force=force, ask=ask_slurm())
 
 
 def _what(lock: Lock) -> str:

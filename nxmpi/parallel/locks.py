@@ -1,7 +1,8 @@
 """Locks: one per step of a position while it is computed, a short one while publishing.
 
 A lock is a hidden file beside the wrapper that names its `Owner`. It appears with its content,
-and is taken over only from a process of this host that has ended for certain.
+and is taken over only from a process of this host, or an earlier run of this job, that has ended
+for certain.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import shlex
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +52,12 @@ class Lock:
     """Who holds it, for messages."""
     state: State
     """Of the owner."""
+    holder: Owner | None = None
+    """None where the lock names none."""
+
+
+Ask = Callable[[Lock], State]
+"""Says of a lock whose owner is unknown here in which state that is, if somebody else knows."""
 
 
 @contextmanager
@@ -93,9 +101,10 @@ def publish_lock(wrapper: Path, *, limit: float | None = None) -> Iterator[None]
         If one of them is still held then; says by whom, and what to do.
     """
     deadline = time.monotonic() + (_longest_wait() if limit is None else limit)
+    owner = Owner.here()
     with (
-        _waited_for(wrapper, _lock_path(wrapper, PUBLISHING), Owner.here().content(), deadline),
-        _waited_for(wrapper, nexusformat_lock(wrapper), _address(), deadline),
+        _waited_for(wrapper, _lock_path(wrapper, PUBLISHING), owner.content(), deadline),
+        _waited_for(wrapper, nexusformat_lock(wrapper), _address(owner), deadline),
     ):
         yield
 
@@ -105,8 +114,15 @@ def _longest_wait() -> float:
     return float(text) if text.isdecimal() and int(text) else WAIT
 
 
-def list_locks(wrapper: Path) -> list[Lock]:
-    """Return all locks of a wrapper, nexusformat's included. Not collective."""
+def list_locks(wrapper: Path, ask: Ask | None = None) -> list[Lock]:
+    """Return all locks of a wrapper, nexusformat's included. Not collective.
+
+    Parameters
+    ----------
+    ask : callable, optional
+        Asked about owners of whom it is not known here whether they still run, after all locks
+        were read.
+    """
     wrapper = wrapper.resolve()
     prefix = f".{wrapper.name}."
     paths = [
@@ -114,11 +130,24 @@ def list_locks(wrapper: Path) -> list[Lock]:
         for path in wrapper.parent.iterdir()
         if path.name.startswith(prefix) and path.suffix == ".lock"
     ]
-    found = [_read(path) for path in (*sorted(paths), nexusformat_lock(wrapper))]
-    return [lock for lock in found if lock is not None]
+    read = [_read(path) for path in (*sorted(paths), nexusformat_lock(wrapper))]
+    found = [lock for lock in read if lock is not None]
+    if ask is not None:
+        found = [
+            replace(lock, state=ask(lock)) if lock.state == "unknown" else lock for lock in found
+        ]
+    states = {_address(lock.holder): lock.state for lock in found if lock.subject == PUBLISHING}
+    return [
+        replace(lock, state=states.get(lock.content, lock.state))
+        if (lock.subject, lock.state) == ("", "unknown")
+        else lock
+        for lock in found
+    ]
 
 
-def remove_locks(wrapper: Path, *, force: bool = False) -> tuple[list[Lock], list[Lock]]:
+def remove_locks(
+    wrapper: Path, *, force: bool = False, ask: Ask | None = None
+) -> tuple[list[Lock], list[Lock]]:
     """Remove the locks whose owners have ended for certain.
 
     Not collective: for the root.
@@ -129,6 +158,8 @@ def remove_locks(wrapper: Path, *, force: bool = False) -> tuple[list[Lock], lis
         May be a symbolic link.
     force : bool, optional
         Remove the others too.
+    ask : callable, optional
+        As for `list_locks`. No two processes are to remove what it says has ended at once.
 
     Returns
     -------
@@ -136,7 +167,7 @@ def remove_locks(wrapper: Path, *, force: bool = False) -> tuple[list[Lock], lis
         All that were found.
     """
     removed, kept = [], []
-    for lock in list_locks(wrapper):
+    for lock in list_locks(wrapper, ask):
         if force:
             lock.path.unlink(missing_ok=True)
             removed.append(lock)
@@ -165,15 +196,16 @@ def _lock_path(wrapper: Path, *subject: str) -> Path:
     return wrapper.with_name(".".join(("", wrapper.name, *subject, "lock")))
 
 
-def _address() -> bytes:
-    return f"{os.getpid()}@{socket.gethostname()}".encode()
+def _address(owner: Owner | None) -> bytes:
+    """Return what nexusformat writes into a lock of this owner."""
+    return f"{owner.pid}@{owner.host}".encode() if owner else b""
 
 
 def _take_step(wrapper: Path, path: Path) -> bytes:
     content = Owner.here().content()
     holder = _take(path, content)
     if holder is not None:
-        raise LockedError(_refusal(wrapper, holder))
+        raise LockedError(refusal(wrapper, holder))
     for lock in remove_locks(wrapper)[0]:  # NXRefine would wait for one
         log.info("%s: left behind by %s; removed", lock.path.name, lock.owner)
     return content
@@ -184,7 +216,7 @@ def _waited_for(wrapper: Path, path: Path, content: bytes, deadline: float) -> I
     pause = 0.1
     while (holder := _take(path, content)) is not None:
         if time.monotonic() + pause > deadline:
-            raise LockedError(_refusal(wrapper, holder))
+            raise LockedError(refusal(wrapper, holder))
         if pause == 0.1:
             log.info("%s: waiting for %s", wrapper, holder.owner)
         time.sleep(pause)
@@ -195,8 +227,9 @@ def _waited_for(wrapper: Path, path: Path, content: bytes, deadline: float) -> I
         _release(path, content)
 
 
-def _refusal(wrapper: Path, lock: Lock) -> str:
-    unlock = f"`nxmpi unlock {shlex.quote(str(wrapper))}`"
+def refusal(wrapper: Path, lock: Lock) -> str:
+    """Return why one cannot go on while somebody has a lock, and what to do."""
+    unlock = f"`nxmpi unlock --force {shlex.quote(str(wrapper))}`"
     if lock.subject == "":
         return (
             f"{wrapper}: locked by {lock.owner} ({lock.path}); wait until it is closed there, "
@@ -272,7 +305,7 @@ def _read(path: Path) -> Lock | None:
     owner = Owner.parse(content)
     if owner is None:
         return Lock(path, subject, content, f"an unknown process ({path})", "unknown")
-    return Lock(path, subject, content, str(owner), owner.state())
+    return Lock(path, subject, content, str(owner), owner.state(), owner)
 
 
 def _read_nexusformat(path: Path, content: bytes, age: float) -> Lock:
@@ -314,7 +347,20 @@ def _remove_left(lock: Lock) -> bool:
             if error.errno != errno.EADDRINUSE:
                 raise
             return False
-        if _read(lock.path) != lock:
+        now = _read(lock.path)
+        if now is None:
+            return lock.subject == ""  # it went with that of publishing
+        if now.content != lock.content:
             return False
+        if lock.subject == PUBLISHING:
+            _remove_other(lock)
         lock.path.unlink(missing_ok=True)
     return True
+
+
+def _remove_other(lock: Lock) -> None:
+    """Remove the lock of nexusformat that the owner of a lock of publishing left with it."""
+    wrapper = lock.path.with_name(lock.path.name[1 : -len(f".{PUBLISHING}.lock")])
+    other = _read(nexusformat_lock(wrapper))
+    if other and other.content == _address(lock.holder) and other.state != "running":
+        other.path.unlink(missing_ok=True)

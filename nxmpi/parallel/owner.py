@@ -32,6 +32,8 @@ class Owner:
     """When the lock was taken, ISO 8601."""
     restarts: int = 0
     """How often Slurm had put the job back into its queue."""
+    cluster: str = ""
+    """Whose job it is, as Slurm names it; empty where that is not known."""
 
     @classmethod
     def here(cls) -> Owner:
@@ -45,6 +47,7 @@ class Owner:
             job=os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or "",
             since=datetime.now().astimezone().isoformat(timespec="seconds"),
             restarts=_restarts(),
+            cluster=os.environ.get("SLURM_CLUSTER_NAME", ""),
         )
 
     @classmethod

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError, LockedError
 from nxmpi.nexus import schema
-from nxmpi.parallel.locks import step_lock
+from nxmpi.parallel.locks import PUBLISHING, list_locks, refusal, remove_locks, step_lock
 from nxmpi.slurm import sbatch
+from nxmpi.slurm.left import ask_slurm
+from nxmpi.slurm.queue import queued
 from nxmpi.slurm.record import Job, add_jobs, read_record, record_path
 
 if TYPE_CHECKING:
@@ -20,9 +23,12 @@ if TYPE_CHECKING:
 
     from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
-    from nxmpi.slurm.sbatch import Queued
+    from nxmpi.slurm.queue import Queued
 
+log = logging.getLogger(__name__)
 STEP = "submit"
+IN_PASSING = (PUBLISHING, "", f"{schema.SHARED} {STEP}")
+"""Locks that are held for a moment only, and waited for."""
 
 
 def run_submit(
@@ -45,7 +51,7 @@ def run_submit(
     Raises
     ------
     LockedError
-        If jobs for one of the scans wait or run already.
+        If jobs for one of the scans wait or run already, or somebody else holds a lock of it.
     BatchError
         If the batch system refuses a job.
     """
@@ -65,6 +71,8 @@ def run_submit(
     with ExitStack() as stack:
         for wrapper in wrappers:
             stack.enter_context(step_lock(comm, wrapper, schema.SHARED, STEP))
+            for lock in remove_locks(wrapper, ask=ask_slurm())[0]:
+                log.warning("%s: left behind by %s; removed", lock.path.name, lock.owner)
         require_idle(wrappers)
         sbatch.submit(chain, params, record)
     return made
@@ -89,37 +97,45 @@ def _jobs_of(planned: Planned, job: int, submitted: str) -> list[tuple[Path, Job
 
 
 def require_idle(wrappers: Sequence[Path]) -> None:
-    """Make sure that no recorded job of a scan waits or runs. Not collective.
+    """Make sure that nothing works on scans: no recorded job, and no owner of a lock.
+
+    Not collective.
 
     Raises
     ------
     LockedError
-        If one does; names them.
+        If a job waits or runs, or a lock is held, or it is not known whether it is; names them.
+    BatchError
+        If Slurm does not answer.
     """
-    queue = sbatch.queued()
+    queue = queued()
     for wrapper in wrappers:
         found = jobs_in_queue(wrapper, queue)
         if found:
-            told = ", ".join(f"{job.step} {item.id} ({item.state})" for job, item in found)
+            told = ", ".join(
+                f"{job.step} {item.id} ({item.state}, of {item.user})" for job, item in found
+            )
             raise LockedError(
                 f"{wrapper}: expected no jobs of it in the queue, found {told}; wait for them, or "
                 "end them by nxmpi cancel"
             )
+        for lock in list_locks(wrapper, ask_slurm()):
+            if lock.state == "unknown" or (
+                lock.state == "running" and lock.subject not in IN_PASSING
+            ):
+                raise LockedError(refusal(wrapper, lock))
 
 
 def jobs_in_queue(wrapper: Path, queue: Sequence[Queued]) -> list[tuple[Job, Queued]]:
     """Return which recorded jobs of a scan wait or run. Not collective."""
-    return [(job, item) for job in read_record(wrapper) for item in queue if _is_same(job, item)]
-
-
-def _is_same(job: Job, item: Queued) -> bool:
-    task = "" if job.task is None else f"_{job.task}"
-    return item.first == job.job and item.name == job.name and item.id.endswith(task)
+    jobs = {(job.id, job.name): job for job in read_record(wrapper)}
+    found = [(jobs.get((item.stands_for, item.name)), item) for item in queue]
+    return [(job, item) for job, item in found if job is not None]
 
 
 def run_cancel(wrappers: Sequence[Path]) -> list[tuple[Path, Job, Queued]]:
     """End all jobs of scans that wait or run; return them. Not collective."""
-    queue = sbatch.queued()
+    queue = queued()
     found = [
         (wrapper, job, item) for wrapper in wrappers for job, item in jobs_in_queue(wrapper, queue)
     ]

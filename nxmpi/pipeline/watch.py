@@ -15,21 +15,27 @@ from nxmpi.parallel.checkpoint import MANIFEST
 from nxmpi.parallel.locks import list_locks
 from nxmpi.pipeline.status import scan_states
 from nxmpi.pipeline.transform import checkpoint_folder
-from nxmpi.slurm import queue
+from nxmpi.slurm.left import ask_slurm
+from nxmpi.slurm.queue import LEFT, ended
 from nxmpi.slurm.record import read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nxmpi.parallel.locks import Lock
     from nxmpi.pipeline.reduce import Choices
-    from nxmpi.slurm.queue import Seen
+    from nxmpi.slurm.queue import Queued, Seen
     from nxmpi.slurm.record import Job
+
+    Queue = Mapping[tuple[str, str], Queued]
+    """By number and name of the recorded job that each stands for."""
 
 PROGRESS = re.compile(r"(\w+): (\d+) of (\d+) (\w+), .*left")
 """A line that `nxmpi.parallel.progress` writes to a log."""
 TAIL = 64 * 2**10
 """Of a log, in which such lines are looked for [bytes]."""
+WENT_ON = re.compile(rb"^job (\d+)\S* goes on in place of this one$", re.MULTILINE)
+"""A line that jobs/run.sh writes to a log, to which that job writes too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,7 @@ class Standing:
 
     step: str
     state: str
-    """running, queued, failed, or of `nxmpi.pipeline.status.State`."""
+    """running, queued, failed, locked, or of `nxmpi.pipeline.status.State`."""
     detail: str = ""
     """Where and how far, why, or by whom."""
     jobs: tuple[str, ...] = ()
@@ -74,55 +80,96 @@ def _is_scan(file: Path) -> bool:
     return named and not file.name.startswith(".")
 
 
-def standings(wrapper: Path, choices: Choices, seen: Mapping[str, Seen]) -> list[Standing]:
+def find_ended(
+    wrappers: Iterable[Path], queue: Sequence[Queued], known: Mapping[str, Seen]
+) -> dict[str, Seen]:
+    """Return how the last jobs of scans ended, those that are not in the queue. Not collective.
+
+    Parameters
+    ----------
+    known : mapping
+        What was returned before: of what has ended nobody is asked again.
+    """
+    waiting = {(item.stands_for, item.name) for item in queue}
+    last = {
+        _last_of(job)
+        for wrapper in wrappers
+        for job in _recorded(wrapper)
+        if (job.id, job.name) not in waiting
+    }
+    kept = {job: how for job, how in known.items() if job in last and how.state not in LEFT}
+    return kept | ended(last - kept.keys())
+
+
+def _recorded(wrapper: Path) -> list[Job]:
+    try:
+        return read_record(wrapper)
+    except InputError:
+        return []  # `standings` tells of it
+
+
+def _last_of(job: Job) -> str:
+    """Return the number of the job that went on last with the work of one."""
+    try:
+        others = [match[1] for match in WENT_ON.finditer(Path(job.log).read_bytes())]
+    except OSError:
+        others = []
+    if not others:
+        return job.id
+    number = others[-1].decode()
+    return number if job.task is None else f"{number}_{job.task}"
+
+
+def standings(
+    wrapper: Path, choices: Choices, queue: Sequence[Queued], endings: Mapping[str, Seen]
+) -> list[Standing]:
     """Return how far each step of a scan is. Not collective. Nothing is changed or locked.
 
     Parameters
     ----------
-    seen : mapping
-        Of `nxmpi.slurm.queue.waiting_and_running`.
+    queue : sequence
+        Of `nxmpi.slurm.queue.queued`.
+    endings : mapping
+        Of `find_ended`.
 
     Raises
     ------
     InputError
         If the scan file cannot be read.
     """
-    locks = [lock for lock in list_locks(wrapper) if lock.state != "ended"]
-    jobs = read_record(wrapper)
+    locks = list_locks(wrapper, ask_slurm())
+    running = [lock for lock in locks if lock.state == "running"]
+    unknown = [lock for lock in locks if lock.state == "unknown"]
+    jobs, seen = read_record(wrapper), {(item.stands_for, item.name): item for item in queue}
     result = []
     for each in scan_states(wrapper, choices):
         own = [job for job in jobs if job.step == each.step]
         file_says = Standing(step=each.step, state=each.state, detail=each.reason)
         result.append(
-            _running(wrapper, each.step, own, seen, locks)
+            _running(wrapper, each.step, own, seen, running)
             or _queued(each.step, own, seen)
-            or (_failed(each.step, own) if each.state != "done" else None)
+            or (_failed(each.step, own, endings) if each.state != "done" else None)
+            or _locked(wrapper, each.step, unknown)
             or file_says
         )
     return result
 
 
 def _running(
-    wrapper: Path, step: str, jobs: list[Job], seen: Mapping[str, Seen], locks: Iterable[Lock]
+    wrapper: Path, step: str, jobs: list[Job], seen: Queue, locks: Iterable[Lock]
 ) -> Standing | None:
     told, parts, ids = [], [], []
     for job in jobs:
-        here = seen.get(job.id)
+        here = seen.get((job.id, job.name))
         if here is None or here.state in ("PENDING", "REQUEUED"):
             continue
         far, part = _progress_of(Path(job.log), step)
-        where = f"job {job.id} on {here.nodes}, {here.elapsed}"
+        where = f"job {here.id} on {here.nodes}, {here.elapsed}"
         told.append(" ".join(text for text in (job.position, far, where) if text))
         parts.append(part)
-        ids.append(job.id)
+        ids.append(here.id)
     if not ids:
-        for lock in locks:
-            entry, _, name = lock.subject.rpartition(" ")
-            if name == step:
-                far, part = _saved_progress(wrapper, entry, step)
-                position = "" if entry == schema.SHARED else entry
-                told.append(" ".join(t for t in (position, far, f"by {lock.owner}") if t))
-                parts.append(part)
+        told, parts = _holders(wrapper, step, locks)
     if not told:
         return None
     known = [part for part in parts if part is not None]
@@ -132,25 +179,51 @@ def _running(
     )
 
 
-def _queued(step: str, jobs: list[Job], seen: Mapping[str, Seen]) -> Standing | None:
-    waiting = [(job.id, seen[job.id].reason) for job in jobs if job.id in seen]
+def _holders(
+    wrapper: Path, step: str, locks: Iterable[Lock]
+) -> tuple[list[str], list[float | None]]:  # fmt: skip
+    """Return who holds the locks of a step, in words, and how far they are, as parts."""
+    told, parts = [], []
+    for lock in locks:
+        entry, _, name = lock.subject.rpartition(" ")
+        if name == step:
+            far, part = _saved_progress(wrapper, entry, step)
+            position = "" if entry == schema.SHARED else entry
+            told.append(" ".join(t for t in (position, far, f"by {lock.owner}") if t))
+            parts.append(part)
+    return told, parts
+
+
+def _locked(wrapper: Path, step: str, locks: Iterable[Lock]) -> Standing | None:
+    told, _ = _holders(wrapper, step, locks)
+    if not told:
+        return None
+    detail = f"{'; '.join(told)}, of which it is not known here whether it still runs"
+    return Standing(step=step, state="locked", detail=detail)
+
+
+def _queued(step: str, jobs: list[Job], seen: Queue) -> Standing | None:
+    found = [seen.get((job.id, job.name)) for job in jobs]
+    waiting = [item for item in found if item is not None]
     if not waiting:
         return None
-    detail = "; ".join(f"job {job}{f' ({why})' if why else ''}" for job, why in waiting)
+    detail = "; ".join(
+        f"job {item.id}{f' ({item.reason})' if item.reason else ''}" for item in waiting
+    )
     return Standing(
-        step=step, state="queued", detail=detail, jobs=tuple(job for job, _ in waiting)
+        step=step, state="queued", detail=detail, jobs=tuple(item.id for item in waiting)
     )  # fmt: skip
 
 
-def _failed(step: str, jobs: list[Job]) -> Standing | None:
+def _failed(step: str, jobs: list[Job], endings: Mapping[str, Seen]) -> Standing | None:
     told = []
     for job in jobs:
-        how = queue.ended(job.id)
-        said = _last_error(Path(job.log))
-        bad = how is not None and how.state not in (*queue.LEFT, "COMPLETED")
-        if bad or (how is None and said):
-            words = [word for word in (said, how.reason if how else "") if word]
-            told.append(f"job {job.id}: {', '.join(words)}")
+        last = _last_of(job)
+        how, error = endings.get(last), _last_error(Path(job.log))
+        bad = how is not None and how.state not in (*LEFT, "COMPLETED")
+        if bad or (how is None and error):
+            words = [word for word in (error, how.reason if how else "") if word]
+            told.append(f"job {last}: {', '.join(words)}")
     if not told:
         return None
     return Standing(step=step, state="failed", detail="; ".join(told))

@@ -1,92 +1,142 @@
-"""What Slurm knows of jobs: where they run, why they wait, how they ended."""
+"""What Slurm knows of jobs: which wait or run, of all users, and how others ended."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-FORMAT = "%i|%T|%N|%M|%r|%k"
-"""Of squeue, in all versions: job, state, nodes, time so far, reason, comment."""
+from nxmpi.slurm.sbatch import BatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+FORMAT = "%i|%A|%F|%T|%N|%M|%r|%u|%k|%j"
+"""Of squeue, in all versions: job, its own number, that of the whole array, state, nodes, time so
+far, reason, user, comment, name."""
+ENDED = "JobArrayID:|,State:|,exit_code:|,Reason:|,NodeList:|"
+"""Of squeue: job, state, what wait() gave, reason, nodes."""
 LEFT = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING")
 """States of a job that has not ended."""
+ANSWER = 30.0
+"""How long Slurm may take to answer [s]."""
+
+
+class NoSlurmError(BatchError):
+    """There is no Slurm on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queued:
+    """A job in the queue, or a task of an array."""
+
+    id: str
+    """As Slurm shows it: 12, or 12_3 of an array."""
+    number: str
+    """That nothing else has, as in SLURM_JOB_ID."""
+    name: str
+    state: str
+    """As Slurm names it: PENDING, RUNNING, …"""
+    nodes: str = ""
+    """Where it runs; empty before."""
+    elapsed: str = ""
+    """Time so far, as Slurm writes it."""
+    reason: str = ""
+    """Why it waits; empty if there is nothing to tell."""
+    user: str = ""
+    stands_for: str = ""
+    """The job whose work it goes on with, where jobs are not requeued; itself by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """A job, or a task of an array, as Slurm tells of it now."""
+    """How a job ended, or what it does now."""
 
     state: str
-    """As Slurm names it: PENDING, RUNNING, FAILED, …"""
+    """As Slurm names it: COMPLETED, FAILED, …"""
     nodes: str = ""
-    """Where it runs or ran; empty before."""
-    elapsed: str = ""
-    """Time so far, as Slurm writes it."""
+    """Where it ran."""
     reason: str = ""
     """Why it waits, or how it ended; empty if there is nothing to tell."""
 
 
-def waiting_and_running() -> dict[str, Seen]:
-    """Return the jobs of the user in the queue, by numbers such as 12 or 12_3.
+def queued() -> list[Queued]:
+    """Return the jobs of all users that wait or run.
 
-    Empty where Slurm does not answer.
+    Raises
+    ------
+    NoSlurmError
+        If there is no Slurm here.
+    BatchError
+        If it does not answer.
     """
-    return parse_squeue(_ask("squeue", "--noheader", "--me", "--array", "-o", FORMAT))
+    return parse_squeue(said("squeue", "--noheader", "--all", "--array", f"--format={FORMAT}"))
 
 
-def parse_squeue(text: str) -> dict[str, Seen]:
-    """Return the jobs that lines of squeue in `FORMAT` tell of.
-
-    One that goes on in place of another, as its comment says, stands under the number of that one.
-    """
-    found = {}
+def parse_squeue(text: str) -> list[Queued]:
+    """Return the jobs that lines of squeue in `FORMAT` tell of."""
+    found = []
     for line in text.splitlines():
-        if line.count("|") < FORMAT.count("|"):
-            continue
-        job, state, nodes, elapsed, reason, comment = line.strip().split("|", 5)
-        number, _, task = job.partition("_")
-        first = comment.split()[1] if comment.startswith("nxmpi ") else number
-        found[f"{first}_{task}" if task else first] = Seen(
-            state=state, nodes=nodes, elapsed=elapsed, reason=_known(reason)
-        )
+        fields = line.strip().split("|", FORMAT.count("|"))
+        if len(fields) <= FORMAT.count("|"):
+            continue  # of a comment that has several
+        job, number, whole, state, nodes, elapsed, reason, user, comment, name = fields
+        goes_on = re.fullmatch(r"nxmpi (\d+)", comment)
+        task = job.partition("_")[2]
+        first = goes_on[1] if goes_on else whole
+        found.append(
+            Queued(
+                id=job, number=number, name=name, state=state, nodes=nodes, elapsed=elapsed,
+                reason=_known(reason), user=user, stands_for=f"{first}_{task}" if task else first,
+            )
+        )  # fmt: skip
     return found
 
 
-def ended(job: str) -> Seen | None:
-    """Return how a job ended, None if nobody knows any more.
+def ended(jobs: Collection[str]) -> dict[str, Seen]:
+    """Return how jobs ended, by numbers such as 12 or 12_3, of those that anybody still knows.
 
     The controller forgets jobs after some minutes (MinJobAge); sacct knows them where accounting
-    is kept.
+    is kept. Each is asked once about all of them, as far as it answers.
     """
-    found = parse_scontrol(_ask("scontrol", "--oneliner", "show", "job", job))
-    if found is None:
-        fields = "--format=State,ExitCode,NodeList"
-        found = parse_sacct(_ask("sacct", "-n", "-P", "-X", fields, f"--jobs={job}"))
+    if not jobs:
+        return {}
+    numbers = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    every = ("--noheader", "--all", "--array", "--states=all", f"--jobs={numbers}")
+    found = parse_ended(_said_if_any("squeue", *every, f"--Format={ENDED}"))
+    others = sorted(set(jobs) - set(found))
+    if others:
+        fields = "--format=JobID,State,ExitCode,NodeList"
+        found |= parse_sacct(
+            _said_if_any("sacct", "-n", "-P", "-X", fields, f"-j{','.join(others)}")
+        )
+    return {job: found[job] for job in jobs if job in found}
+
+
+def parse_ended(text: str) -> dict[str, Seen]:
+    """Return what lines of squeue in `ENDED` tell, by job; of several the last."""
+    found = {}
+    for line in text.splitlines():
+        fields = line.strip().split("|")
+        if len(fields) > ENDED.count(",") and fields[2].isdecimal():
+            job, state, status, reason, nodes = fields[:5]
+            code = f"{int(status) >> 8}:{int(status) & 127}"
+            how = _how(state, _known(reason), code)
+            found[job] = Seen(state=state, nodes=_known(nodes), reason=how)
     return found
 
 
-def parse_scontrol(text: str) -> Seen | None:
-    """Return what a line of ``scontrol --oneliner show job`` tells; of several the last."""
-    lines = [line for line in text.splitlines() if "JobState=" in line]
-    if not lines:
-        return None
-    pairs = re.findall(r"(?:^|\s)(JobState|Reason|NodeList|RunTime|ExitCode)=(\S*)", lines[-1])
-    fields = {name: _known(value) for name, value in pairs}
-    state = fields["JobState"]
-    return Seen(
-        state=state, nodes=fields.get("NodeList", ""), elapsed=fields.get("RunTime", ""),
-        reason=_how(state, fields.get("Reason", ""), fields.get("ExitCode", "")),
-    )  # fmt: skip
-
-
-def parse_sacct(text: str) -> Seen | None:
-    """Return what sacct tells of a job as ``State|ExitCode|NodeList``."""
-    lines = [line for line in text.splitlines() if line.count("|") >= 2]
-    if not lines:
-        return None
-    state, code, nodes = lines[-1].split("|")[:3]
-    word = state.split()[0]  # "CANCELLED by 1000"
-    return Seen(state=word, nodes=_known(nodes), reason=_how(word, "", code))
+def parse_sacct(text: str) -> dict[str, Seen]:
+    """Return what sacct tells of jobs as ``JobID|State|ExitCode|NodeList``, by job."""
+    found = {}
+    for line in text.splitlines():
+        if line.count("|") >= 3:
+            job, state, code, nodes = line.strip().split("|")[:4]
+            word = state.split()[0]  # "CANCELLED by 1000"
+            found[job] = Seen(state=word, nodes=_known(nodes), reason=_how(word, "", code))
+    return found
 
 
 def _known(text: str) -> str:
@@ -105,10 +155,39 @@ def _how(state: str, reason: str, code: str) -> str:
     return f"{state.lower()}{f', {reason}' if reason else ''}"
 
 
-def _ask(*args: str) -> str:
-    """Return what a command of Slurm says; nothing where it is missing, fails or hangs."""
+def _said_if_any(*args: str) -> str:
     try:
-        result = subprocess.run(args, capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        return said(*args)
+    except BatchError:
         return ""
-    return result.stdout if result.returncode == 0 else ""
+
+
+def said(*args: str) -> str:
+    """Return what a command of Slurm says when it is asked something.
+
+    Raises
+    ------
+    NoSlurmError
+        If there is no such command.
+    BatchError
+        If it fails, with its own words, or takes longer than `ANSWER`.
+    """
+    # what the user set for squeue would hide jobs
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("SQUEUE_")}
+    try:
+        result = subprocess.run(
+            args, env=environment, capture_output=True, text=True, errors="replace", check=False,
+            timeout=ANSWER,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise NoSlurmError(f"{args[0]}: not found: is this a machine with Slurm?") from None
+    except subprocess.TimeoutExpired:
+        raise BatchError(f"{args[0]}: no answer within {ANSWER:g} s") from None
+    if result.returncode:
+        words = "; ".join(_without_prefix(result.stderr.splitlines()))
+        raise BatchError(f"{args[0]}: {words or f'status {result.returncode}'}")
+    return result.stdout
+
+
+def _without_prefix(lines: Iterable[str]) -> list[str]:
+    return [re.sub(r"^\w+: error: ", "", line) for line in lines]

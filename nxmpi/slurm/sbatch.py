@@ -1,4 +1,4 @@
-"""Slurm: command lines of sbatch, submission of a chain, and which jobs there are.
+"""Slurm: command lines of sbatch, and submission of a chain.
 
 Another batch system is another module with the same functions.
 """
@@ -6,38 +6,30 @@ Another batch system is another module with the same functions.
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import signal
 import subprocess
-from dataclasses import dataclass
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import NxmpiError
 from nxmpi.slurm.chain import MATCHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
 
+OF_THIS_RUN = ("SLURM_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess")
+"""Variables that Slurm and MPI give to what they start: not for other jobs."""
+
 
 class BatchError(NxmpiError):
     """What the batch system refused."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Queued:
-    """A job in the queue, or a task of an array."""
-
-    id: str
-    job: int
-    """Of an array, the number of the whole."""
-    name: str
-    state: str
-    """As Slurm names it: PENDING, RUNNING, …"""
-    first: int
-    """The job whose work it goes on with, where jobs are not requeued; itself by default."""
 
 
 def command_line(
@@ -69,13 +61,7 @@ def command_line(
         )
         or None,
         "kill-on-invalid-dep": "yes" if planned.waits else None,
-        "export": ",".join(
-            [
-                "ALL",
-                f"NXMPI_JOBS={params.jobs}",
-                *([f"NXMPI_MPI={params.mpi}"] if params.mpi else []),
-            ]
-        ),
+        "export": "ALL",
     }
     return [
         "sbatch",
@@ -89,12 +75,36 @@ def command_line(
     ]
 
 
+def settings_of(params: SubmitParams) -> dict[str, str]:
+    """Return what the script of a job, and those that go on in its place, find as variables."""
+    settings = {
+        "NXMPI_JOBS": str(params.jobs),
+        "NXMPI_MPI": params.mpi,
+        "NXMPI_EXTRA": "\n".join(params.extra),
+    }
+    return {name: value for name, value in settings.items() if value}
+
+
 def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> str:
-    """Return the lines of a shell that submit a chain, as `submit` does."""
-    lines, ids = [], [f"$job{n}" for n in range(1, len(chain) + 1)]
-    for planned, its, name in zip(chain, params, ids, strict=True):
-        words = command_line(planned, its, ids, hold=not planned.waits)
-        lines.append(f"{name[1:]}=$({' '.join(_quoted(word) for word in words)})")
+    """Return the lines of a shell that submit a chain, as `submit` does; none for no jobs."""
+    if not chain:
+        return ""
+    names = [f"job{n}" for n in range(1, len(chain) + 1)]
+    lines = [
+        "set -euo pipefail",
+        f"trap 'scancel {' '.join(f'${{{name}-}}' for name in names)}' ERR",
+        *(
+            f"mkdir -p {shlex.quote(str(folder))}"
+            for folder in dict.fromkeys(planned.log.parent for planned in chain)
+        ),
+    ]
+    ids = [f"${name}" for name in names]
+    for planned, its, name in zip(chain, params, names, strict=True):
+        words = [
+            *(f"{key}={shlex.quote(value)}" for key, value in settings_of(its).items()),
+            *map(_quoted, command_line(planned, its, ids, hold=not planned.waits)),
+        ]
+        lines.append(f"{name}=$({' '.join(words)} | cut -d';' -f1)")
     held = [name for planned, name in zip(chain, ids, strict=True) if not planned.waits]
     return "\n".join([*lines, f"scontrol release {' '.join(held)}"])
 
@@ -122,28 +132,69 @@ def submit(
     Raises
     ------
     BatchError
-        If Slurm refuses a job; those before it are cancelled.
+        If Slurm refuses a job, or a signal to end comes meanwhile; those before it are cancelled.
     """
+    for its in params:
+        _require_this_cluster(its)
     ids: list[int] = []
-    try:
+    with _all_or_nothing(ids) as require_no_signal:
         for planned, its in zip(chain, params, strict=True):
             # the folder is there before a job begins, or its log is lost
             planned.log.parent.mkdir(parents=True, exist_ok=True)
             try:
-                said = _run(*command_line(planned, its, ids, hold=not planned.waits))
+                words = command_line(planned, its, ids, hold=not planned.waits)
+                said = _run(*words, settings=settings_of(its))
             except BatchError as error:
                 raise BatchError(
                     f"{planned.wrappers[0]}: {planned.step}: {error}; nothing was submitted"
                 ) from error
             ids.append(int(said.partition(";")[0]))  # a cluster's name may follow
+            require_no_signal()
         recorded(ids)
         held = [n for n, planned in zip(ids, chain, strict=True) if not planned.waits]
         if held:
             _run("scontrol", "release", ",".join(str(n) for n in held))
+    return ids
+
+
+@contextmanager
+def _all_or_nothing(ids: list[int]) -> Iterator[Callable[[], None]]:
+    """Cancel jobs if something goes wrong; give what raises if a signal to end has come.
+
+    Until the end signals are only noted, or the number of a job just submitted would be lost.
+    """
+    told: list[int] = []
+    handlers = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    }
+    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, lambda got, _: told.append(got))
+
+    def require_no_signal() -> None:
+        if told:
+            raise BatchError(f"stopped by {signal.Signals(told[0]).name}; nothing was submitted")
+
+    try:
+        yield require_no_signal
     except BaseException:
         cancel(str(n) for n in ids)
         raise
-    return ids
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _require_this_cluster(params: SubmitParams) -> None:
+    """Make sure that jobs go to the cluster whose queue is looked at."""
+    found = [option for option in params.extra if re.match(r"-M|--clusters?(=|$)", option)]
+    found += [name for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS") if os.environ.get(name)]
+    if found:
+        raise BatchError(
+            f"{found[0]}: expected jobs for the cluster of this machine, found another named: "
+            "submit from a machine of that one"
+        )
 
 
 def cancel(ids: Iterable[str]) -> None:
@@ -153,26 +204,13 @@ def cancel(ids: Iterable[str]) -> None:
         _run("scancel", *names)
 
 
-def queued() -> list[Queued]:
-    """Return the user's jobs that wait or run."""
-    said = _run("squeue", "--noheader", "--me", "--array", "--format=%i|%F|%T|%k|%j")
-    found = []
-    for line in said.splitlines():
-        name_of_it, job, state, comment, name = line.strip().split("|", 4)
-        first = comment.removeprefix("nxmpi ") if comment.startswith("nxmpi ") else job
-        found.append(
-            Queued(id=name_of_it, job=int(job), name=name, state=state, first=int(first.split()[0]))
-        )
-    return found
-
-
 def log_file(log: Path, job: int, task: int | None) -> Path:
     """Return the file that a job writes to."""
     return log.with_name(f"{log.name}-{job}{'' if task is None else f'_{task}'}.log")
 
 
-def _run(*args: str) -> str:
-    """Run a command of Slurm; return what it says.
+def _run(*args: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Run a command of Slurm, with further variables; return what it says.
 
     Raises
     ------
@@ -180,9 +218,13 @@ def _run(*args: str) -> str:
         If it cannot be run or fails; with its own words.
     """
     try:
-        # what MPI put into the environment of this process is not for jobs
         result = subprocess.run(
-            args, env=dict(os.environ), capture_output=True, text=True, check=False
+            args,
+            env={**_environment(), **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,  # the terminal's signals are for this process alone
         )
     except FileNotFoundError:
         raise BatchError(f"{args[0]}: not found: is this a machine with Slurm?") from None
@@ -190,3 +232,12 @@ def _run(*args: str) -> str:
         lines = [line.removeprefix(f"{args[0]}: error: ") for line in result.stderr.splitlines()]
         raise BatchError(f"{args[0]}: {'; '.join(lines) or f'status {result.returncode}'}")
     return result.stdout.strip()
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of this process without those that tell of its own job or MPI run."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(OF_THIS_RUN)
+    }

@@ -108,7 +108,7 @@ def read_site(path: Path, steps: tuple[str, ...], given: dict[str, Any]) -> Site
         That have a table of their own.
     given : dict
         Fields of `SubmitParams` that the user gave, in place of those in the file, for all steps
-        but where a step runs on one node by itself.
+        but where a step runs on one node by itself; `extra` is added to that of the file.
 
     Raises
     ------
@@ -120,21 +120,20 @@ def read_site(path: Path, steps: tuple[str, ...], given: dict[str, Any]) -> Site
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected TOML: {error}") from error
     tables = {step: content.pop(step) for step in steps if step in content}
-    shared = {"jobs": default_jobs(), **_checked(path, "", content), **given}
-    site = Site(
-        params=SubmitParams(**shared),
-        steps={
-            "orient": {"nodes": 1},
-            **{
-                step: {
-                    key: value
-                    for key, value in _checked(path, f"{step}.", table).items()
-                    if key not in given or (step, key) == ("orient", "nodes")
-                }
-                for step, table in tables.items()
-            },
-        },
-    )
+    extra = given.get("extra", ())
+    shared = {"jobs": default_jobs(), **_checked(path, "", content)}
+    shared |= {**given, "extra": (*shared.get("extra", ()), *extra)}
+    own: dict[str, dict[str, Any]] = {"orient": {"nodes": 1}}
+    for step, table in tables.items():
+        checked = _checked(path, f"{step}.", table)
+        if "extra" in checked:
+            checked["extra"] += extra
+        own[step] = own.get(step, {}) | {
+            key: value
+            for key, value in checked.items()
+            if key not in given or key == "extra" or (step, key) == ("orient", "nodes")
+        }
+    site = Site(params=SubmitParams(**shared), steps=own)
     for script in SCRIPTS:
         if not (site.params.jobs / script).is_file():
             raise InputError(f"{site.params.jobs}: expected the job scripts, found no {script}")

@@ -107,17 +107,17 @@ class Slurm:
 def running_slurm(nodes=2, cpus=2):
     """Start a Slurm in a new folder; stop it, jobs and all, however this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="nxs")) / "s"
-    started = subprocess.run(
-        [SCRIPTS / "start", folder, str(nodes), str(cpus)], capture_output=True, text=True,
-        timeout=60, env=clean_environment(), check=False,
-    )  # fmt: skip
-    assert started.returncode == 0, started.stderr
     # its input ends when this process does, be it by a signal that nothing can be done about
     guard = subprocess.Popen(
         ["sh", "-c", 'cat >/dev/null; "$0" "$1"; rmdir "${1%/*}"', SCRIPTS / "stop", folder],
         stdin=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
+        started = subprocess.run(
+            [SCRIPTS / "start", folder, str(nodes), str(cpus)], capture_output=True, text=True,
+            timeout=60, env=clean_environment(), check=False,
+        )  # fmt: skip
+        assert started.returncode == 0, started.stderr
         yield Slurm(folder)
     finally:
         guard.stdin.close()

@@ -30,16 +30,17 @@ def daemons(folder):
     return pids
 
 
-def test_two_slurms_run_side_by_side_and_leave_nothing(slurm):
+def test_two_slurms_run_side_by_side_and_leave_nothing(slurm, tmp_path):
     with running_slurm(nodes=1) as other:
         assert len(other.run("sinfo", "-h", "-N", "-p", "main").stdout.splitlines()) == 1
         assert len(slurm.run("sinfo", "-h", "-N", "-p", "main").stdout.splitlines()) == 2
         pids = daemons(other.folder)
         assert len(pids) == 3
-        job = other.sbatch("--wrap", "sleep 600 & wait", "--output", "/dev/null")
-        other.until(lambda: other.state(job) == "RUNNING")
-        found = other.until(lambda: other.run("pgrep", "-f", "^sleep 600$", check=False).stdout)
-        sleeper = int(found.split()[-1])
+        told = tmp_path / "pid"
+        other.sbatch("--wrap", f"sleep 600 & echo $! >{told}; wait", "--output", "/dev/null")
+        other.until(lambda: told.exists() and told.read_text())
+        sleeper = int(told.read_text())
+        os.kill(sleeper, 0)
     assert not other.folder.exists()
     for pid in (*pids, sleeper):
         state = subprocess.run(

@@ -1,5 +1,6 @@
 """nxmpi status: told from files that stay as they are, and from Slurm."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -164,8 +165,12 @@ def test_jobs_that_run_and_wait(recorded, tmp_path):
         "12:00:00 [0/4] transform: 3 of 12 frames, 2.0/s, 4 s left\n"
         "12:00:10 [0/4] transform: 6 of 12 frames, 2.0/s, 3 s left\n"
     )
-    queue = "41_1|RUNNING|n[1-2]|1:04|None|(null)\n42|PENDING||0:00|Dependency|(null)"
-    env = slurm_that_says(tmp_path / "bin", squeue=[("*", queue)])
+    queue = (
+        "41_1|50|41|RUNNING|n[1-2]|1:04|None|u|(null)|s-transform\n"
+        "42|42|42|PENDING||0:00|Dependency|u|(null)|s-combine\n"
+        "43|43|43|RUNNING|n1|0:10|None|u|(null)|of somebody else"
+    )
+    env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ""), ("*", queue)])
     steps = told(recorded, env=env)
     assert steps["transform"]["state"] == "running"
     assert steps["transform"]["detail"] == "f1 6 of 12 frames job 41_1 on n[1-2], 1:04"
@@ -179,11 +184,8 @@ def test_jobs_that_run_and_wait(recorded, tmp_path):
 
 def test_a_job_that_failed_is_told_with_what_it_said(recorded, tmp_path):
     (tmp_path / "41_2.log").write_text("Error: f2.h5: expected a file, found none\n")
-    failed = "JobState=FAILED Reason=NonZeroExitCode ExitCode=1:0 RunTime=00:00:03 NodeList=n2"
-    cancelled = "JobState=CANCELLED Reason=Dependency ExitCode=0:0 RunTime=00:00:00 NodeList="
-    env = slurm_that_says(
-        tmp_path / "bin", squeue=[("*", "")], scontrol=[("*41_2", failed), ("*42", cancelled)]
-    )
+    ended = "41_2|FAILED|256|NonZeroExitCode|n2|\n42|CANCELLED|0|Dependency||"
+    env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ended), ("*", "")])
     steps = told(recorded, env=env)
     assert steps["transform"]["state"] == "failed"
     assert steps["transform"]["detail"] == (
@@ -200,6 +202,58 @@ def test_a_job_that_slurm_forgot_is_told_by_its_log(recorded, tmp_path):
     env = slurm_that_says(tmp_path / "bin", squeue=[("*", "")])
     step = told(recorded, env=env)["transform"]
     assert (step["state"], step["detail"]) == ("failed", "job 41_1: no space left")
+
+
+def test_a_job_that_went_on_in_place_of_another_and_failed_is_told(recorded, tmp_path):
+    (tmp_path / "41_1.log").write_text(
+        "job 60 goes on in place of this one\n...\njob 61 goes on in place of this one\n"
+        "Error: no space left\n"
+    )
+    ended = "41_1|COMPLETED|0|None|n1|\n61_1|FAILED|256|NonZeroExitCode|n2|"
+    env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ended), ("*", "")])
+    step = told(recorded, env=env)["transform"]
+    assert (step["state"], step["detail"]) == (
+        "failed", "job 61_1: no space left, failed, status 1",
+    )  # fmt: skip
+
+
+def test_a_lock_that_may_be_left_hides_no_failure_and_does_not_run(recorded, tmp_path):
+    owner = dataclasses.replace(Owner.here(), host="node17", job="41", cluster="c")
+    recorded.lock("f1", "transform").write_bytes(owner.content())
+    recorded.lock("entry", "symmetrize").write_bytes(owner.content())
+    (tmp_path / "41_1.log").write_text("Error: no space left\n")
+    steps = told(recorded, env=slurm_that_says(tmp_path / "bin", squeue=[("*--states*", "")]))
+    assert steps["transform"]["state"] == "failed"
+    step = steps["symmetrize"]
+    assert step["state"] == "locked"
+    assert " on node17 (job 41) since " in step["detail"]
+    assert step["detail"].endswith(", of which it is not known here whether it still runs")
+
+
+def test_watching_goes_on_while_slurm_does_not_answer(recorded, tmp_path):
+    queue = "42|42|42|PENDING||0:00|Dependency|u|(null)|s-combine"
+    env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ""), ("*", queue)])
+    told(recorded, env=env)
+    squeue = tmp_path / "bin" / "squeue"
+    answers = squeue.read_text()
+    down = "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact' >&2\nexit 1\n"
+    squeue.write_text(down)
+    args = ("-m", "nxmpi", "status", recorded.wrapper, "--watch", "0.2")
+    for first in (down, answers):  # it does not answer at all, or no more
+        squeue.write_text(first)
+        process = start_mpi(0, *args, env=env)
+        time.sleep(5)
+        squeue.write_text(down)
+        time.sleep(1)
+        assert process.poll() is None
+        squeue.write_text("#!/bin/sh\n")
+        result = finish(process)
+        assert result.returncode == 0, result.stderr
+    result = run_nxmpi(0, "status", recorded.wrapper, "--json", env=env)
+    assert result.stderr == ""
+    squeue.write_text(down)
+    result = run_nxmpi(0, "status", recorded.wrapper, "--json", env=env)
+    assert "Slurm does not answer: squeue: slurm_load_jobs error: Unable" in result.stderr
 
 
 def test_an_experiment_with_a_file_that_cannot_be_read(reduced, tmp_path):

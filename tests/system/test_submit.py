@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import h5py
 import pytest
-from system.mpi import error_lines
+from system.mpi import error_lines, finish, start_mpi
 from system.scans import TRANSFORMS, assert_same, contents, simulated, volumes
 from system.slurm import JOBS
 
@@ -162,6 +163,12 @@ def test_dry_run_prints_a_script_that_submits_the_same(slurm, oriented, tmp_path
         known = {fields["JobId"] for fields in slurm.jobs()}
         submitted()
         new = [fields for fields in slurm.jobs() if fields["JobId"] not in known]
+        if not described:
+            (first, *_) = (fields["ArrayJobId"] for fields in new if "ArrayJobId" in fields)
+            slurm.run("scontrol", "update", f"JobId={first}", "StartTime=now")
+            assert slurm.finish(first) == ["COMPLETED"] * 2, logs(scan)
+            for name in volumes(scan):
+                (scan.data / name).unlink()
         described.append(
             [
                 tuple(fields[name] for name in ("JobName", "TimeLimit", "NumNodes", "Command"))
@@ -212,6 +219,59 @@ def test_step_that_is_refused_takes_those_before_it_along(slurm, oriented, tmp_p
     assert {fields["JobState"] for fields in mine} == {"CANCELLED"}
     assert not (scan.data / "logs").exists() or not [*(scan.data / "logs").iterdir()]
     assert record(scan) == []
+
+
+def test_jobs_get_what_is_set_for_them_and_nothing_of_a_job_that_they_are_submitted_from(
+    slurm, oriented, tmp_path
+):
+    scan = oriented.copy(tmp_path / "e")
+    jobs = tmp_path / "job scripts, of this site"
+    shutil.copytree(JOBS, jobs)
+    site = tmp_path / "site.toml"
+    site.write_text(f'jobs = "{jobs}"\nextra = ["--nice=3"]\n')
+    env = in_place_of_nxmpi(tmp_path, "unused")
+    (tmp_path / "bin" / "nxmpi").write_text("#!/bin/sh\nexec env\n")
+    inherited = {
+        "SLURM_NTASKS_PER_NODE": "7", "SLURM_RESTART_COUNT": "3", "SLURM_MEM_PER_NODE": "300",
+        "SLURM_JOB_ID": "77", "OMPI_COMM_WORLD_RANK": "5",
+    }  # fmt: skip
+    asked = ("--extra=--comment=nxmpi beamtime", "--options", "--only transform --entry f1")
+    slurm.nxmpi("submit", scan.wrapper, *asked, env=env | inherited | {"NXMPI_SITE": str(site)})
+    (job,) = record(scan)
+    assert slurm.finish(job["job"]) == ["COMPLETED"], logs(scan)
+    assert slurm.job(job["job"])["Nice"] == "3"
+    variables = Path(job["log"]).read_text().splitlines()
+    assert f"NXMPI_JOBS={jobs}" in variables
+    wanted = {"NTASKS_PER_NODE=2", f"JOB_ID={job['job']}"}
+    names = ("NTASKS_PER_NODE=", "RESTART_COUNT=", "JOB_ID=")
+    found = {line.removeprefix("SLURM_") for line in variables if line.startswith("SLURM_")}
+    assert {line for line in found if line.startswith(names)} == wanted
+    assert "SLURM_MEM_PER_NODE=300" not in variables
+    assert "OMPI_COMM_WORLD_RANK=5" not in variables
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_submission_that_is_ended_half_way_leaves_no_job(slurm, oriented, tmp_path, name):
+    scan = oriented.copy(tmp_path / "e")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sbatch").write_text(
+        f'#!/bin/sh\nPATH=${{PATH#*:}}\nsbatch "$@" && touch {tmp_path}/one && exec sleep 2\n'
+    )
+    (folder / "sbatch").chmod(0o755)
+    process = start_mpi(
+        0, "-m", "nxmpi", "submit", scan.wrapper,
+        env=slurm.environment | {"PATH": f"{folder}:{slurm.environment['PATH']}"},
+    )  # fmt: skip
+    slurm.until(lambda: (tmp_path / "one").exists())
+    process.send_signal(signal.Signals[name])
+    ended = finish(process)
+    assert ended.returncode == 1
+    assert error_lines(ended) == [f"Error: stopped by {name}; nothing was submitted"]
+    mine = [fields for fields in slurm.jobs() if str(tmp_path) in fields["StdOut"]]
+    assert {fields["JobState"] for fields in mine} == {"CANCELLED"}
+    assert record(scan) == []
+    assert scan.hidden() == []
 
 
 def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, oriented, tmp_path):

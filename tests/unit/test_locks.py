@@ -24,6 +24,7 @@ from nxmpi.parallel.locks import (
     step_lock,
 )
 from nxmpi.parallel.owner import Owner
+from nxmpi.slurm.left import ask_slurm
 
 ALONE = MPI.COMM_SELF
 HOST = Owner.here().host
@@ -226,7 +227,7 @@ def test_lock_is_never_guessed_to_be_dead(wrapper, hold, changes):
     with pytest.raises(CollectiveError) as error:
         take(wrapper)
     assert f"on {host} (job 4711) since " in str(error.value)
-    assert f"`nxmpi unlock {wrapper}`" in str(error.value)
+    assert f"`nxmpi unlock --force {wrapper}`" in str(error.value)
     assert lock_file(wrapper).exists()
 
 
@@ -376,6 +377,85 @@ def test_unlocking_removes_what_has_ended_and_the_rest_only_by_force(wrapper, ho
     assert running.poll() is None
     removed, kept = remove_locks(wrapper, force=True)
     assert (len(removed), kept, list_locks(wrapper)) == (2, [], [])
+
+
+def test_lock_of_nexusformat_goes_with_that_of_publishing_of_a_run_before(
+    wrapper, hold, monkeypatch
+):
+    process = hold()
+    kill(process)
+    ours = wrapper.with_name(".scan.nxs.publish.lock")
+    edit(ours, job="4711", host="node7")
+    nexusformat_lock(wrapper).write_text(f"{process.pid}@node7")
+    assert [lock.state for lock in list_locks(wrapper)] == ["unknown"] * 2
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert [lock.state for lock in list_locks(wrapper)] == ["ended"] * 2
+    with publish_lock(wrapper, limit=0.3):
+        assert nexusformat_lock(wrapper).read_text() == f"{os.getpid()}@{HOST}"
+    assert list_locks(wrapper) == []
+
+
+def test_lock_of_nexusformat_of_somebody_else_stays(wrapper, hold, monkeypatch):
+    kill(hold())
+    edit(wrapper.with_name(".scan.nxs.publish.lock"), job="4711", host="node7")
+    nexusformat_lock(wrapper).write_text("1@node8")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(LockedError, match="locked by 1@node8"):
+        publish_lock(wrapper, limit=0.3).__enter__()
+    assert nexusformat_lock(wrapper).read_text() == "1@node8"
+
+
+@pytest.fixture
+def slurm_says(tmp_path, monkeypatch):
+    """Return a function that puts commands on the path which tell of a cluster and its jobs."""
+
+    def says(*numbers, cluster="c", private="none", status=0):
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        settings = f"ClusterName             = {cluster}\nPrivateData             = {private}"
+        lines = [f"{n}|{n}|{n}|RUNNING|n1|0:01|None|u|(null)|x" for n in numbers]
+        for name, text in (("scontrol", settings), ("squeue", "\n".join(lines))):
+            (folder / name).write_text(f"#!/bin/sh\necho '{text}'\nexit {status}\n")
+            (folder / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    return says
+
+
+@pytest.mark.parametrize(
+    ("numbers", "settings", "changes", "state"),
+    [
+        ([4712], {}, {}, "ended"),
+        ([4711], {}, {}, "running"),
+        ([4712], {"cluster": "d"}, {}, "unknown"),
+        ([4712], {"status": 1}, {}, "unknown"),
+        ([4712], {"private": "accounts,jobs"}, {}, "ended"),
+        ([4712], {}, {"cluster": ""}, "unknown"),
+        ([4712], {}, {"job": ""}, "unknown"),
+    ],
+    ids=["ended", "running", "another cluster", "no answer", "our own", "no cluster", "no job"],
+)  # fmt: skip
+def test_slurm_knows_whether_a_job_on_another_host_has_ended(
+    wrapper, slurm_says, numbers, settings, changes, state
+):
+    owner = dataclasses.replace(Owner.here(), host="node7", job="4711", cluster="c")
+    lock_file(wrapper).write_bytes(dataclasses.replace(owner, **changes).content())
+    assert [lock.state for lock in list_locks(wrapper)] == ["unknown"]
+    slurm_says(*numbers, **settings)
+    assert [lock.state for lock in list_locks(wrapper, ask_slurm())] == [state]
+    removed, kept = remove_locks(wrapper, ask=ask_slurm())
+    assert (len(removed), len(kept)) == ((1, 0) if state == "ended" else (0, 1))
+    assert lock_file(wrapper).exists() == (state != "ended")
+
+
+def test_jobs_of_others_that_slurm_hides_may_still_run(wrapper, slurm_says, monkeypatch):
+    owner = dataclasses.replace(Owner.here(), host="node7", job="4711", cluster="c")
+    lock_file(wrapper).write_bytes(owner.content())
+    slurm_says(private="jobs")
+    monkeypatch.setattr(os, "getuid", lambda: lock_file(wrapper).stat().st_uid + 1)
+    assert [lock.state for lock in list_locks(wrapper, ask_slurm())] == ["unknown"]
 
 
 def test_locks_of_a_scan_whose_name_begins_alike_are_left(wrapper):

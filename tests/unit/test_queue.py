@@ -1,67 +1,114 @@
 """What Slurm says of jobs, read from lines that it printed (22.05)."""
 
+import os
+
 import pytest
 
-from nxmpi.slurm.queue import parse_sacct, parse_scontrol, parse_squeue
-
-SCONTROL = (
-    "JobId=12 JobName=s_300K-transform UserId=u(1000) GroupId=u(1000) MCS_label=N/A Priority=1 "
-    "Nice=0 Account=(null) QOS=(null) JobState={state} Reason={reason} Dependency=(null) Requeue=1 "
-    "Restarts=0 BatchFlag=1 Reboot=0 ExitCode={code} RunTime=00:01:04 TimeLimit=08:00:00 "
-    "ReqNodeList=(null) ExcNodeList=(null) NodeList={nodes} BatchHost=n1 NumNodes=1"
+from nxmpi.slurm import queue
+from nxmpi.slurm.queue import (
+    NoSlurmError,
+    Seen,
+    ended,
+    parse_ended,
+    parse_sacct,
+    parse_squeue,
+    queued,
 )
+from nxmpi.slurm.sbatch import BatchError
 
 
 def test_squeue_tells_of_tasks_and_of_jobs_that_go_on():
     found = parse_squeue(
-        "12_1|RUNNING|n[1-2]|1:04|None|(null)\n"
-        "12_2|PENDING||0:00|Resources|(null)\n"
-        "13|PENDING||0:00|Dependency|(null)\n"
-        "20_3|RUNNING|n3|0:10|None|nxmpi 12\n"
+        "12_1|14|12|RUNNING|n[1-2]|1:04|None|ann|(null)|s_300K-transform\n"
+        "12_2|12|12|PENDING||0:00|Resources|ann|(null)|s_300K-transform\n"
+        "13|13|13|PENDING||0:00|Dependency|bob|(null)|a|b\n"
+        "20_3|20|20|RUNNING|n3|0:10|None|ann|nxmpi 12|s_300K-transform\n"
+        "21|21|21|RUNNING|n3|0:10|None|eve|nxmpi beamtime|x\n"
     )
-    assert set(found) == {"12_1", "12_2", "13", "12_3"}
-    assert (found["12_1"].state, found["12_1"].nodes, found["12_1"].elapsed) == (
-        "RUNNING", "n[1-2]", "1:04",
-    )  # fmt: skip
-    assert (found["12_1"].reason, found["12_2"].reason) == ("", "Resources")
-    assert found["12_3"].nodes == "n3"
+    assert [item.stands_for for item in found] == ["12_1", "12_2", "13", "12_3", "21"]
+    assert [item.number for item in found] == ["14", "12", "13", "20", "21"]
+    first, second, third, fourth, _ = found
+    assert (first.state, first.nodes, first.elapsed) == ("RUNNING", "n[1-2]", "1:04")
+    assert (first.reason, second.reason) == ("", "Resources")
+    assert (third.user, third.name) == ("bob", "a|b")
+    assert (fourth.id, fourth.nodes) == ("20_3", "n3")
 
 
 def test_nothing_in_the_queue():
-    assert parse_squeue("") == {}
+    assert parse_squeue("") == []
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "code", "told"),
+    ("line", "told"),
     [
-        ("FAILED", "NonZeroExitCode", "1:0", "failed, status 1"),
-        ("FAILED", "RaisedSignal:9(Killed)", "0:9", "failed, signal 9"),
-        ("TIMEOUT", "TimeLimit", "0:0", "timeout, TimeLimit"),
-        ("CANCELLED", "Dependency", "0:0", "cancelled, Dependency"),
-        ("NODE_FAIL", "NodeDown", "0:0", "node_fail, NodeDown"),
-        ("COMPLETED", "None", "0:0", ""),
-        ("PENDING", "Resources", "0:0", "Resources"),
+        ("1|FAILED|768|NonZeroExitCode|n1|", "failed, status 3"),
+        ("1|FAILED|9|RaisedSignal:9(Killed)|n1|", "failed, signal 9"),
+        ("1|TIMEOUT|0|TimeLimit|n1|", "timeout, TimeLimit"),
+        ("1|CANCELLED|0|Dependency|n1|", "cancelled, Dependency"),
+        ("1|NODE_FAIL|0|NodeDown|n1|", "node_fail, NodeDown"),
+        ("1|COMPLETED|0|None|n1|", ""),
+        ("1|PENDING|0|Resources|n1|", "Resources"),
     ],
 )
-def test_scontrol_tells_how_a_job_ended(state, reason, code, told):
-    found = parse_scontrol(SCONTROL.format(state=state, reason=reason, code=code, nodes="n1"))
-    assert (found.state, found.reason, found.nodes) == (state, told, "n1")
-
-
-def test_of_a_job_that_was_requeued_the_last_line_counts():
-    lines = [
-        SCONTROL.format(state=state, reason="None", code="0:0", nodes="(null)")
-        for state in ("NODE_FAIL", "COMPLETED")
-    ]
-    found = parse_scontrol("\n".join(lines))
-    assert (found.state, found.nodes) == ("COMPLETED", "")
-
-
-def test_a_job_that_is_forgotten():
-    assert parse_scontrol("") is None
-    assert parse_sacct("") is None
+def test_squeue_tells_how_a_job_ended(line, told):
+    assert parse_ended(line) == {
+        "1": Seen(state=line.split("|")[1], reason=told, nodes="n1"),
+    }  # fmt: skip
 
 
 def test_sacct():
-    found = parse_sacct("CANCELLED by 1000|0:15|n4\n")
-    assert (found.state, found.reason, found.nodes) == ("CANCELLED", "cancelled, signal 15", "n4")
+    found = parse_sacct("12_1|CANCELLED by 1000|0:15|n4\n13|COMPLETED|0:0|None assigned\n")
+    assert found == {
+        "12_1": Seen(state="CANCELLED", reason="cancelled, signal 15", nodes="n4"),
+        "13": Seen(state="COMPLETED"),
+    }
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Return a function that puts a command of Slurm first on the path, and the file of calls."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    calls = tmp_path / "calls"
+
+    def put(name, lines):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n{lines}\n')
+        (folder / name).chmod(0o755)
+
+    return put, calls
+
+
+def test_all_jobs_are_asked_about_at_once(commands):
+    put, calls = commands
+    put("squeue", "echo '12_1|FAILED|256|NonZeroExitCode|n1|'")
+    put("sacct", "echo '13|TIMEOUT|0:0|n2'")
+    found = ended(["12_1", "12_2", "13", "14"])
+    assert {job: how.state for job, how in found.items()} == {"12_1": "FAILED", "13": "TIMEOUT"}
+    first, second = calls.read_text().splitlines()
+    assert "--jobs=12,13,14 " in first
+    assert second.endswith("-j12_2,13,14")
+
+
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(commands, monkeypatch):
+    put, _ = commands
+    put("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(BatchError, match=r"squeue: slurm_load_jobs error: Unable to contact"):
+        queued()
+    monkeypatch.setattr(queue, "ANSWER", 0.2)
+    put("squeue", "exec sleep 5")
+    with pytest.raises(BatchError, match=r"squeue: no answer within 0\.2 s"):
+        queued()
+    assert ended(["1"]) == {}
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(NoSlurmError, match="not found: is this a machine with Slurm"):
+        queued()
+
+
+def test_jobs_of_all_users_are_asked_for_whatever_the_user_set(commands, monkeypatch):
+    put, calls = commands
+    put("squeue", 'echo "1|1|1|RUNNING|n1|0:01|None|${SQUEUE_STATES:-all}|(null)|x"')
+    monkeypatch.setenv("SQUEUE_STATES", "PENDING")
+    (item,) = queued()
+    assert item.user == "all"
+    assert "--me" not in calls.read_text()

@@ -7,7 +7,7 @@ import pytest
 from nxmpi.errors import InputError
 from nxmpi.params import SubmitParams
 from nxmpi.slurm.chain import Wait, Work, plan_chain
-from nxmpi.slurm.sbatch import command_line, shell_script
+from nxmpi.slurm.sbatch import BatchError, command_line, settings_of, shell_script, submit
 from nxmpi.slurm.site import read_site, write_site
 
 pytestmark = pytest.mark.parallel([1])
@@ -87,18 +87,32 @@ def test_command_line_of_an_array_that_waits():
     assert {
         "--dependency=aftercorr:17", "--kill-on-invalid-dep=yes", "--array=0,1", "--nodes=4",
         "--ntasks-per-node=8", "--time=5", "--output=/e/s/l/logs/s_300K+1-orient-%A_%a.log",
-        "--export=ALL,NXMPI_JOBS=/jobs,NXMPI_MPI=pmi2",
+        "--export=ALL",
     } < {*words}  # fmt: skip
     assert "--hold" not in words
+
+
+def test_what_the_script_of_a_job_finds_as_variables():
+    params = SubmitParams(jobs=Path("/a, b"), mpi="pmi2", extra=("--qos=low", "--signal=B:USR1@9"))
+    assert settings_of(params) == {
+        "NXMPI_JOBS": "/a, b", "NXMPI_MPI": "pmi2", "NXMPI_EXTRA": "--qos=low\n--signal=B:USR1@9",
+    }  # fmt: skip
+    assert settings_of(PARAMS) == {"NXMPI_JOBS": "/jobs"}
 
 
 def test_shell_script_holds_what_waits_for_nothing_until_the_end():
     chain = plan_chain([work("300K", ("combine", "pdf")), work("a b", ("pdf",))])
     lines = shell_script(chain, [PARAMS] * 3).splitlines()
-    assert [" --hold " in line for line in lines] == [True, False, True, False]
-    assert "--dependency=afterok:$job1" in lines[1]
-    assert "'/e/s/l/s_a b.nxs'" in lines[2]
-    assert lines[3] == "scontrol release $job1 $job3"
+    jobs = [line for line in lines if line.startswith("job")]
+    assert [" --hold " in line for line in jobs] == [True, False, True]
+    assert "--dependency=afterok:$job1" in jobs[1]
+    assert "'/e/s/l/s_a b.nxs'" in jobs[2]
+    assert "mkdir -p '/e/s/l/a b/logs'" in lines
+    assert lines[-1] == "scontrol release $job1 $job3"
+
+
+def test_no_jobs_need_no_script():
+    assert shell_script([], []) == ""
 
 
 @pytest.fixture
@@ -162,3 +176,22 @@ def test_defaults_that_are_written_are_read_and_never_replaced(tmp_path):
     with pytest.raises(InputError, match="is there already, and is kept"):
         write_site(path)
     assert path.read_text() == commented
+
+
+def test_table_of_orient_leaves_it_one_node(site):
+    read = site('nodes = 4\n[orient]\ntime = "5"\n')
+    assert (read.of_step("orient").nodes, read.of_step("orient").time) == (1, "5")
+    assert site("[orient]\nnodes = 2\n", nodes=8).of_step("orient").nodes == 2
+
+
+def test_further_options_of_the_command_line_are_added_to_those_of_the_site(site):
+    read = site('extra = ["--qos=low"]\n[pdf]\nextra = ["--qos=high"]\n', extra=("--nice",))
+    assert read.of_step("frames").extra == ("--qos=low", "--nice")
+    assert read.of_step("pdf").extra == ("--qos=high", "--nice")
+
+
+@pytest.mark.parametrize("option", ["-M other", "--clusters=other", "--cluster=other"])
+def test_another_cluster_is_refused(option):
+    params = SubmitParams(jobs=Path("/jobs"), extra=(option,))
+    with pytest.raises(BatchError, match=f"^{option}: expected jobs for the cluster of this"):
+        submit(plan_chain([work("300K", ("pdf",))]), [params], lambda ids: None)
