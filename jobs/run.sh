@@ -70,6 +70,9 @@ submit_successor() { # a job like this one, for which those that wait for this o
   field() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$given" | sed 's/^(null)$//'; }
   mem=$(field MinMemoryNode) mem_per_cpu=$(field MinMemoryCPU)
   mapfile -t extra < <(printf '%s' "${NXMPI_EXTRA:-}") # as nxmpi submit had them, one a line
+  for name in $(compgen -e SQUEUE_); do # they would hide jobs that wait
+    unset "$name"
+  done
   for name in $(compgen -e SLURM_); do # they tell of this job
     [[ $name == SLURM_CONF ]] || clean+=(-u "$name")
   done
@@ -89,7 +92,7 @@ submit_successor() { # a job like this one, for which those that wait for this o
       --output="$(sed -n 's/^ *StdOut=//p' <<<"$given")" "$0" "${scans[@]}" "${options[@]}"
   ) || return 1
   successor=${successor%%;*} # a cluster's name may follow
-  queue=$(squeue --noheader --array --states=PENDING --format='%i|%E') || return 1
+  queue=$(squeue --noheader --all --array --states=PENDING --format='%i|%E') || return 1
   while IFS='|' read -r waiting terms; do
     if [[ $waiting != "$successor"?(_*) && $(hung_on "$waiting" "$terms") ]]; then
       hang "$waiting" "$successor" || return 1
@@ -117,7 +120,8 @@ hang() { # let a job wait for another one more; one at a time, or each would und
   lock=$lock/.$1.waits # its log is on a disk that all jobs see
   for _ in {1..120}; do
     if mkdir "$lock" 2>/dev/null; then
-      terms=$(squeue --noheader --array --jobs="$1" --format=%E) && kind=$(hung_on "$1" "$terms") &&
+      terms=$(squeue --noheader --all --array --jobs="$1" --format=%E) &&
+        kind=$(hung_on "$1" "$terms") &&
         terms=${terms//(*([^()]))/} && scontrol update JobId="$1" Dependency="${terms//_\*/},$kind:$2"
       local status=$?
       rmdir "$lock"

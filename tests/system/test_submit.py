@@ -118,15 +118,16 @@ MADE_BY = {
 }  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [
         "--refine-scale",
-        pytest.param("--radius 0.4", marks=pytest.mark.full),
-        pytest.param("--mask-t1 3", marks=pytest.mark.full),
-        pytest.param("--no-polarization --to symmetrize", marks=pytest.mark.full),
-        pytest.param("--only transform --entry f1", marks=pytest.mark.full),
-        pytest.param("--from symmetrize", marks=pytest.mark.full),
+        "--radius 0.4",
+        "--mask-t1 3",
+        "--no-polarization --to symmetrize",
+        "--only transform --entry f1",
+        "--from symmetrize",
     ],
 )
 def test_steps_that_are_left_are_those_that_reduce_does(slurm, reduced, tmp_path, options):
@@ -186,7 +187,10 @@ def test_dry_run_prints_a_script_that_submits_the_same(slurm, oriented, tmp_path
     ("asked", "told"),
     [
         (["--partition", "nowhere"], "sbatch: .*[Ii]nvalid partition"),
-        (["--partition", "project", "--account", "other", "--time", "5"], "Invalid account"),
+        pytest.param(
+            ["--partition", "project", "--account", "other", "--time", "5"], "Invalid account",
+            marks=pytest.mark.full,
+        ),
         pytest.param(
             ["--nodes", "3"], "More processors requested than permitted|Node count",
             marks=pytest.mark.full,
@@ -219,8 +223,26 @@ def test_step_that_is_refused_takes_those_before_it_along(slurm, oriented, tmp_p
     assert {fields["JobState"] for fields in mine} == {"CANCELLED"}
     assert not (scan.data / "logs").exists() or not [*(scan.data / "logs").iterdir()]
     assert record(scan) == []
+    printed = slurm.nxmpi("submit", scan.wrapper, "--dry-run", env={"NXMPI_SITE": str(site)})
+    by_hand = slurm.run("bash", "-c", printed.stdout, check=False)
+    assert by_hand.returncode == 1
+    assert "nvalid partition" in by_hand.stderr
+    more = [fields for fields in slurm.jobs() if str(tmp_path) in fields["StdOut"]]
+    assert len(more) > len(mine)
+    assert {fields["JobState"] for fields in more} == {"CANCELLED"}
 
 
+@pytest.mark.full
+def test_parent_is_known_through_another_link(slurm, three, tmp_path):
+    _, (parent, *others) = three
+    link = tmp_path / "link"
+    link.symlink_to(parent.parent)
+    asked = ("--dry-run", "--options", "--only transform", "--parent", link / parent.name)
+    printed = slurm.nxmpi("submit", parent, *others, *asked).stdout
+    assert "--dependency=afterok:$job1 --kill-on-invalid-dep=yes" in printed
+
+
+@pytest.mark.full
 def test_jobs_get_what_is_set_for_them_and_nothing_of_a_job_that_they_are_submitted_from(
     slurm, oriented, tmp_path
 ):
@@ -250,7 +272,7 @@ def test_jobs_get_what_is_set_for_them_and_nothing_of_a_job_that_they_are_submit
     assert "OMPI_COMM_WORLD_RANK=5" not in variables
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.full)])
 def test_submission_that_is_ended_half_way_leaves_no_job(slurm, oriented, tmp_path, name):
     scan = oriented.copy(tmp_path / "e")
     folder = tmp_path / "bin"
@@ -283,7 +305,7 @@ def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, orient
     (line,) = error_lines(refused)
     for job in jobs:
         task = "" if job["task"] is None else f"_{job['task']}"
-        assert f"{job['step']} {job['job']}{task} (PENDING)" in line
+        assert f"{job['step']} {job['job']}{task} (PENDING, of " in line
     assert record(scan) == jobs
     cancelled = slurm.nxmpi("cancel", scan.wrapper).stdout
     assert cancelled.count(" cancelled, was PENDING") == len(jobs)
@@ -311,6 +333,7 @@ def three(oriented, tmp_path):
     return scan, wrappers
 
 
+@pytest.mark.full
 def test_array_goes_on_where_a_step_did_not_fail_and_cancels_what_waits_for_it(slurm, three):
     scan, wrappers = three
     chosen = "--from transform --to combine"

@@ -29,6 +29,8 @@ def stopping(tmp_path):
         "PATH": f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin",
         "NXMPI_GO_ON": "submit",
         "NXMPI_EXTRA": "--oversubscribe\n--nice=7",
+        "NXMPI_JOBS": str(JOBS),
+        "SQUEUE_PARTITION": "project",
     }
 
 

@@ -63,3 +63,28 @@ def test_script_asks_for_a_signal_to_its_shell_and_appends_to_its_log(script):
     assert told["open-mode"] == "append"
     assert told["output"] == f"%x-{script.stem}-%j.log"
     assert "requeue" in told
+
+
+@pytest.mark.parametrize(
+    ("sockets", "cores", "cpus", "variables", "ranks"),
+    [
+        (2, 8, 16, {}, 16),
+        (2, 8, 32, {}, 16),
+        (2, 8, 32, {"SLURM_CPUS_PER_TASK": "2"}, 16),
+        (2, 8, 32, {"SLURM_CPUS_PER_TASK": "4"}, 8),
+        (2, 8, 32, {"SLURM_CPUS_ON_NODE": "8"}, 4),
+        (2, 8, 32, {"SLURM_NTASKS_PER_NODE": "5"}, 5),
+        (2, 8, 32, {"SLURM_NTASKS_PER_NODE": "5", "NXMPI_RANKS_PER_NODE": "3"}, 3),
+    ],
+)
+def test_job_has_a_rank_for_each_core_by_default(tmp_path, sockets, cores, cpus, variables, ranks):
+    told = (
+        f"NodeName=n1 CoresPerSocket={cores}\n   CPUAlloc=1 CPUEfctv=9 CPUTot={cpus} CPULoad=1.5\n"
+    )
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho '{told}   Sockets={sockets} Boards=1'\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    script = f'. {JOBS / "environment.sh"}; echo "$NXMPI_RANKS_PER_NODE"'
+    job = {"SLURM_CPUS_ON_NODE": str(cpus), "SLURMD_NODENAME": "n1"}
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | job | variables
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=env)
+    assert (result.stdout, result.stderr) == (f"{ranks}\n", "")
