@@ -118,7 +118,9 @@ def submit(
             click.echo(f"{work.wrapper}: complete", err=dry_run)
     params = [site.of_step(planned.step) for planned in chain]
     if planning:
-        limits = {step: limits_of(site.of_step(step).partition) for step in STEPS}
+        partitions = {step: site.of_step(step).partition for step in STEPS}
+        known = {name: limits_of(name) for name in {*partitions.values()}}
+        limits = {step: known[partitions[step]] for step in STEPS}
         layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
         requests = {
             scan: requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
