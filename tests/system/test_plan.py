@@ -183,7 +183,8 @@ def test_rates_of_this_machine(searched, tmp_path):
 def test_jobs_ask_for_what_their_step_needs_with_its_own_ranks_and_nodes(searched, tmp_path):
     site = tmp_path / "site.toml"
     site.write_text(
-        'ranks_per_node = 2\n[transform]\nranks_per_node = 16\nnodes = 2\n[pdf]\npartition = "small"\n'
+        "ranks_per_node = 2\n[transform]\nranks_per_node = 16\nnodes = 2\n"
+        '[pdf]\npartition = "small"\n'
     )
     sinfo = tmp_path / "sinfo"
     sinfo.write_text("#!/bin/sh\nprintf 'main*|900000|infinite\\nsmall|300+|10:00\\n'\n")

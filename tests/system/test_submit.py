@@ -1,5 +1,6 @@
 """Chains of jobs that `nxmpi submit` makes, through a real Slurm."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import pytest
 from system.mpi import error_lines
 from system.scans import TRANSFORMS, assert_same, contents, simulated, volumes
 from system.slurm import JOBS
+
+from nxmpi.parallel.owner import Owner
 
 HERE = Path(__file__).parent
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
@@ -223,7 +226,7 @@ def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, orient
     (line,) = error_lines(refused)
     for job in jobs:
         task = "" if job["task"] is None else f"_{job['task']}"
-        assert f"{job['step']} {job['job']}{task} (PENDING)" in line
+        assert f"{job['step']} {job['job']}{task} (PENDING, of " in line
     assert record(scan) == jobs
     cancelled = slurm.nxmpi("cancel", scan.wrapper).stdout
     assert cancelled.count(" cancelled, was PENDING") == len(jobs)
@@ -232,6 +235,45 @@ def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, orient
     again = {job["job"] for job in record(scan)}
     assert again.isdisjoint(job["job"] for job in jobs)
     slurm.run("scancel", *again)
+
+
+def test_locks_of_jobs_that_slurm_knows_to_have_ended_are_removed_and_others_refused(
+    slurm, oriented, tmp_path
+):
+    scan = oriented.copy(tmp_path / "e")
+    holder = slurm.sbatch("--wrap", "exec sleep 300", "--output", "/dev/null")
+    slurm.until(lambda: slurm.state(holder) == "RUNNING")
+    config = slurm.run("scontrol", "show", "config").stdout
+    cluster = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)[1]
+    owner = dataclasses.replace(Owner.here(), host="node17", job=holder, cluster=cluster)
+    lock = scan.lock("f1", "transform")
+    lock.write_bytes(owner.content())
+
+    def refused():
+        result = slurm.nxmpi("submit", scan.wrapper, LATER, check=False)
+        assert result.returncode == 1
+        assert record(scan) == []
+        assert lock.exists()
+        return " ".join(error_lines(result))
+
+    def told():
+        (one,) = json.loads(slurm.nxmpi("status", scan.wrapper, "--json").stdout)
+        return one["steps"]["transform"]["state"]
+
+    by = f"process {owner.pid} on node17 (job {holder})"
+    assert f"f1 transform is being computed by {by}" in refused()
+    assert told() == "running"
+    slurm.run("scancel", holder)
+    slurm.finish(holder)
+    lock.write_bytes(dataclasses.replace(owner, cluster="another").content())
+    assert "of which it is not known here whether it still runs" in refused()
+    assert told() == "locked"
+    lock.write_bytes(owner.content())
+    assert told() == "to do"
+    slurm.nxmpi("submit", scan.wrapper, LATER)
+    assert not lock.exists()
+    slurm.nxmpi("cancel", scan.wrapper)
+    assert "no jobs in the queue" in slurm.nxmpi("cancel", scan.wrapper).stdout
 
 
 @pytest.fixture
