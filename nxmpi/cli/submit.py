@@ -19,6 +19,7 @@ from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.requests import requests_of
 from nxmpi.pipeline.submitted import require_idle, run_submit
 from nxmpi.slurm.chain import Work, plan_chain
+from nxmpi.slurm.nodes import limits_of
 from nxmpi.slurm.sbatch import shell_script
 from nxmpi.slurm.site import read_site, site_file, write_site
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.requests import Request
     from nxmpi.slurm.chain import Planned
-    from nxmpi.slurm.site import Site
 
 
 @click.command()
@@ -117,9 +117,18 @@ def submit(
             click.echo(f"{work.wrapper}: complete", err=dry_run)
     params = [site.of_step(planned.step) for planned in chain]
     if planning:
-        layout = _layout(site)
-        requests = {scan: _requests(run, layout) for scan, run in runs.items()}
-        params = [_planned(its, job, requests) for its, job in zip(params, chain, strict=True)]
+        partitions = {step: site.of_step(step).partition for step in STEPS}
+        known = {name: limits_of(name) for name in {*partitions.values()}}
+        limits = {step: known[partitions[step]] for step in STEPS}
+        layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
+        requests = {
+            scan: requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
+            for scan, run in runs.items()
+        }
+        params = [
+            _planned(its, job, requests, limits[job.step].minutes)
+            for its, job in zip(params, chain, strict=True)
+        ]
     if dry_run:
         click.echo(shell_script(chain, params))
         return
@@ -162,28 +171,31 @@ def _work(run: Run) -> Work:
     return Work(wrapper=run.scan, folder=ScanFiles(run.scan).folder, steps=due, options=words)
 
 
-def _layout(site: Site) -> Layout:
-    its = site.params
+def _layout(its: SubmitParams, mebibytes: int) -> Layout:
+    """Return how a job runs on nodes with so much memory, 0 if that is not known."""
     if its.ranks_per_node is None:
         raise click.UsageError(
             "--plan needs --ranks-per-node, or ranks_per_node in the site's file"
         )
-    return Layout(its.nodes * its.ranks_per_node, its.nodes)
-
-
-def _requests(run: Run, layout: Layout) -> dict[str, Request]:
-    return requests_of(run.scan, run.choices, run.steps, layout, redo=run.redo)
+    return Layout(its.nodes * its.ranks_per_node, its.nodes, mebibytes * 2**20)
 
 
 def _planned(
-    params: SubmitParams, job: Planned, requests: dict[Path, dict[str, Request]]
+    params: SubmitParams, job: Planned, requests: dict[Path, dict[str, Request]], most: int
 ) -> SubmitParams:
-    """Return what a job asks for, by what its scans are expected to take."""
+    """Return what a job asks for, by what its scans are expected to take.
+
+    Parameters
+    ----------
+    most : int
+        Time that a job may take; 0 if it may take any [min].
+    """
     found = [requests[scan][job.step] for scan in job.wrappers if job.step in requests[scan]]
     if not found:
         return params
+    minutes = max(each.minutes for each in found)
     return replace(
         params,
-        time=params.time or str(max(each.minutes for each in found)),
+        time=params.time or str(min(minutes, most) if most else minutes),
         mem=params.mem or f"{max(each.mebibytes for each in found)}M",
     )

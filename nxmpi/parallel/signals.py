@@ -69,9 +69,17 @@ def stop_if_wished(comm: MPI.Intracomm) -> None:
     StoppedError
         On every rank.
     """
-    for name in comm.allgather(_first_received()):
-        if name is not None:
-            raise StoppedError(name)
+    name = wished(comm)
+    if name is not None:
+        raise StoppedError(name)
+
+
+def wished(comm: MPI.Intracomm) -> str | None:
+    """Return the signal that the lowest rank heard of those that did, None if none did.
+
+    Collective on ``comm``: one allgather; the same on every rank.
+    """
+    return next((name for name in comm.allgather(_first_received()) if name is not None), None)
 
 
 class Wishes:

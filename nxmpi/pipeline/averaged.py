@@ -15,6 +15,7 @@ from nxmpi.nexus.volume import CHUNK, read_part, title_of
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.memory import require_memory
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.stages.background import (
     NOTHING,
     average,
@@ -103,6 +104,7 @@ def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
     require_memory(comm, needed, f"{plan.target}", NEEDS)
     with timer.part("read"):
         planes, unit, background = _read(comm, plan)
+    stop_if_wished(comm)
     n_left_out, total = 0, None
     with timer.part("symmetrize"):
         if plan.outliers is None:
@@ -111,6 +113,7 @@ def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
             sums, n_left_out = leave_out(comm, planes, plan.group, plan.outliers)
         if background is not None:
             total = sum_background(comm, background, planes.first, plan.group)
+    stop_if_wished(comm)
     with timer.part("compare"):
         subtracted = NOTHING
         if background is not None and total is not None:
@@ -118,8 +121,10 @@ def averaged(comm: MPI.Intracomm, plan: Plan, timer: Timer) -> Average:
         squares = grid_metric(plan.grid, plan.sample.lattice)
         metric = on_root(comm, lambda: whole_metric(squares, plan.group))
         shells = compare_images(comm, planes, sums, plan.group, metric, subtracted)
+        stop_if_wished(comm)
         chi2 = residual_map(comm, planes, sums, plan.group, subtracted)
         del planes, background, subtracted
+    stop_if_wished(comm)
     with timer.part("divide"), all_or_none(comm):
         values = _divided(sums, (1 / plan.parts, unit), total)
     values |= {schema.IMAGES: sums.images, schema.CHI2: chi2}

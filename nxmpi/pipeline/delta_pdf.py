@@ -53,7 +53,15 @@ STEP = "pdf"
 
 
 def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path]:
-    """Make, write and publish all files of one volume. Collective on ``comm``."""
+    """Make, write and publish all files of one volume.
+
+    Collective on ``comm``.
+
+    Raises
+    ------
+    StoppedError
+        On every rank, if any heard a wish to stop before all is written; nothing is kept then.
+    """
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
     sizes, params = sizes_of(plan), plan.choices.pdf
@@ -62,6 +70,7 @@ def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path
     require_memory(comm, needed, f"{pdf_file(plan).path}", NEEDS)
     with timer.part("read"):
         volume = read_slab(comm, plan, schema.SYMMETRIZED)
+    stop_if_wished(comm)
     with timer.part("window"):
         weights = window_weights(comm, plan)
     with unpublished_removed(comm, plan.targets):
@@ -71,6 +80,7 @@ def make_pdf(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> list[Path
             values = {schema.PDF_SIGNAL: total.real.values}
             write_real(comm, plan, total_file(plan), values, output)
             del total, values
+        stop_if_wished(comm)
         with timer.part("punch and fill"):
             filled = _fill(comm, plan, volume, weights)
         with timer.part("write"):

@@ -26,7 +26,7 @@ from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.publish import temporary
 from nxmpi.parallel.slabs import chunked_slabs, deal_anew, even_slabs
 from nxmpi.pipeline.inputs import fingerprint
-from nxmpi.pipeline.volume import write_volume
+from nxmpi.pipeline.volume import write_or_stop
 from nxmpi.stages.bricks import Pillar
 from nxmpi.stages.fourier import real_space_grid, to_full_slabs, transform_sizes
 
@@ -150,7 +150,7 @@ def write_beside(
 ) -> None:  # fmt: skip
     """Write a copy of the symmetrized volume's file with datasets more, under a temporary name.
 
-    Collective on ``comm``.
+    Collective on ``comm``; see `nxmpi.pipeline.volume.write_or_stop`.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def write_beside(
         l, k = pillar.l - first, pillar.k
         return {name: slab[l : l + CHUNK, k : k + CHUNK] for name, slab in values.items()}
 
-    write_volume(comm, output, volume, pillars, fill, create)
+    write_or_stop(comm, output, volume, pillars, fill, create)
 
 
 def symmetrized_file(plan: Plan, path: Path) -> VolumeFile:
@@ -219,7 +219,7 @@ def write_real(
         return {name: part[z : z + CHUNK, y : y + CHUNK] for name, part in slab.items()}
 
     file = target._replace(path=temporary(target.path))
-    write_volume(comm, output, file, pillars, fill)
+    write_or_stop(comm, output, file, pillars, fill)
 
 
 def total_file(plan: Plan) -> VolumeFile:

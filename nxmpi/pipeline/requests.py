@@ -10,8 +10,10 @@ from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import read_rates
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from nxmpi.pipeline.estimate import Estimate
     from nxmpi.pipeline.plan import Layout
     from nxmpi.pipeline.reduce import Choices
 
@@ -21,6 +23,7 @@ STOPPING = 15
 """More than that, for starting and for stopping ahead of the limit [min]."""
 MEMORIES = 1.25
 """The expected memory that is asked for."""
+MIB = 2**20
 
 
 class Request(NamedTuple):
@@ -32,11 +35,18 @@ class Request(NamedTuple):
 
 
 def requests_of(
-    wrapper: Path, choices: Choices, steps: tuple[str, ...], layout: Layout, *, redo: bool
-) -> dict[str, Request]:
+    wrapper: Path, choices: Choices, steps: tuple[str, ...], layouts: Mapping[str, Layout],
+    *, redo: bool,
+) -> dict[str, Request]:  # fmt: skip
     """Return what the job of each step is to ask for, of those that are to be done.
 
     Not collective.
+
+    Parameters
+    ----------
+    layouts : mapping
+        Of the job of each step; its memory is all that a node has, and more is asked for only
+        where the step cannot do with that.
 
     Raises
     ------
@@ -46,10 +56,27 @@ def requests_of(
     rates, _ = read_rates()
     compressed = choices.output.compression != "none"
     found = {}
-    for cost in plan_scan(wrapper, choices, steps, layout, redo=redo):
-        each = estimate(cost, rates, layout, node_memory=0, compressed=compressed)
-        found[each.step] = Request(
-            math.ceil(TIMES * each.seconds / 60) + STOPPING,
-            math.ceil(MEMORIES * each.memory_node / 2**20),
-        )
+    for layout in dict.fromkeys(layouts[step] for step in steps):
+        own = [step for step in steps if layouts[step] == layout]
+        until = steps[: steps.index(own[-1]) + 1]  # a step is planned by what those before it leave
+        for cost in plan_scan(wrapper, choices, until, layout, redo=redo):
+            if cost.step in own:
+                each = estimate(
+                    cost, rates, layout, node_memory=layout.memory, compressed=compressed
+                )
+                found[each.step] = request_of(each, layout.memory)
     return found
+
+
+def request_of(expected: Estimate, memory: int) -> Request:
+    """Return what a job is to ask for. Not collective.
+
+    Parameters
+    ----------
+    memory : int
+        Of a node; 0 if it is not known [bytes].
+    """
+    wanted = math.ceil(MEMORIES * expected.memory_node / MIB)
+    if memory:
+        wanted = min(wanted, max(memory // MIB, math.ceil(expected.least_node / MIB)))
+    return Request(math.ceil(TIMES * expected.seconds / 60) + STOPPING, wanted)

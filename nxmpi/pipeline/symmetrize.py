@@ -33,7 +33,7 @@ from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.averaged import Plan, averaged, told
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
-from nxmpi.pipeline.volume import write_volume
+from nxmpi.pipeline.volume import write_or_stop
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import Pillar
 from nxmpi.stages.planes import to_slabs
@@ -72,6 +72,8 @@ def run_symmetrize(
     ------
     CollectiveError
         On every rank, if there is no combined volume, or its grid is not that of the symmetry.
+    StoppedError
+        On every rank, if any heard a wish to stop; the volume under way is to be begun again.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
         plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
@@ -210,8 +212,10 @@ def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> P
     volume = _file(plan, average.n_left_out)
     with unpublished_removed(comm, [plan.target]):
         with timer.part("exchange"):
-            values = average.values
-            made = {name: to_slabs(comm, values.pop(name), plan.group, slabs) for name in [*values]}
+            made: Values = {}
+            for name in [*average.values]:
+                stop_if_wished(comm)
+                made[name] = to_slabs(comm, average.values.pop(name), plan.group, slabs)
         with timer.part("write"):
             write = partial(_create, shells=average.shells)
             temporary_file = volume._replace(path=temporary(plan.target))
@@ -239,7 +243,7 @@ def _write(
         return {name: values[l : l + CHUNK, k : k + CHUNK] for name, values in made.items()}
 
     volume, create = target
-    write_volume(comm, output, volume, pillars, fill, create)
+    write_or_stop(comm, output, volume, pillars, fill, create)
 
 
 def _file(plan: Plan, n_left_out: int) -> VolumeFile:

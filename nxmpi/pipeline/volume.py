@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from nxmpi.nexus.volume import create_volume
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.h5 import create_file, filters
+from nxmpi.parallel.signals import stop_if_wished, wished
 from nxmpi.stages.bricks import WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import h5py
     from mpi4py import MPI
@@ -44,6 +46,37 @@ def write_volume(
     create : callable
         Creates the datasets in the open file of the root.
     """
+    with _created(comm, output, target, pillars, create) as (out, paths):
+        corners = [(p.l, p.k, p.h_start) for p in pillars]
+        write_parts(out, paths, target.dtype, corners, lambda n: fill(pillars[n]))
+
+
+def write_or_stop(
+    comm: MPI.Intracomm, output: OutputParams, target: VolumeFile, pillars: list[Pillar],
+    fill: Callable[[Pillar], Mapping[str, F8]], create: Create = create_volume,
+) -> None:  # fmt: skip
+    """Write a volume as `write_volume` does, and look in each round for a wish to stop.
+
+    Collective on ``comm``. For what is made again from the beginning if it is stopped.
+
+    Raises
+    ------
+    StoppedError
+        On every rank, if any heard a wish to stop; the file is closed, and of no use.
+    """
+    with _created(comm, output, target, pillars, create) as (out, paths):
+        corners = [(p.l, p.k, p.h_start) for p in pillars]
+        parts = (paths, target.dtype, corners, lambda n: fill(pillars[n]))
+        write_parts(out, *parts, lambda: wished(comm) is not None)
+    stop_if_wished(comm)
+
+
+@contextmanager
+def _created(
+    comm: MPI.Intracomm, output: OutputParams, target: VolumeFile, pillars: list[Pillar],
+    create: Create,
+) -> Iterator[tuple[Output, dict[str, str]]]:  # fmt: skip
+    """Create a volume's file; yield it and the paths of its datasets. Collective on ``comm``."""
     starts = [(p.l, p.k, h) for p in pillars for h in range(p.h_start, p.h_stop, WIDTH)]
     paths = {name: f"{target.space.group}/{name}" for name in target.fills}
 
@@ -53,13 +86,12 @@ def write_volume(
     chunks = dict.fromkeys(paths.values(), starts)
     root_writes = output.root_writes
     with create_file(comm, target.path, create_all, chunks, root_writes=root_writes) as out:
-        corners = [(p.l, p.k, p.h_start) for p in pillars]
-        write_parts(out, paths, target.dtype, corners, lambda n: fill(pillars[n]))
+        yield out, paths
 
 
 def write_parts(
     out: Output, paths: Mapping[str, str], dtype: str, corners: Sequence[tuple[int, int, int]],
-    fill: Callable[[int], Mapping[str, F8]],
+    fill: Callable[[int], Mapping[str, F8]], is_enough: Callable[[], bool] = lambda: False,
 ) -> None:  # fmt: skip
     """Write the parts of volumes that each rank has, a part of every rank in a round.
 
@@ -73,9 +105,13 @@ def write_parts(
         First voxel of each part of this rank along l, k, h.
     fill : callable
         Returns the (n_l, n_k, n_h) float64 arrays of a part, by name.
+    is_enough : callable, optional
+        Asked before each round, on every rank, whether to leave out the rest.
     """
     nothing = np.empty((0, 0, 0), dtype)
     for n in range(largest(out.comm, len(corners))):
+        if is_enough():
+            return
         pieces = dict.fromkeys(paths, nothing)
         where = (slice(0, 0),) * 3
         if n < len(corners):

@@ -9,6 +9,7 @@ import numpy as np
 from nxmpi.crystal.laplacian import laplace_stencil
 from nxmpi.kernels.laplace import put_images
 from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.stages.fill_missing import fill_missing
 from nxmpi.stages.fill_rounds import collect, deal, round_bytes, rounds_of, share, solve_round
 from nxmpi.stages.fill_system import Equation, Systems
@@ -90,6 +91,8 @@ def punch_and_fill(
     CollectiveError
         On every rank, if so many holes run together that they cannot be solved, or voxels are
         wanted and nothing was measured.
+    StoppedError
+        On every rank, if any heard a wish to stop.
 
     Notes
     -----
@@ -105,6 +108,7 @@ def punch_and_fill(
         systems = Systems(equation)
     counts, keys = np.zeros(2, np.int64), set[int]()
     for part in rounds_of(clusters, comm.size):
+        stop_if_wished(comm)
         if params.fill == "none":
             zeros = [np.zeros(len(clusters.leaders[c]), slab.dtype) for c in part]
             solved, flags = zeros, np.zeros((len(part), 3), np.int64)

@@ -12,6 +12,7 @@ from nxmpi.crystal.laue import has_all_images
 from nxmpi.errors import InputError, NxmpiError
 from nxmpi.kernels.relax import KNOWN, OUTSIDE, UNKNOWN, apply_laplacian
 from nxmpi.parallel.collective import all_or_none, on_root
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.slabs import even_slabs, with_halo
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _solve(comm: MPI.Intracomm, equations: _Unknowns, whole: F8) -> F8:
     whole[:] = 0.0
     square = first = _dot(comm, residual, scaled, ends)
     for _ in range(MOST_STEPS):
+        stop_if_wished(comm)
         if square <= TOLERANCE**2 * first:
             return found
         flat[equations.places] = direction

@@ -15,6 +15,7 @@ from nxmpi.model import HKLGrid
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.slabs import ROUND, even_slabs
 from nxmpi.parallel.traffic import swap
 
@@ -131,6 +132,11 @@ def transform(
         As of `transform_sizes`; beyond the grid there are zeros.
     dtype : float32 or float64
 
+    Raises
+    ------
+    StoppedError
+        On every rank, if any heard a wish to stop, before or after planes are exchanged.
+
     Notes
     -----
     P(r) = 1/N Σ f(v) exp(-2πi Σ v_i j_i / N_i) with N = N_x N_y N_z, voxels v counted from that
@@ -141,13 +147,16 @@ def transform(
     start, stop = slabs[comm.rank]
     first, last = half_planes(sizes, comm.size, comm.rank)
     complex_type = np.result_type(dtype, np.complex64)
+    stop_if_wished(comm)
     with all_or_none(comm):
         lines = np.empty((sizes[1] // 2 + 1, stop - start, sizes[0]), complex_type)
         for i in range(stop - start):
             lines[:, i] = _transform_plane(plane_of(i).astype(dtype, copy=False), low, sizes)
         pillars = np.empty((last - first, slabs[-1][1], sizes[0]), complex_type)
+    stop_if_wished(comm)
     _transpose(comm, lines, pillars, slabs)
     del lines
+    stop_if_wished(comm)
     greatest = [0.0, 0.0]
     with all_or_none(comm):
         values = np.empty((last - first, sizes[2], sizes[0]), dtype)

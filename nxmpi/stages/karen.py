@@ -10,6 +10,7 @@ import numpy as np
 from nxmpi.crystal.laue import has_all_images
 from nxmpi.kernels.karen import replace_outliers
 from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.slabs import even_slabs, with_halo
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Smoothed(NamedTuple):
 def karen(comm: MPI.Intracomm, slab: NDArray[Any], group: VoxelGroup, width: int) -> Smoothed:
     """Replace voxels farther than 3 standard deviations from the median of those around them.
 
-    Collective on ``comm``.
+    Collective on ``comm``, plane by plane of each rank.
 
     Parameters
     ----------
@@ -44,6 +45,11 @@ def karen(comm: MPI.Intracomm, slab: NDArray[Any], group: VoxelGroup, width: int
         This rank's planes, dealt out evenly; NaN where nothing was measured, which stays.
     width : int
         Edge of the box around a voxel, an odd number [voxels].
+
+    Raises
+    ------
+    StoppedError
+        On every rank, if any heard a wish to stop.
 
     Notes
     -----
@@ -61,7 +67,12 @@ def karen(comm: MPI.Intracomm, slab: NDArray[Any], group: VoxelGroup, width: int
         for l, plane in enumerate(around, first):
             plane[~has_all_images(group, l)] = np.nan
         values, marks = slab.copy(), np.empty(slab.shape, np.int8)
-        replace_outliers(around, before, offsets, values, marks)
+    for i in range(max(b - a for a, b in slabs)):
+        stop_if_wished(comm)
+        with all_or_none(comm):
+            low, own = max(i + before - reach, 0), slice(i, i + 1)
+            replace_outliers(around[low:], i + before - low, offsets, values[own], marks[own])
+    with all_or_none(comm):
         punched = marks == 1
         counts = punched.sum(), (marks == 2).sum()
     n_outliers, n_alone = np.sum(comm.allgather(counts), axis=0)

@@ -12,6 +12,7 @@ from nxmpi.errors import InputError
 from nxmpi.kernels.pdf_errors import add_over_group, stabilizer_orders
 from nxmpi.parallel.collective import all_or_none, on_root, split, wait_for_all
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.slabs import ROUND, even_slabs
 from nxmpi.parallel.traffic import count_sent
 from nxmpi.parallel.window import alone, has_room, node_of, window
@@ -97,6 +98,7 @@ def pdf_errors(
         real = group.matrices.transpose(0, 2, 1)  # S is invariant under these
         planar = np.ascontiguousarray(real[(real[:, 1] == [0, 1, 0]).all(axis=1)])
         values, total = np.empty_like(own), np.empty(own.shape[1:])
+    stop_if_wished(comm)
     with _gathered(comm, own, sizes) as half, all_or_none(comm):
         for p, y in enumerate(range(*half_planes(sizes, comm.size, comm.rank))):
             add_over_group(half, changes, times, planar, sizes[1], y, total)

@@ -10,6 +10,7 @@ from nxmpi.crystal.laue import coset_leaders
 from nxmpi.kernels.symmetry import add_planar, divide_by_stabilizers
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.decompose import block_range
+from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.traffic import swap
 
 if TYPE_CHECKING:
@@ -60,12 +61,18 @@ def symmetrize(comm: MPI.Intracomm, planes: Planes, group: VoxelGroup) -> Symmet
     ----------
     planes : Planes
         Of this rank, as `owned_planes` says. What is outside of the grid counts nothing.
+
+    Raises
+    ------
+    StoppedError
+        On every rank, if any heard a wish to stop.
     """
     with all_or_none(comm):
         sums = Symmetrized(
             planes.counts.copy(), planes.norm.copy(), (planes.norm > 0).view(np.int8)
         )
     for values in sums:
+        stop_if_wished(comm)
         add_images(comm, values, planes.first, group)
     return sums
 

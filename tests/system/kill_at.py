@@ -1,15 +1,16 @@
 """Run nxmpi, one rank of which kills itself at a named point, mostly of a write.
 
-mpiexec -n N python tests/system/kill_at.py POINT RANK [--stop] -- <nxmpi arguments>
+mpiexec -n N python tests/system/kill_at.py POINT RANK [--stop | --wish] -- <nxmpi arguments>
 
-With ``--stop`` it only stops, until somebody sends it SIGCONT.
+With ``--stop`` it only stops, until somebody sends it SIGCONT; with ``--wish`` it gets SIGUSR1.
 
 A point is ``before-fsync:NAME``, ``before-replace:NAME`` or ``after-replace:NAME``: the file with
 the final name NAME is written but perhaps not on disk, is complete under its temporary name, has
 its name. ``after-copy:NAME``: the temporary copy of NAME is made and not yet changed. NAME may be a
 pattern (``*.bin``). ``before-batch:frames``: frames are read, and about to be gone through.
 ``before-exchange:bricks``, ``after-exchange:bricks``: bricks go to their owners, while the other
-ranks may be in the same call. ``before-round:NAME``, ``after-round:NAME``: all ranks write NAME.
+ranks may be in the same call. ``before-part:NAME``: a part of a step, as its last line tells of
+them, is about to begin. ``before-round:NAME``, ``after-round:NAME``: all ranks write NAME.
 With ``#2`` at the end, the second time; else the first. Only what the rank RANK itself does
 counts, and publishing is done by rank 0.
 """
@@ -73,7 +74,16 @@ def patch(reached):
     OwnFrames.add_batch = told_add_batch
 
     from nxmpi.parallel.h5 import Output
+    from nxmpi.parallel.timing import Timer
     from nxmpi.stages import bricks
+
+    part = Timer.part
+
+    def told_part(self, name):
+        reached("before-part", name)
+        return part(self, name)
+
+    Timer.part = told_part
 
     exchange, write_round = bricks.exchange, Output.write_round
 
@@ -97,7 +107,9 @@ def main():
         sys.exit(__doc__)
     point, rank = sys.argv[1:3]
     options, arguments = sys.argv[3 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
-    number = signal.SIGSTOP if options == ["--stop"] else signal.SIGKILL
+    number = {"--stop": signal.SIGSTOP, "--wish": signal.SIGUSR1}.get(
+        *options or [""], signal.SIGKILL
+    )
     from nxmpi.cli.main import main as nxmpi_main
 
     from mpi4py import MPI  # isort: skip - after nxmpi: see nxmpi/__init__.py

@@ -1,7 +1,10 @@
 """nxmpi plan, held against what steps really sent, took and wrote."""
 
 import json
+import math
+import os
 import re
+import shlex
 
 import h5py
 import pytest
@@ -62,6 +65,7 @@ def test_bytes_between_ranks_are_those_counted(searched, tmp_path, n):
     assert planned(scan, "--ranks", n) == {}  # all is complete
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [
@@ -175,3 +179,37 @@ def test_rates_of_this_machine(searched, tmp_path):
     assert 0 < rates["ratio"] <= 1
     told = run_nxmpi(0, "plan", searched.wrapper, "--ranks", "2", env=env)
     assert f"rates: this machine's, from {path}: " in told.stdout.replace("\n", "")
+
+
+def test_jobs_ask_for_what_their_step_needs_with_its_own_ranks_and_nodes(searched, tmp_path):
+    site = tmp_path / "site.toml"
+    site.write_text(
+        "ranks_per_node = 2\n[transform]\nranks_per_node = 16\nnodes = 2\n"
+        '[pdf]\npartition = "small"\n'
+    )
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text("#!/bin/sh\nprintf 'main*|900000|infinite\\nsmall|300+|10:00\\n'\n")
+    sinfo.chmod(0o755)
+    env = {"NXMPI_SITE": str(site), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    result = run_nxmpi(0, "submit", searched.wrapper, "--dry-run", "--plan", env=env)
+    assert result.returncode == 0, result.stderr
+    asked = {}
+    for line in result.stdout.splitlines():
+        words = shlex.split(line.partition("=$(")[2].rstrip(")"))
+        step = next((word for word in words if word.endswith(".sbatch")), "/").split("/")[-1]
+        asked[step.removesuffix(".sbatch")] = dict(
+            word.removeprefix("--").split("=", 1)
+            for word in words
+            if word.startswith("--") and "=" in word
+        )
+    few = planned(searched, "--ranks", "2", "--memory", "900000M")
+    many = planned(searched, "--ranks", "32", "--nodes", "2", "--memory", "900000M")
+    for step, expected in (("combine", few), ("symmetrize", few), ("transform", many)):
+        wanted = math.ceil(1.25 * expected[step]["memory_node"] / 2**20)
+        assert asked[step]["mem"] == f"{wanted}M", step
+        minutes = math.ceil(2 * expected[step]["seconds"] / 60) + 15
+        assert asked[step]["time"] == f"{minutes}", step
+    assert many["transform"]["memory_node"] > 4 * few["transform"]["memory_node"]
+    least = math.ceil(few["pdf"]["least_node"] / 2**20)
+    assert asked["pdf"]["mem"] == f"{max(least, 300)}M"
+    assert asked["pdf"]["time"] == "10"

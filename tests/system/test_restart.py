@@ -35,9 +35,8 @@ POINTS = [
 ]  # fmt: skip
 FEW = (
     "before-replace:f1_transform.nxs", "after-replace:f1_masked_transform.nxs",
-    f"before-replace:{WRAPPER}#1", f"after-replace:{WRAPPER}#2",
-    "before-replace:manifest.json#2", "after-replace:manifest.json#1",
-    "after-replace:transform.nxs", "after-replace:symm_transform.nxs#2", "before-replace:pdf.nxs",
+    f"before-replace:{WRAPPER}#1", "before-replace:manifest.json#2",
+    "after-replace:symm_transform.nxs#2",
 )  # fmt: skip
 
 

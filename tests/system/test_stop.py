@@ -3,15 +3,17 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
-from system.mpi import error_lines, run_nxmpi
+from system.mpi import error_lines, run_mpi, run_nxmpi
 from system.observed import Observed
 from system.scans import add_masks, contents, differences, simulated, volumes
 
 N_FRAMES = 120
 SLOWLY = 0.1
 """Seconds that a read takes longer."""
+KILL_AT = Path(__file__).with_name("kill_at.py")
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ def undisturbed(fresh, tmp_path_factory):
     ("who", "name", "n", "next_n"),
     [
         ("all", "SIGUSR1", 3, 2),
-        (1, "SIGUSR1", 3, 1),
         (2, "SIGTERM", 3, 4),
-        ("all", "SIGTERM", 2, 3),
+        pytest.param(1, "SIGUSR1", 3, 1, marks=pytest.mark.full),
+        pytest.param("all", "SIGTERM", 2, 3, marks=pytest.mark.full),
     ],
 )
 def test_stopped_transform_goes_on_to_the_same_bits_and_repeats_nothing(
@@ -119,3 +121,56 @@ def test_signal_between_positions_leaves_the_first_complete(fresh, undisturbed, 
     assert ended.returncode == 0, ended.stderr
     assert [name for name in volumes(scan) if "f2" in name]
     assert scan.hidden() == []
+
+
+@pytest.fixture(scope="module")
+def reduced(tmp_path_factory):
+    """Return a small scan, reduced by one rank."""
+    scan = simulated(tmp_path_factory.mktemp("reduced") / "e", frames=False)
+    result = run_nxmpi(0, "reduce", scan.wrapper)
+    assert result.returncode == 0, result.stderr
+    return scan
+
+
+AGAIN = {
+    "symmetrize": ("--outliers", "1000"), "pdf": ("--radius", "0.21"),
+}  # fmt: skip
+"""Options with which what is complete is to be done again."""
+FULL = pytest.mark.full
+
+
+@pytest.mark.parametrize(
+    ("step", "point"),
+    [
+        pytest.param("symmetrize", "before-part:read", marks=FULL),
+        ("symmetrize", "before-part:symmetrize"),
+        pytest.param("symmetrize", "before-part:compare", marks=FULL),
+        pytest.param("symmetrize", "before-part:divide", marks=FULL),
+        pytest.param("symmetrize", "before-part:exchange", marks=FULL),
+        ("symmetrize", "before-round:symm_transform.nxs"),
+        pytest.param("pdf", "before-part:read", marks=FULL),
+        pytest.param("pdf", "before-part:transform", marks=FULL),
+        pytest.param("pdf", "before-round:total_pdf.nxs", marks=FULL),
+        ("pdf", "before-part:punch and fill"),
+        pytest.param("pdf", "before-round:symm_transform.nxs", marks=FULL),
+        pytest.param("pdf", "before-part:errors", marks=FULL),
+        ("pdf", "before-round:pdf.nxs"),
+    ],
+)
+def test_a_volume_that_is_stopped_is_begun_again_to_the_same_bits(reduced, tmp_path, step, point):
+    scan, wanted = reduced.copy(tmp_path / "e"), reduced.copy(tmp_path / "wanted")
+    before = scan.files()
+    what = (step, *AGAIN[step], scan.wrapper)
+    stopped = run_mpi(3, KILL_AT, point, 1, "--wish", "--", *what)
+    assert stopped.returncode == 75, stopped.stderr
+    assert stopped.stderr.count("stopped by SIGUSR1: run the same command again to go on") == 1
+    assert not error_lines(stopped)
+    assert scan.files() == before
+    assert scan.hidden() == []
+    for one, n in ((scan, 2), (wanted, 0)):
+        ended = run_nxmpi(n, step, *AGAIN[step], one.wrapper)
+        assert ended.returncode == 0, ended.stderr
+    found, made = volumes(scan), volumes(wanted)
+    assert set(found) == set(made)
+    for each in made:
+        assert not differences(found[each], made[each]), each

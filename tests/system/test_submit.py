@@ -1,5 +1,6 @@
 """Chains of jobs that `nxmpi submit` makes, through a real Slurm."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import pytest
 from system.mpi import error_lines, finish, start_mpi
 from system.scans import TRANSFORMS, assert_same, contents, simulated, volumes
 from system.slurm import JOBS
+
+from nxmpi.parallel.owner import Owner
 
 HERE = Path(__file__).parent
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
@@ -314,6 +317,31 @@ def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, orient
     again = {job["job"] for job in record(scan)}
     assert again.isdisjoint(job["job"] for job in jobs)
     slurm.run("scancel", *again)
+
+
+def test_lock_of_a_job_on_another_node_is_honoured_until_slurm_says_that_it_ended(
+    slurm, oriented, tmp_path
+):
+    scan = oriented.copy(tmp_path / "e")
+    holder = slurm.sbatch("--wrap", "exec sleep 300", "--output", "/dev/null")
+    slurm.until(lambda: slurm.state(holder) == "RUNNING")
+    config = slurm.run("scontrol", "show", "config").stdout
+    cluster = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)[1]
+    owner = dataclasses.replace(Owner.here(), host="node17", job=holder, cluster=cluster)
+    lock = scan.lock("f1", "transform")
+    lock.write_bytes(owner.content())
+    refused = slurm.nxmpi("submit", scan.wrapper, LATER, check=False)
+    assert refused.returncode == 1
+    (line,) = error_lines(refused)
+    by = f"process {owner.pid} on node17 (job {holder})"
+    assert f"f1 transform is being computed by {by}" in line
+    assert lock.exists()
+    assert record(scan) == []
+    slurm.run("scancel", holder)
+    slurm.finish(holder)
+    slurm.nxmpi("submit", scan.wrapper, LATER)
+    assert not lock.exists()
+    slurm.run("scancel", *{job["job"] for job in record(scan)})
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from nxmpi.errors import InputError
 from nxmpi.pipeline.estimate import estimate, warnings_of
 from nxmpi.pipeline.plan import Layout, StepCost
 from nxmpi.pipeline.rates import BUILT_IN, RATES, rates_file, read_rates, write_rates
+from nxmpi.pipeline.requests import Request, request_of
 
 RATES_OF_TEN = replace(
     BUILT_IN, frames=10.0, transform=10.0, pack=5.0, write=8.0, read=4.0, send=2.0, ratio=0.5,
@@ -59,6 +60,15 @@ def test_memory_of_ranks_and_nodes():
     assert of_cost(spared, Layout(5, 2), memory=3019).limit == "computing"
     assert of_cost(spared, Layout(5, 2), memory=3018).limit == "memory"
     assert of_cost(spared, Layout(5, 2)).memory_node == 3079
+
+
+def test_jobs_ask_for_no_more_than_a_node_has_unless_they_need_it():
+    likes, needs, mib = 3000 * 2**20, 1000 * 2**20, 2**20
+    expected = replace(of_cost(), memory_node=likes, least_node=needs, seconds=3600.0)
+    assert request_of(expected, 0) == Request(135, 3750)
+    assert request_of(expected, 4000 * mib).mebibytes == 3750
+    assert request_of(expected, 2000 * mib).mebibytes == 2000
+    assert request_of(expected, 500 * mib).mebibytes == 1000
 
 
 def test_warnings_of_memory_and_disk(tmp_path):
