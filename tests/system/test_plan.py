@@ -46,7 +46,7 @@ def counted(scan, step):
     return total
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.full), 3])
 def test_bytes_between_ranks_are_those_counted(searched, tmp_path, n):
     scan = searched.copy(tmp_path / "e")
     # the whole chain: the mask is one that nobody knows before

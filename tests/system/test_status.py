@@ -230,6 +230,15 @@ def test_a_lock_that_may_be_left_hides_no_failure_and_does_not_run(recorded, tmp
     assert step["detail"].endswith(", of which it is not known here whether it still runs")
 
 
+def replace_program(path, text):
+    """Put another program in the place of one that somebody may be running, at once."""
+    new = path.with_name("new")
+    new.write_text(text)
+    new.chmod(0o755)
+    new.replace(path)
+
+
+@pytest.mark.full
 def test_watching_goes_on_while_slurm_does_not_answer(recorded, tmp_path):
     queue = "42|42|42|PENDING||0:00|Dependency|u|(null)|s-combine"
     env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ""), ("*", queue)])
@@ -237,21 +246,21 @@ def test_watching_goes_on_while_slurm_does_not_answer(recorded, tmp_path):
     squeue = tmp_path / "bin" / "squeue"
     answers = squeue.read_text()
     down = "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact' >&2\nexit 1\n"
-    squeue.write_text(down)
+    replace_program(squeue, down)
     args = ("-m", "nxmpi", "status", recorded.wrapper, "--watch", "0.2")
     for first in (down, answers):  # it does not answer at all, or no more
-        squeue.write_text(first)
+        replace_program(squeue, first)
         process = start_mpi(0, *args, env=env)
         time.sleep(5)
-        squeue.write_text(down)
+        replace_program(squeue, down)
         time.sleep(1)
         assert process.poll() is None
-        squeue.write_text("#!/bin/sh\n")
+        replace_program(squeue, "#!/bin/sh\n")
         result = finish(process)
         assert result.returncode == 0, result.stderr
     result = run_nxmpi(0, "status", recorded.wrapper, "--json", env=env)
     assert result.stderr == ""
-    squeue.write_text(down)
+    replace_program(squeue, down)
     result = run_nxmpi(0, "status", recorded.wrapper, "--json", env=env)
     assert "Slurm does not answer: squeue: slurm_load_jobs error: Unable" in result.stderr
 
