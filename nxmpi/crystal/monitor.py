@@ -1,7 +1,6 @@
 """The incident flux of each frame, from what a monitor counted."""
 
 import numpy as np
-from scipy.signal import savgol_filter
 
 from nxmpi._typing import F8
 
@@ -23,6 +22,8 @@ def smooth_monitor(monitor: F8) -> F8:
     n = monitor.size
     if n <= 200:
         return monitor
+    from scipy.signal import savgol_filter  # here: a third of the start of every rank
+
     return np.asarray(savgol_filter(monitor, 501 if n > 1000 else 101, 2))
 
 
