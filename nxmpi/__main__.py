@@ -1,5 +1,5 @@
 """Run the command line as ``python -m nxmpi``."""
 
-from nxmpi.cli.main import main
+from nxmpi.cli.start import main
 
 main()

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import cast
 
 import click
 from mpi4py import MPI
@@ -19,7 +20,6 @@ from nxmpi.cli.cut import cut
 from nxmpi.cli.export import export
 from nxmpi.cli.frames import frames
 from nxmpi.cli.logs import logs
-from nxmpi.cli.nxcctw import nxcctw
 from nxmpi.cli.orient import orient
 from nxmpi.cli.pdf import pdf
 from nxmpi.cli.plan import plan
@@ -37,6 +37,7 @@ from nxmpi.cli.unlock import unlock
 from nxmpi.errors import CollectiveError, NxmpiError, StoppedError
 from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
+from nxmpi.parallel.launch import Alone
 from nxmpi.parallel.signals import heed_signals
 
 CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize", "pdf")
@@ -86,17 +87,13 @@ for command in (
 
 def main(command: click.Command = cli) -> None:
     """Run the command; fail once, with one message, on all ranks together."""
-    status = run(MPI.COMM_WORLD, command)
+    comm = MPI.COMM_WORLD if MPI.Is_initialized() else cast("MPI.Intracomm", Alone())
+    status = run(comm, command)
     if status and must_not_end_in_order():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
-
-
-def main_of_nxcctw() -> None:
-    """Do the same with CCTW's command line."""
-    main(nxcctw)
 
 
 def run(comm: MPI.Intracomm, command: click.Command = cli) -> int:

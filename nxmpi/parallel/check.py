@@ -22,10 +22,9 @@ from nxmpi.errors import InputError
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.h5 import create_file, filters, has_parallel_hdf5
+from nxmpi.parallel.launch import launched_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nxmpi._typing import I4
 
 DISTRIBUTIONS = {"cctbx": "cctbx-base"}
@@ -34,8 +33,6 @@ PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "mpi4py", "pyFAI", 
             "click", "rich", "matplotlib")  # fmt: skip
 FILTERS = {"gzip": 1, "bitshuffle": 32008, "lz4": 32004, "zstd": 32015, "blosc": 32001}
 """Names to HDF5's registered numbers."""
-LAUNCHED_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Where launchers tell how many processes they started."""
 TRIAL_SHAPE = (40, 64, 1024)
 """Of int32: 10 MB; chunks are planes."""
 
@@ -114,12 +111,6 @@ def write_trial(comm: MPI.Intracomm, directory: Path, *, root_writes: bool = Fal
         if comm.rank == 0:
             path.unlink(missing_ok=True)
     return float(comm.allreduce(time.monotonic() - start, op=MPI.MAX))
-
-
-def launched_size(environment: Mapping[str, str]) -> int:
-    """Return the number of processes a launcher says it started, 1 without a launcher."""
-    texts = (environment.get(name, "") for name in LAUNCHED_SIZES)
-    return max((int(text) for text in texts if text.isdigit()), default=1)
 
 
 def _write(comm: MPI.Intracomm, path: Path, *, root_writes: bool) -> None:

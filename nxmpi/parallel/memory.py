@@ -44,6 +44,8 @@ def lazy_zeros(shape: tuple[int, ...], scratch: Path | None = None) -> I8:
 
 def ranks_of_node(comm: MPI.Intracomm) -> int:
     """Return how many ranks this node has. Collective on ``comm``."""
+    if comm.size == 1:
+        return 1
     node = node_of(comm)
     size = int(node.size)
     node.Free()

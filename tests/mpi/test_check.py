@@ -11,7 +11,8 @@ from pytest_mpi.parallel_assert import parallel_assert
 from nxmpi.cli.check import check
 from nxmpi.errors import CollectiveError
 from nxmpi.parallel import check as work
-from nxmpi.parallel.check import inspect, launched_size, write_trial
+from nxmpi.parallel.check import inspect, write_trial
+from nxmpi.parallel.launch import launched_size
 
 RANKS = pytest.mark.parallel([1, 2, 3, 7])
 

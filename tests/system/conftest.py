@@ -30,7 +30,7 @@ def nxcctw(tmp_path_factory):
     path = tmp_path_factory.mktemp("bin") / "nxcctw"
     path.write_text(
         f"#!{sys.executable}\nimport sys\n\nsys.path.insert(0, {str(CHECKOUT)!r})\n"
-        "from nxmpi.cli.main import main_of_nxcctw\n\nmain_of_nxcctw()\n"
+        "from nxmpi.cli.start import main_of_nxcctw\n\nmain_of_nxcctw()\n"
     )
     path.chmod(0o755)
     return path

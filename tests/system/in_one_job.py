@@ -15,8 +15,9 @@ from pathlib import Path
 
 def run(program, comm, folder, args):
     """Run one command and keep what it says."""
-    from nxmpi.cli.main import cli, nxcctw
+    from nxmpi.cli.main import cli
     from nxmpi.cli.main import run as run_command
+    from nxmpi.cli.nxcctw import nxcctw
 
     for descriptor, suffix in ((1, "out"), (2, "err")):
         kept = os.open(folder / f"{comm.rank}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

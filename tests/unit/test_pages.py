@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nxmpi.cli.main import cli, nxcctw
+from nxmpi.cli.main import cli
+from nxmpi.cli.nxcctw import nxcctw
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {"nxrefine.md": 9, "slurm.md": 7, "nxcctw.md": 3, "cctw_engine.md": 3}

@@ -1,0 +1,35 @@
+"""Where the programs begin: whether MPI is started is settled before anything imports it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import mpi4py
+
+from nxmpi.parallel.launch import launched_size
+
+OF_ONE_PROCESS = (
+    "submit", "status", "cancel", "logs", "plan", "unlock", "plot", "export", "predict",
+    "--help", "--version",
+)  # fmt: skip
+"""What is called on login nodes, some of which have no MPI."""
+
+
+def main() -> None:
+    """Run ``nxmpi``."""
+    command = next((word for word in sys.argv[1:] if word != "--verbose"), "--help")
+    alone = command in OF_ONE_PROCESS and "--calibrate" not in sys.argv
+    if alone and launched_size(os.environ) == 1:
+        mpi4py.rc.initialize = False
+    from nxmpi.cli.main import main as run_main
+
+    run_main()
+
+
+def main_of_nxcctw() -> None:
+    """Run ``nxcctw``."""
+    from nxmpi.cli.main import main as run_main
+    from nxmpi.cli.nxcctw import nxcctw
+
+    run_main(nxcctw)

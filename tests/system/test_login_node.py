@@ -1,0 +1,52 @@
+"""What is called on login nodes, some of which have no MPI that starts."""
+
+import pytest
+from system.mpi import run_nxmpi
+from system.scans import simulated
+
+WITHOUT_MPI = {"OMPI_MCA_pml": "nosuch"}
+"""Open MPI finds no way to send messages, and ends the process in MPI_Init."""
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    return simulated(tmp_path_factory.mktemp("login") / "e", frames=False)
+
+
+def run(scan, *args, n=0):
+    return run_nxmpi(n, *args, env=WITHOUT_MPI, cwd=scan.wrapper.parent)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("status", "SCAN"), ("plan", "SCAN", "--memory", "4G"), ("predict", "SCAN", "--d-min", "3"),
+        ("unlock", "SCAN"), ("--help",), ("--version",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_commands_of_one_process_do_without_mpi(scan, args):
+    result = run(scan, *(scan.wrapper.name if word == "SCAN" else word for word in args))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout
+
+
+def test_their_refusals_too(scan):
+    result = run(scan, "status", "nosuch.nxs")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert "nosuch.nxs" in result.stderr
+    assert "MPI" not in result.stderr
+
+
+@pytest.mark.parametrize("args", [("check",), ("plan", "--calibrate"), ("frames", "SCAN")])
+def test_work_on_frames_wants_mpi(scan, args):
+    result = run(scan, *(scan.wrapper.name if word == "SCAN" else word for word in args))
+    assert result.returncode != 0
+    assert "MPI" in result.stderr
+
+
+def test_more_processes_than_one_are_refused_still(scan):
+    result = run_nxmpi(2, "status", scan.wrapper)
+    assert result.returncode != 0
+    assert "expected one process, found 2" in result.stderr
