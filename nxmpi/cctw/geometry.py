@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -59,63 +59,86 @@ def find_sights(values: Mapping[str, Any], shape: tuple[int, int], n_frames: int
     inv(gridBasis) (hkl - gridOrigin) + gridOffset. ``useGonPitchError`` turns D and c by
     Ry(gonPitch) Rz(twoTheta), which nothing else makes use of.
     """
-
-    def get(name: str) -> Any:
-        if name not in values and name not in OPTIONAL:
-            raise InputError(f"settings: expected {name}, found nothing")
-        return values.get(name, OPTIONAL.get(name))
-
-    def matrix(name: str) -> F8:
-        found = np.array(get(f"parameters.{name}"), float)
-        if not abs(np.linalg.det(found)) > 1e-12:
-            raise InputError(f"settings: parameters.{name}: expected an invertible matrix, "
-                             f"found {found.tolist()}")  # fmt: skip
-        return found
-
-    def vector(name: str) -> F8:
-        return np.array(get(f"parameters.{name}"), float)
-
-    _require_possible(get)
-    split = [int(get(f"transformer.oversample{axis}")) for axis in "XYZ"]
+    settings = _Settings(values)
+    _require_possible(settings)
+    split = [int(settings.get(f"transformer.oversample{axis}")) for axis in "XYZ"]
     frames = np.arange(n_frames)[:, None] + np.arange(split[2]) / split[2]
-    turns = _turns(get, frames.ravel())
-    size, distance = get("parameters.pixelSize"), get("parameters.distance")
-    roll, pitch, yaw, theta = (
-        float(np.degrees(get(f"parameters.orientError{name}")))
-        for name in ("DetRoll", "DetPitch", "DetYaw", "GonPitch")
-    )
-    tilt = rotation(0, roll) @ rotation(1, pitch) @ rotation(2, yaw)
-    centre = np.array([distance, 0.0, 0.0])
-    if get("parameters.useGonPitchError"):
-        angle = get("parameters.twoThetaNom") + get("parameters.twoThetaCorrection")
-        arm = rotation(1, theta) @ rotation(2, float(np.degrees(angle)))
-        tilt, centre = arm @ tilt, arm @ centre
-    lead = tilt @ np.linalg.inv(matrix("oMat"))
-    y, x = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-    along = np.eye(3)[:2]
-    if get("parameters.extraFlip"):
-        x, y, along = FLIPPED_SIZE - y, FLIPPED_SIZE - x, -along[::-1]
-    u = (x + 0.5 - get("parameters.det0x")) * size
-    v = (y + 0.5 - get("parameters.det0y")) * size
-    flat = np.stack([u, v, np.zeros(shape)], axis=-1)
-    parts = [
-        (a * along[0] + b * along[1]) * size
-        for b, a in product(np.arange(split[1]) / split[1], np.arange(split[0]) / split[0])
-    ]
-    samples = (turns @ vector("xTrans"))[:, None] - np.array(parts) @ lead.T
-    dims = vector("gridDim")
-    scale = dims[:, None] * np.linalg.inv(matrix("gridBasis"))
-    turned = np.swapaxes(turns, 1, 2) / get("parameters.wavelength")
+    turns = _turns(settings, frames.ravel())
+    lead, centre = _detector(settings)
+    flat, parts = _pixels(settings, shape, split)
+    samples = (turns @ settings.vector("xTrans"))[:, None] - parts @ lead.T
+    scale = settings.vector("gridDim")[:, None] * np.linalg.inv(settings.matrix("gridBasis"))
+    turned = np.swapaxes(turns, 1, 2) / settings.get("parameters.wavelength")
+    to_voxel = scale @ np.linalg.inv(settings.matrix("ubMat")) @ turned
     return Sights(
-        places=flat @ lead.T - tilt @ vector("oVec") + centre,
-        matrices=np.repeat(scale @ np.linalg.inv(matrix("ubMat")) @ turned, len(parts), axis=0),
-        offset=vector("gridOffset") - scale @ vector("gridOrigin"),
+        places=flat @ lead.T + centre,
+        matrices=np.repeat(to_voxel, len(parts), axis=0),
+        offset=settings.vector("gridOffset") - scale @ settings.vector("gridOrigin"),
         samples=samples.reshape(-1, 3),
         views=int(np.prod(split)),
     )
 
 
-def _require_possible(get: Any) -> None:
+class _Settings(NamedTuple):
+    """What a script sets, and CCTW's own values of what may be left out."""
+
+    values: Mapping[str, Any]
+
+    def get(self, name: str) -> Any:
+        if name not in self.values and name not in OPTIONAL:
+            raise InputError(f"settings: expected {name}, found nothing")
+        return self.values.get(name, OPTIONAL.get(name))
+
+    def degrees(self, *names: str) -> float:
+        """Return the sum of parameters that are angles [degrees]."""
+        return float(np.degrees(sum(self.get(f"parameters.{name}") for name in names)))
+
+    def vector(self, name: str) -> F8:
+        return np.array(self.get(f"parameters.{name}"), float)
+
+    def matrix(self, name: str) -> F8:
+        found = self.vector(name)
+        if not abs(np.linalg.det(found)) > 1e-12:
+            raise InputError(f"settings: parameters.{name}: expected an invertible matrix, "
+                             f"found {found.tolist()}")  # fmt: skip
+        return found
+
+
+def _detector(settings: _Settings) -> tuple[F8, F8]:
+    """Return D inv(oMat) (3, 3) and c - D oVec (3,) [mm], float64."""
+    tilt = (
+        rotation(0, settings.degrees("orientErrorDetRoll"))
+        @ rotation(1, settings.degrees("orientErrorDetPitch"))
+        @ rotation(2, settings.degrees("orientErrorDetYaw"))
+    )
+    centre = np.array([settings.get("parameters.distance"), 0.0, 0.0])
+    if settings.get("parameters.useGonPitchError"):
+        arm = rotation(1, settings.degrees("orientErrorGonPitch")) @ rotation(
+            2, settings.degrees("twoThetaNom", "twoThetaCorrection")
+        )
+        tilt, centre = arm @ tilt, arm @ centre
+    lead = tilt @ np.linalg.inv(settings.matrix("oMat"))
+    return lead, centre - tilt @ settings.vector("oVec")
+
+
+def _pixels(settings: _Settings, shape: tuple[int, int], split: list[int]) -> tuple[F8, F8]:
+    """Return places on the detector: pixels (n_slow, n_fast, 3), parts in one (n, 3) [mm]."""
+    size = settings.get("parameters.pixelSize")
+    y, x = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    along = np.eye(3)[:2]
+    if settings.get("parameters.extraFlip"):
+        x, y, along = FLIPPED_SIZE - y, FLIPPED_SIZE - x, -along[::-1]
+    u = (x + 0.5 - settings.get("parameters.det0x")) * size
+    v = (y + 0.5 - settings.get("parameters.det0y")) * size
+    parts = [
+        (a * along[0] + b * along[1]) * size
+        for b, a in product(np.arange(split[1]) / split[1], np.arange(split[0]) / split[0])
+    ]
+    return np.stack([u, v, np.zeros(shape)], axis=-1), np.array(parts)
+
+
+def _require_possible(settings: _Settings) -> None:
+    get = settings.get
     positive = [f"parameters.{name}" for name in ("pixelSize", "wavelength", "distance", "gridDim")]
     for name in (*positive, *(f"transformer.oversample{axis}" for axis in "XYZ")):
         if not np.min(get(name)) > 0:
@@ -130,9 +153,9 @@ def _require_possible(get: Any) -> None:
         )
 
 
-def _turns(get: Any, frames: F8) -> F8:
+def _turns(settings: _Settings, frames: F8) -> F8:
     """Return G at places between frames, (n, 3, 3) float64."""
-    theta = float(np.degrees(get("parameters.orientErrorGonPitch")))
+    get = settings.get
     angles = {
         name: np.degrees(
             get(f"parameters.{name}Nom")
@@ -141,7 +164,7 @@ def _turns(get: Any, frames: F8) -> F8:
         )
         for name in CIRCLES[1:]
     }
-    outer = rotation(1, theta)
+    outer = rotation(1, settings.degrees("orientErrorGonPitch"))
     return np.array(
         [
             outer @ rotation(2, omega) @ rotation(0, chi) @ rotation(2, phi)
