@@ -53,46 +53,11 @@ def settings_of(
     A voxel is the floor of gridDim inv(gridBasis) (hkl - gridOrigin) + gridOffset: gridOffset is
     one half for centred voxels. gridDim is whole; what else a step is goes into gridBasis.
     """
-    detector, goniometer = geometry.detector, geometry.goniometer
-    step = np.array(grid.step)
-    n_per_unit = np.where(abs(1 / step - np.rint(1 / step)) < 1e-9 / step, np.rint(1 / step), 1.0)
-    width = np.where(n_per_unit == 1.0, step, 1.0)
-    axes = np.array(grid.axes).T
-    first, increment = _phi_of(goniometer)
-    cell: dict[str, Setting] = {}
+    parameters = _instrument(geometry) | _grid(grid, voxels)
     if lattice is not None:
         a, b, c, *angles = astuple(lattice)
-        cell = {"unitCell": [float(v) for v in (a, b, c, *np.radians(angles))]}
-    degrees = {
-        "orientErrorDetPitch": detector.pitch, "orientErrorDetRoll": detector.roll,
-        "orientErrorDetYaw": detector.yaw, "orientErrorGonPitch": goniometer.theta,
-        "omegaNom": goniometer.omega, "chiNom": goniometer.chi,
-        "phiNom": first, "phiStep": increment,
-    }  # fmt: skip
-    zeros = (
-        "twoThetaCorrection", "twoThetaNom", "twoThetaStep", "omegaCorrection", "omegaStep",
-        "chiCorrection", "chiStep", "phiCorrection",
-    )  # fmt: skip
-    parameters: dict[str, Setting] = {
-        "pixelSize": detector.pixel_size,
-        "wavelength": geometry.wavelength,
-        "distance": detector.distance,
-        **cell,
-        "ubMat": (rotation(2, goniometer.step / 2) @ np.array(geometry.UB)).tolist(),
-        "oMat": np.array(detector.orientation, dtype=float).tolist(),
-        "oVec": [0, 0, 0],
-        "det0x": detector.beam_center[0],
-        "det0y": detector.beam_center[1],
-        "xTrans": [float(v) for v in offset_to_file(goniometer.sample_offset, goniometer.step)],
-        **{name: float(np.radians(angle)) for name, angle in degrees.items()},
-        **dict.fromkeys(zeros, 0),
-        "gridOrigin": (axes @ np.array(grid.origin)).tolist(),
-        "gridBasis": (axes * width).tolist(),
-        "gridDim": [int(n) for n in n_per_unit],
-        "gridOffset": [0.5 if voxels == "centred" else 0.0] * 3,
-        "extraFlip": False,
-    }
-    n_slow, n_fast = detector.shape
+        parameters["unitCell"] = [float(v) for v in (a, b, c, *np.radians(angles))]
+    n_slow, n_fast = geometry.detector.shape
     block = [min(BLOCK, n) for n in grid.shape]
     return {
         **{f"parameters.{name}": value for name, value in parameters.items()},
@@ -103,6 +68,48 @@ def settings_of(
         "outputData.compression": 0,
         "transformer.transformOptions": 0,
         **{f"transformer.oversample{axis}": 1 for axis in "XYZ"},
+    }
+
+
+def _instrument(geometry: Geometry) -> dict[str, Setting]:
+    detector, goniometer = geometry.detector, geometry.goniometer
+    first, increment = _phi_of(goniometer)
+    degrees = {
+        "orientErrorDetPitch": detector.pitch, "orientErrorDetRoll": detector.roll,
+        "orientErrorDetYaw": detector.yaw, "orientErrorGonPitch": goniometer.theta,
+        "omegaNom": goniometer.omega, "chiNom": goniometer.chi,
+        "phiNom": first, "phiStep": increment,
+    }  # fmt: skip
+    zeros = (
+        "twoThetaCorrection", "twoThetaNom", "twoThetaStep", "omegaCorrection", "omegaStep",
+        "chiCorrection", "chiStep", "phiCorrection",
+    )  # fmt: skip
+    return {
+        "pixelSize": detector.pixel_size,
+        "wavelength": geometry.wavelength,
+        "distance": detector.distance,
+        "ubMat": (rotation(2, goniometer.step / 2) @ np.array(geometry.UB)).tolist(),
+        "oMat": np.array(detector.orientation, dtype=float).tolist(),
+        "oVec": [0, 0, 0],
+        "det0x": detector.beam_center[0],
+        "det0y": detector.beam_center[1],
+        "xTrans": [float(v) for v in offset_to_file(goniometer.sample_offset, goniometer.step)],
+        **{name: float(np.radians(angle)) for name, angle in degrees.items()},
+        **dict.fromkeys(zeros, 0),
+        "extraFlip": False,
+    }
+
+
+def _grid(grid: HKLGrid, voxels: Voxels) -> dict[str, Setting]:
+    step = np.array(grid.step)
+    n_per_unit = np.where(abs(1 / step - np.rint(1 / step)) < 1e-9 / step, np.rint(1 / step), 1.0)
+    width = np.where(n_per_unit == 1.0, step, 1.0)
+    axes = np.array(grid.axes).T
+    return {
+        "gridOrigin": (axes @ np.array(grid.origin)).tolist(),
+        "gridBasis": (axes * width).tolist(),
+        "gridDim": [int(n) for n in n_per_unit],
+        "gridOffset": [0.5 if voxels == "centred" else 0.0] * 3,
     }
 
 
