@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.requests import Request
     from nxmpi.slurm.chain import Planned
+    from nxmpi.slurm.site import Site
 
 
 @click.command()
@@ -117,18 +118,7 @@ def submit(
             click.echo(f"{work.wrapper}: complete", err=dry_run)
     params = [site.of_step(planned.step) for planned in chain]
     if planning:
-        partitions = {step: site.of_step(step).partition for step in STEPS}
-        known = {name: limits_of(name) for name in {*partitions.values()}}
-        limits = {step: known[partitions[step]] for step in STEPS}
-        layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
-        requests = {
-            scan: requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
-            for scan, run in runs.items()
-        }
-        params = [
-            _planned(its, job, requests, limits[job.step].minutes)
-            for its, job in zip(params, chain, strict=True)
-        ]
+        params = _planned(site, chain, runs)
     if dry_run:
         click.echo(shell_script(chain, params))
         return
@@ -171,6 +161,21 @@ def _work(run: Run) -> Work:
     return Work(wrapper=run.scan, folder=ScanFiles(run.scan).folder, steps=due, options=words)
 
 
+def _planned(site: Site, chain: list[Planned], runs: dict[Path, Run]) -> list[SubmitParams]:
+    """Return what each job asks for, by what its scans are expected to take."""
+    partitions = {step: site.of_step(step).partition for step in STEPS}
+    known = {name: limits_of(name) for name in {*partitions.values()}}
+    limits = {step: known[partitions[step]] for step in STEPS}
+    layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
+    requests = {
+        scan: requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
+        for scan, run in runs.items()
+    }
+    return [
+        _requested(site.of_step(job.step), job, requests, limits[job.step].minutes) for job in chain
+    ]
+
+
 def _layout(its: SubmitParams, mebibytes: int) -> Layout:
     """Return how a job runs on nodes with so much memory, 0 if that is not known."""
     if its.ranks_per_node is None:
@@ -180,10 +185,10 @@ def _layout(its: SubmitParams, mebibytes: int) -> Layout:
     return Layout(its.nodes * its.ranks_per_node, its.nodes, mebibytes * 2**20)
 
 
-def _planned(
+def _requested(
     params: SubmitParams, job: Planned, requests: dict[Path, dict[str, Request]], most: int
 ) -> SubmitParams:
-    """Return what a job asks for, by what its scans are expected to take.
+    """Return what a job asks for.
 
     Parameters
     ----------
