@@ -133,10 +133,12 @@ def _metric(volume: MeasuredVolume) -> F8 | None:
 
 
 def _notes(params: CutParams, volume: MeasuredVolume) -> dict[str, str | float]:
+    notes: dict[str, str | float] = {}
     if params.line is None:
-        return {"box": " ".join(f"{x:g}" for x in params.box or ())}
-    ends = [" ".join(f"{x:g}" for x in end) for end in params.line]
-    notes: dict[str, str | float] = {"line": " to ".join(ends)}
+        notes["box"] = " ".join(f"{x:g}" for x in params.box or ())
+    else:
+        ends = [" ".join(f"{x:g}" for x in end) for end in params.line]
+        notes["line"] = " to ".join(ends)
     if params.width is not None:
         notes["width"] = params.width
     if volume.background is not None:

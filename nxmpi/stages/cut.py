@@ -33,6 +33,8 @@ class Totals:
         self.weight, self.weighted, self.squared = np.zeros(n), np.zeros(n), np.zeros(n)
         self.counts, self.variance = np.zeros(n), np.zeros(n)
         self.background = np.zeros((2, n))
+        self.one_count = np.zeros(n)
+        """Largest variance that one count of the background would bring."""
         self.scale = 0.0
 
     def add(self, bins: I8, part: Voxels) -> None:
@@ -60,6 +62,7 @@ class Totals:
                 self._sum(self.background[0], where, counts)
                 self._sum(self.background[1], where, norm)
                 self._sum(self.variance, where, (weight / norm) ** 2 * counts)
+                np.maximum.at(self.one_count, where, (weight / norm) ** 2)
                 weighted = weighted - self.scale * weight * (counts / norm)
             if part.spread is not None:
                 self._sum(self.variance, where, part.spread[good])
@@ -95,9 +98,8 @@ def means(totals: Totals, part: Voxels) -> tuple[F8, F8]:
             spread = totals.counts if part.spread is None else totals.variance
             variance = np.where(spread > 0, spread, 1) / totals.weight**2
             if part.background is not None:
-                counts, norm = totals.background
-                noise = np.where(counts > 0, totals.variance / totals.weight**2, 1 / norm**2)
-                variance = variance + totals.scale**2 * noise
+                noise = np.where(totals.background[0] > 0, totals.variance, totals.one_count)
+                variance = variance + totals.scale**2 * noise / totals.weight**2
         elif part.errors is not None:
             variance = 1 / totals.weight
         else:

@@ -148,14 +148,16 @@ def test_backgrounds_are_weighted_as_the_scan_is(tmp_path):
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(norm[part] * v[part], axis=(0, 1)) / D
         noise = np.nansum((norm / flux)[part] ** 2 * empty[part], axis=(0, 1)) / D**2
-        n_b, d_b = empty[part].sum(axis=(0, 1)), flux[part].sum(axis=(0, 1))
-        noise[n_b == 0] = 1 / d_b[n_b == 0] ** 2
+        n_b = empty[part].sum(axis=(0, 1))
+        most = np.nanmax((norm / flux)[part] ** 2, axis=(0, 1), initial=0, where=both[part])
+        noise[n_b == 0] = (most / D**2)[n_b == 0]
         errors = np.sqrt(np.maximum(counts[part].sum(axis=(0, 1)), 1) / D**2 + scale**2 * noise)
     errors[D == 0] = np.nan
     assert (n_b[D > 0] == 0).any()
     np.testing.assert_allclose(section.intensity, mean, rtol=1e-6)
     np.testing.assert_allclose(section.errors, errors, rtol=1e-9)
     assert (D > 0).sum() > 35
+    assert section.notes["background_scale"] == scale
 
 
 def test_averages_less_a_background_bring_the_variance_of_their_counts(tmp_path):
