@@ -44,15 +44,17 @@ class Printed:
     def _add_line(self, data: bytes) -> str | None:
         text = data[:LONGEST_LINE].decode(errors="replace")
         line = "".join(c if c.isprintable() else "?" for c in text).strip()
-        percent = PERCENT.search(line)
-        if percent:
-            self.percent = int(percent[1])
-        elif line:
-            self.lines.append(line)
-            unread = UNREAD.search(line)
-            harmless = unread is not None and int(unread[1]) in self.unneeded
-            return line if TROUBLE.search(line) and not harmless else None
-        return None
+        percents = PERCENT.findall(line)
+        if percents:
+            self.percent = int(percents[-1])
+            line = PERCENT.sub("", line).strip()  # a message may follow on the same line
+        if not line or (percents and self.lines and self.lines[-1] == line):
+            return None
+        self.lines.append(line)
+        told = TROUBLE.findall(line)
+        unread = [int(chunk) for chunk in UNREAD.findall(line)]
+        harmless = len(unread) == len(told) and self.unneeded.issuperset(unread)
+        return None if harmless else line
 
     def __str__(self) -> str:
         """Return the last lines, for messages."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nxmpi.cctw.geometry import OPTIONAL
 from nxmpi.cctw.script import read_script
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.crystal.goniometer import rotation
@@ -16,11 +18,8 @@ from nxmpi.model import Detector, Geometry, Goniometer, HKLGrid
 if TYPE_CHECKING:
     from pathlib import Path
 
-ZEROS = (
-    "oVec", "twoThetaCorrection", "twoThetaNom", "twoThetaStep",
-    "omegaStep", "chiStep",
-)  # fmt: skip
-"""Parameters of CCTW that must be zero here."""
+FIXED = {**OPTIONAL, "parameters.oVec": 0}
+"""Settings that must be so here; `nxmpi.cctw.geometry` knows others too."""
 
 
 def geometry_and_grid(
@@ -48,9 +47,13 @@ def geometry_and_grid(
             raise InputError(f"{path}: expected {owner}.{name}, found nothing")
         return values[f"{owner}.{name}"]
 
-    for name in ZEROS:
-        if np.any(values.get(f"parameters.{name}", 0)):
-            raise InputError(f"{path}: parameters.{name}: expected 0, found {get(name)}")
+    for name, value in FIXED.items():
+        found = values.get(name, value)
+        if np.any(np.asarray(found) != value):
+            raise InputError(
+                f"{path}: {name}: expected {json.dumps(value)}, found {json.dumps(found)} "
+                "(nxcctw transform knows others)"
+            )
     if get("extraFlip") or not np.array_equal(get("gridBasis"), np.eye(3)):
         raise InputError(f"{path}: expected extraFlip = false and gridBasis the unit matrix")
     angle = {

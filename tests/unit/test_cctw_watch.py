@@ -109,6 +109,22 @@ def test_chunks_that_are_read_for_nothing_may_be_unreadable(program, tmp_path):
             run_watched(command, tmp_path, Limits(unneeded=frozenset({3, 7})))
 
 
+@pytest.mark.parametrize("end", ["\\n", "\\r13% completed\\n"])
+def test_error_on_the_line_of_a_percentage_is_heard(program, tmp_path, end):
+    command = program(
+        "sys.stdout.write('\\r12% completedMESSAGE: Error reading mask chunk 3"
+        f"MESSAGE: Error reading mask chunk 5{end}')"
+    )
+    told = "'MESSAGE: Error reading mask chunk 3MESSAGE: Error reading mask chunk 5'"
+    for unneeded in ({3}, {5}):
+        with pytest.raises(NxmpiError, match=told):
+            run_watched(command, tmp_path, Limits(unneeded=frozenset(unneeded)))
+    bar = Bar()
+    ran = run_watched(command, tmp_path, Limits(unneeded=frozenset({3, 5})), bar=bar)
+    assert len(ran.printed.lines) == 1
+    assert sum(bar.done) >= 12
+
+
 def test_program_that_cannot_be_started(tmp_path):
     with pytest.raises(NxmpiError, match="cannot be started: No such file"):
         run_watched([str(tmp_path / "none")], tmp_path, Limits())

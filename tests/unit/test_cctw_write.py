@@ -45,6 +45,22 @@ def read_back(tmp_path, settings, geometry):
     return geometry_and_grid(path, geometry.detector.shape, N_FRAMES)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("parameters.useGonPitchError", True), ("transformer.oversampleX", 3),
+        ("transformer.oversampleZ", 2), ("transformer.transformOptions", 1),
+        ("parameters.oVec", [0, 0, 0.1]), ("parameters.omegaStep", 0.01),
+        ("parameters.twoThetaNom", 0.2),
+    ],
+)  # fmt: skip
+def test_settings_that_change_the_result_are_refused_here(tmp_path, name, value):
+    geometry = make_geometry()
+    settings = settings_of(geometry, GRID, "lower-edge") | {name: value}
+    with pytest.raises(InputError, match=rf"position\.pars: {name}: expected "):
+        read_back(tmp_path, settings, geometry)
+
+
 def test_geometry_and_grid_come_back(tmp_path):
     geometry = make_geometry()
     settings = settings_of(geometry, GRID, "lower-edge", TRICLINIC)
