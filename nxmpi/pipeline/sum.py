@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.crystal.detector import as_matrix
-from nxmpi.crystal.displacement import differences, displacement
 from nxmpi.errors import InputError
-from nxmpi.model import Geometry
 from nxmpi.nexus import schema, summed
-from nxmpi.nexus.frames import Stack, StackReader, find_stack, read_pixel_mask
-from nxmpi.nexus.geometry import (
-    has_orientation,
-    read_detector,
-    read_goniometer,
-    read_sample,
-    read_UB,
-    read_wavelength,
-)
+from nxmpi.nexus.frames import StackReader, read_pixel_mask
 from nxmpi.nexus.mask import create_mask, link_mask
 from nxmpi.nexus.process import Process, write_process
 from nxmpi.nexus.values import entry_names, link_to, open_file
@@ -32,46 +20,37 @@ from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.h5 import create_file, edited, filters
+from nxmpi.parallel.locks import publish_lock, step_lock
 from nxmpi.parallel.progress import progress
-from nxmpi.parallel.publish import publish, require_folder, temporary, unpublished_removed
+from nxmpi.parallel.publish import (
+    publish,
+    require_folder,
+    temporary,
+    unpublished_removed,
+)
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import file_input
-from nxmpi.pipeline.scan import read_stacks
-from nxmpi.pipeline.transmissions import mean_transmissions
+from nxmpi.pipeline.matched import Part, match
+from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.wrapper import now
-from nxmpi.stages.sum import add_frames, summed_type
+from nxmpi.stages.sum import add_frames
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import h5py
     from mpi4py import MPI
 
-    from nxmpi._typing import F8, Frames
+    from nxmpi._typing import Frames
     from nxmpi.params import OutputParams
 
 log = logging.getLogger(__name__)
 TASK = "nxsum"
 BATCH = 4
 """Frames that a rank adds at a time."""
-WAVELENGTH = 1e-3
-"""Relative difference that is tolerated, however small the detector."""
-UNKNOWN = as_matrix(np.eye(3) / 10)
-"""In the place of UB where a scan has none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A position of all scans."""
-
-    name: str
-    raw: list[Stack]
-    masks: list[Stack]
-    """One of each scan, or none."""
-    dtype: np.dtype[np.generic]
-    """Of the sum."""
-    values: dict[str, F8]
-    """What stands in the new scan at paths where the first has its own."""
+BY_POSITION = ("frames", "transform")
+"""Steps that have a lock for each position."""
 
 
 def run_sum(
@@ -94,23 +73,23 @@ def run_sum(
         On every rank, if scans do not match, or a frame cannot be read.
     """
     timer, start_time, files = Timer(), now(), schema.ScanFiles(target)
-    with timer.part("compare"):
-        parts = on_root(comm, lambda: _plan(scans, files, tolerance, output))
-    written = [files.raw(part.name) for part in parts]
-    written += [files.mask(part.name) for part in parts if part.masks]
-    with unpublished_removed(comm, [*written, files.wrapper]):
-        for part in parts:
-            with timer.part("add"):
-                _add(comm, part, files, output)
-        line = f"sum of {len(scans)} scans, {timer.summary(comm)}"
-        on_root(comm, lambda: _publish(scans, files, parts, written, (start_time, line)))
+    names = on_root(comm, lambda: _positions(scans, files))
+    with _locked(comm, files.wrapper, names):
+        with timer.part("compare"):
+            parts = on_root(comm, lambda: _plan(scans, files, tolerance, output))
+        written = [files.raw(part.name) for part in parts]
+        written += [files.mask(part.name) for part in parts if part.masks]
+        with unpublished_removed(comm, [*written, files.wrapper]):
+            for part in parts:
+                with timer.part("add"):
+                    _add(comm, part, files, output)
+            line = f"sum of {len(scans)} scans, {timer.summary(comm)}"
+            on_root(comm, lambda: _publish(scans, files, parts, written, (start_time, line)))
     log.info("%s", line)
 
 
-def _plan(
-    scans: list[Path], files: schema.ScanFiles, tolerance: float, output: OutputParams
-) -> list[Part]:  # fmt: skip
-    """Return what is to be added. Not collective: the root calls it."""
+def _positions(scans: list[Path], files: schema.ScanFiles) -> tuple[str, ...]:
+    """Return the positions of the first scan. Not collective: the root calls it."""
     paths = [scan.absolute() for scan in scans]
     if len(set(paths)) < 2:
         raise InputError("sum: expected two scans or more")
@@ -118,78 +97,33 @@ def _plan(
         raise InputError("sum: expected scans that differ from each other and from the sum")
     if files.wrapper.parent != paths[0].parent or files.wrapper.suffix != ".nxs":
         raise InputError(f"{files.wrapper}: expected a .nxs file in the folder of {paths[0].name}")
+    with open_file(paths[0]) as file:
+        return tuple(entry_names(file))
+
+
+@contextmanager
+def _locked(comm: MPI.Intracomm, wrapper: Path, names: tuple[str, ...]) -> Iterator[None]:
+    """Keep other sums, and all steps of the new scan, waiting. Collective on ``comm``."""
+    with ExitStack() as stack:
+        for step in STEPS:
+            for name in names if step in BY_POSITION else (schema.SHARED,):
+                stack.enter_context(step_lock(comm, wrapper, name, step))
+        yield
+
+
+def _plan(
+    scans: list[Path], files: schema.ScanFiles, tolerance: float, output: OutputParams
+) -> list[Part]:  # fmt: skip
+    """Return what is to be added. Not collective: the root calls it."""
     if not output.overwrite and (files.wrapper.exists() or _in_use(files.folder)):
         raise InputError(f"{files.wrapper}: exists already (--overwrite replaces it)")
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_file(path)) for path in paths]
-        names = entry_names(opened[0])
-        for file in opened[1:]:
-            if entry_names(file) != names:
-                raise InputError(
-                    f"{file.filename}: expected positions {', '.join(names)} as in "
-                    f"{paths[0].name}, found {', '.join(entry_names(file))}"
-                )
-        parts = [_plan_position([file[name] for file in opened], tolerance) for name in names]
+    parts = match([scan.absolute() for scan in scans], tolerance)
     require_folder(files.folder)
     return parts
 
 
 def _in_use(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
-
-
-def _plan_position(entries: list[h5py.Group], tolerance: float) -> Part:
-    name = entries[0].name.strip("/")
-    found = [read_stacks(entry) for entry in entries]
-    raw = [stack for stack, _ in found]
-    oriented = all(has_orientation(entry) for entry in entries)
-    geometries = [
-        _geometry(entry, stack, n, oriented=oriented)
-        for entry, (stack, n) in zip(entries, found, strict=True)
-    ]
-    for entry, (stack, n), geometry in zip(entries[1:], found[1:], geometries[1:], strict=True):
-        where = f"{entry.file.filename}:/{name}"
-        if (stack.shape, n) != (raw[0].shape, found[0][1]):
-            raise InputError(
-                f"{where}: expected frames of shape {raw[0].shape}, {found[0][1]} used, as in "
-                f"{entries[0].file.filename}, found {stack.shape}, {n} used"
-            )
-        first, other = geometries[0].wavelength, geometry.wavelength
-        if abs(other / first - 1) > WAVELENGTH:
-            raise InputError(
-                f"{where}/{schema.WAVELENGTH}: expected {first:g} Å as in "
-                f"{entries[0].file.filename}, found {other:g} Å"
-            )
-        apart = displacement(geometries[0], geometry)
-        told = "; ".join(differences(geometries[0], geometry))
-        if not apart <= tolerance:
-            raise InputError(
-                f"{where}: expected pixels within {tolerance:g} pixels of where they are in "
-                f"{entries[0].file.filename}, found {apart:.3g}: {told}"
-            )
-        if told:
-            log.info("%s: up to %.3g pixels from the first scan: %s", where, apart, told)
-    with_mask = [entry.get(schema.DATA_MASK, getlink=True) is not None for entry in entries]
-    masks = []
-    if all(with_mask):
-        masks = [find_stack(entry, schema.DATA_MASK) for entry in entries]
-    elif any(with_mask):
-        log.warning("%s: only some of the scans have a 3-D mask; the sum is made without", name)
-    saturations = [summed.saturation(entry) for entry in entries]
-    limit = None if None in saturations else int(max(s for s in saturations if s is not None))
-    dtype = summed_type([np.dtype(stack.dtype) for stack in raw], limit)
-    values = summed.summed_values(entries) | mean_transmissions(entries, found[0][1])
-    return Part(name=name, raw=raw, masks=masks, dtype=dtype, values=values)
-
-
-def _geometry(entry: h5py.Group, raw: Stack, n_frames: int, *, oriented: bool) -> Geometry:
-    goniometer, UB = read_goniometer(entry, n_frames), UNKNOWN
-    if oriented:
-        UB = as_matrix(read_UB(entry, goniometer.step, read_sample(entry).lattice))
-    return Geometry(
-        wavelength=read_wavelength(entry), detector=read_detector(entry, raw.shape[1:]),
-        goniometer=goniometer, UB=UB,
-    )  # fmt: skip
 
 
 def _add(comm: MPI.Intracomm, part: Part, files: schema.ScanFiles, output: OutputParams) -> None:
@@ -280,6 +214,21 @@ def _publish(
                     task=TASK, start_time=start_time, end_time=now(), note=note, inputs=inputs
                 )
                 write_process(entry, process)
-    for path in written:
-        publish(temporary(path), path)
-    publish(temporary(files.wrapper), files.wrapper)
+    with publish_lock(files.wrapper):
+        files.wrapper.unlink(missing_ok=True)  # never one beside the frames of another sum
+        for path in _results(files, [part.name for part in parts]):
+            path.unlink(missing_ok=True)
+        for path in written:
+            publish(temporary(path), path)
+        publish(temporary(files.wrapper), files.wrapper)
+
+
+def _results(files: schema.ScanFiles, names: list[str]) -> list[Path]:
+    """Return what may be there of an earlier sum, besides its frames."""
+    twins = (schema.REGULAR, schema.MASKED)
+    whole = (files.combined, files.symmetrized, files.total_pdf, files.pdf)
+    return [
+        *(files.mask(name) for name in names),
+        *(files.transform(name, twin) for name in names for twin in twins),
+        *(of(twin) for of in whole for twin in twins),
+    ]

@@ -13,6 +13,8 @@ from nxmpi.crystal.goniometer import rotation
 from nxmpi.errors import CollectiveError
 from nxmpi.nexus import schema
 from nxmpi.parallel.collective import all_or_none
+from nxmpi.parallel.locks import step_lock
+from nxmpi.parallel.publish import publish
 from nxmpi.params import CombineParams, NormParams, OutputParams, ScanParams, TransformParams
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.sum import run_sum
@@ -267,8 +269,47 @@ def test_calls_that_make_no_sense_and_small_differences(comm, scans):
     with pytest.raises(CollectiveError, match=r"exists already \(--overwrite"):
         make(comm, scans)
     before = frames(target, "f1")
+    old = schema.ScanFiles(target).combined(schema.MASKED)
+    if comm.rank == 0:
+        old.touch()
     comm.barrier()  # all have read it
     make(comm, scans[:2], overwrite=True)
     parallel_assert(not np.array_equal(before, frames(target, "f1")))
+    parallel_assert(not old.exists())
     with pytest.raises(CollectiveError, match=r"within 0.1 pixels .* found 0.\d+: detector beam"):
         run_sum(comm, scans, target, 0.1, OutputParams(overwrite=True))
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize("step", [("f2", "transform"), ("f1", "frames"), ("entry", "pdf")])
+def test_sum_that_is_worked_on_is_left_alone(comm, scans, step):
+    target = scans[0].with_name("triclinite_sum.nxs")
+    with (
+        step_lock(comm, target, *step),
+        pytest.raises(CollectiveError, match=rf"{' '.join(step)} is being computed by"),
+    ):
+        make(comm, scans)
+    parallel_assert(not target.exists())
+    make(comm, scans)
+
+
+@pytest.mark.parallel([1, 3])
+def test_sum_that_could_not_be_published_whole_has_no_scan_file(comm, scans, monkeypatch):
+    target = scans[0].with_name("triclinite_sum.nxs")
+    make(comm, scans)
+    published = []
+
+    def fails(written, path):
+        if published:
+            raise OSError("no more")
+        published.append(path)
+        publish(written, path)
+
+    monkeypatch.setattr("nxmpi.pipeline.sum.publish", fails)
+    with pytest.raises(CollectiveError, match="no more"):
+        make(comm, scans[:2], overwrite=True)
+    comm.barrier()
+    parallel_assert(not target.exists())
+    monkeypatch.undo()
+    make(comm, scans[:2], overwrite=True)
+    parallel_assert(target.exists())
