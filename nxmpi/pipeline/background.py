@@ -53,11 +53,14 @@ def find_background(
     Raises
     ------
     InputError
-        If a transform of the background is missing, has another grid, or other voxels.
+        If a transform of the background is missing, has another grid, or other voxels, or if the
+        background is the scan itself.
     """
     if params.background is None:
         return None
     files = schema.ScanFiles(params.background)
+    if files.wrapper.exists() and files.wrapper.samefile(scan.filename):
+        raise InputError(f"{files.wrapper}: expected a background that is not the scan itself")
     with open_file(files.wrapper) as wrapper:
         names = entry_names(wrapper)
         taken = _twin_of(wrapper, names, twin)

@@ -162,7 +162,7 @@ def _task(params: CctwParams) -> Task:
     x, y, z = (int(n) for n in chunks or (0, 0, 0))
     layout = layout_of(
         params, (n_l, n_k, n_h), (z, y, x) if chunks else None,
-        compression if params.compression is None else params.compression,
+        compression,
     )  # fmt: skip
     _require_space(layout)
     n_frames, n_slow, n_fast = frames.raw.shape

@@ -22,7 +22,7 @@ from nxmpi.parallel.collective import all_or_none, wait_for_all
 from nxmpi.parallel.signals import wishes
 from nxmpi.pipeline.combined import STEP
 from nxmpi.pipeline.external import asked
-from nxmpi.pipeline.program_task import BYTES, program_folder
+from nxmpi.pipeline.program_task import BYTES, named, program_folder
 from nxmpi.pipeline.sources import slices_of
 from nxmpi.stages.combine import Sums
 
@@ -60,7 +60,7 @@ class Merged:
         """
         where = slices_of(pillar)
         corner = [part.start for part in where]
-        with named(self.plan):
+        with named(self.plan.files.wrapper, schema.SHARED, self.plan.twin):
             try:
                 found = Sums(*(np.asarray(d[where], float) for d in (self.counts, self.norm)))
             except (OSError, RuntimeError) as error:
@@ -113,7 +113,7 @@ def merged(
     name = f"{plan.twin.prefix}{STEP}"
     with program_folder(comm, plan.files, output, name, needed) as folder:
         lines = _run(comm, plan, params, program, folder)
-        with all_or_none(comm), named(plan):
+        with all_or_none(comm), named(plan.files.wrapper, schema.SHARED, plan.twin):
             require_volume(folder / OUTPUT, VOLUME, plan.grid.array_shape)
             file = h5py.File(folder / OUTPUT, "r")
         with file:
@@ -134,20 +134,10 @@ def _run(
                 require_mergeable(files, plan.grid.array_shape)
                 command = merge_command(program, link_volumes(folder, files))
                 log.info("%s: %s", plan.twin.combine_task, shlex.join(command))
-                with named(plan):
+                with named(plan.files.wrapper, schema.SHARED, plan.twin):
                     ran = run_watched(command, folder, limits, is_stopped=wish.heard)
                 lines = [shlex.join(command), *ran.printed.lines]
         signal = wish.agreed()
     if signal is not None:
         raise StoppedError(signal)
     return lines
-
-
-@contextmanager
-def named(plan: Plan) -> Iterator[None]:
-    """Say which volume could not be made."""
-    try:
-        yield
-    except NxmpiError as error:
-        where = f"{plan.files.wrapper}:/{schema.SHARED}/{plan.twin.group}"
-        raise NxmpiError(f"{where}: {error}") from error

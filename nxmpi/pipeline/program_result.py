@@ -39,7 +39,7 @@ def check_result(group: MPI.Intracomm, task: Task, twin: schema.Twin) -> list[Pi
         On every rank, if it is not.
     """
     path, expected, shape = task.folder / OUTPUT, task.expected, task.plan.grid.array_shape
-    with all_or_none(group), named(task, twin):
+    with all_or_none(group), named(task.plan.files.wrapper, task.plan.name, twin):
         require_volume(path, VOLUME, shape)
         everything = columns_of(shape, expected.edge)
         mine = everything[slice(*block_range(len(everything), group.size, group.rank))]
@@ -47,7 +47,7 @@ def check_result(group: MPI.Intracomm, task: Task, twin: schema.Twin) -> list[Pi
             volumes = [file[f"{VOLUME}/{name}"] for name in (schema.COUNTS, schema.NORM)]
             columns = [read_column(volumes, start, expected.edge, WIDTH) for start in mine]
     everyone = group.gather(columns)
-    with all_or_none(group), named(task, twin):
+    with all_or_none(group), named(task.plan.files.wrapper, task.plan.name, twin):
         if everyone is not None:
             index = 1 if twin == schema.MASKED else 0
             sums, near = expected.sums, expected.near

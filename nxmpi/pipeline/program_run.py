@@ -43,7 +43,10 @@ def run_program(group: MPI.Intracomm, task: Task, twin: schema.Twin) -> list[str
                 places = places_of(task.given, masked=masked)
                 command = transform_command(job.program, SCRIPT, places, job.processors.share)
                 log.info("%s: %s", name, shlex.join(command))
-                with named(task, twin), progress(group, f"cctw {name}", 100, "percent") as bar:
+                with (
+                    named(task.plan.files.wrapper, name, twin),
+                    progress(group, f"cctw {name}", 100, "percent") as bar,
+                ):
                     ran = run_watched(
                         command, task.folder, _limits(job, task.given), job.processors.numbers, bar,
                         job.is_stopped,

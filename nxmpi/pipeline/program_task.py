@@ -184,10 +184,10 @@ def prepare(task: Task) -> None:
 
 
 @contextmanager
-def named(task: Task, twin: schema.Twin) -> Iterator[None]:
+def named(wrapper: Path, entry: str, twin: schema.Twin) -> Iterator[None]:
     """Say which volume could not be made."""
     try:
         yield
     except NxmpiError as error:
-        where = f"{task.plan.files.wrapper}:/{task.plan.name}/{twin.group}"
+        where = f"{wrapper}:/{entry}/{twin.group}"
         raise NxmpiError(f"{where}: {error}") from error

@@ -174,6 +174,8 @@ def test_another_background_or_scale_makes_the_volume_again_without_a_transform(
 @pytest.mark.parallel([1, 3])
 def test_backgrounds_that_do_not_fit_are_refused(comm, scan, can):
     transform(comm, scan)
+    with pytest.raises(CollectiveError, match=r"expected a background that is not the scan itself"):
+        run_combine(comm, scan, CombineParams(background=scan), OutputParams())
     params = CombineParams(background=can)
     with pytest.raises(CollectiveError, match=r"300K.nxs: expected nxtransform of all .* of f1"):
         run_combine(comm, scan, params, OutputParams())
