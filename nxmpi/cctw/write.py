@@ -73,7 +73,7 @@ def settings_of(
 
 def _instrument(geometry: Geometry) -> dict[str, Setting]:
     detector, goniometer = geometry.detector, geometry.goniometer
-    first, increment = _phi_of(goniometer)
+    first, increment = phi_of(goniometer)
     degrees = {
         "orientErrorDetPitch": detector.pitch, "orientErrorDetRoll": detector.roll,
         "orientErrorDetYaw": detector.yaw, "orientErrorGonPitch": goniometer.theta,
@@ -113,8 +113,14 @@ def _grid(grid: HKLGrid, voxels: Voxels) -> dict[str, Setting]:
     }
 
 
-def _phi_of(goniometer: Goniometer) -> tuple[float, float]:
-    """Return the angle of the first frame, and from each frame to the next [degrees]."""
+def phi_of(goniometer: Goniometer) -> tuple[float, float]:
+    """Return the angle of the first frame, and from each frame to the next [degrees].
+
+    Raises
+    ------
+    InputError
+        If the frames are not at equal steps.
+    """
     phi = np.array(goniometer.phi)
     increment = goniometer.step
     if phi.size > 1 and abs(phi[-1] - phi[0] - increment * (phi.size - 1)) > 1e-9:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.cctw.write import phi_of
 from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.collective import all_or_none, kept_on_root
 from nxmpi.pipeline.program_task import factor_of
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.kernels.tiles import Tables
+    from nxmpi.model import Position
     from nxmpi.pipeline.program_task import Job
     from nxmpi.pipeline.scan import Measured
     from nxmpi.pipeline.transform import Plan
@@ -49,7 +52,8 @@ def look(
 
     def build() -> Tables:
         assert measured is not None  # on the root
-        return build_tables(measured.position, factor_of(measured), plan.grid, job.params)
+        position = _as_the_program_has_it(measured.position)
+        return build_tables(position, factor_of(measured), plan.grid, job.params)
 
     tables = bcast_tables(group, kept_on_root(group, build))
     used = group.bcast(np.flatnonzero(measured.position.weight > 0) if measured else None)
@@ -59,3 +63,13 @@ def look(
     expected = expect_blocks(group, tables, reader, used, batch, job.is_stopped)
     reader.close()
     return expected, tables.unit
+
+
+def _as_the_program_has_it(position: Position) -> Position:
+    """Return a position with frames at exactly equal steps, which is all that a script can say."""
+    goniometer = position.geometry.goniometer
+    first, step = phi_of(goniometer)
+    phi = tuple(first + step * k for k in range(len(goniometer.phi)))
+    return replace(
+        position, geometry=replace(position.geometry, goniometer=replace(goniometer, phi=phi))
+    )
