@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from system.mpi import run_nxmpi
+from system.scans import VOLUMES, add_masks, simulated, volumes
 from system.slurm import NEEDED, running_slurm
 
 CHECKOUT = Path(__file__).parents[2]
@@ -56,3 +58,21 @@ def slurm():
         pytest.skip(f"no Slurm to test with: {', '.join(missing)} not found")
     with running_slurm() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """Return a simulated scan with 3-D masks, its frames gone through; to be copied."""
+    scan = simulated(tmp_path_factory.mktemp("fresh") / "e")
+    add_masks(scan)
+    return scan
+
+
+@pytest.fixture(scope="session")
+def reduced(fresh, tmp_path_factory):
+    """Return the same scan, reduced by one rank without a checkpoint; to be copied."""
+    scan = fresh.copy(tmp_path_factory.mktemp("reduced") / "e")
+    result = run_nxmpi(0, "reduce", scan.wrapper)
+    assert result.returncode == 0, result.stderr
+    assert set(volumes(scan)) == set(VOLUMES)
+    return scan

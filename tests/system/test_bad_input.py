@@ -28,7 +28,6 @@ from system.damages import (
 from system.mpi import error_lines, finish, run_mpi, run_nxmpi, start_mpi
 from system.scans import (
     VOLUMES,
-    add_masks,
     contents,
     differences,
     run_in_one_job,
@@ -53,23 +52,6 @@ main()
 """nxmpi with files of a limited size on some ranks, or with a disk that seems small."""
 AGAIN = ("--from", "transform")
 """Do again all that comes after the frames."""
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """Return a simulated scan with 3-D masks."""
-    scan = simulated(tmp_path_factory.mktemp("fresh") / "e")
-    add_masks(scan)
-    return scan
-
-
-@pytest.fixture(scope="module")
-def reduced(fresh, tmp_path_factory):
-    """Return the same scan with its results."""
-    scan = fresh.copy(tmp_path_factory.mktemp("reduced") / "e")
-    result = run_nxmpi(3, "reduce", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
 
 
 # --- what is done to a scan, and what the line must say

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from system.mpi import error_lines, run_nxmpi
-from system.scans import add_masks, differences, simulated, volumes
+from system.scans import differences, volumes
 
 LARGE = 2**28
 """Bytes of a disk with room for everything."""
@@ -43,13 +43,6 @@ def disk(tmp_path):
         yield Disk(folder)
     finally:
         subprocess.run(["umount", folder], capture_output=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    scan = simulated(tmp_path_factory.mktemp("fresh") / "e")
-    add_masks(scan)
-    return scan
 
 
 @pytest.fixture(scope="module")

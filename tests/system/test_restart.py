@@ -9,10 +9,8 @@ from system.scans import (
     COMBINED,
     TRANSFORMS,
     VOLUMES,
-    add_masks,
     contents,
     differences,
-    simulated,
     volumes,
 )
 
@@ -38,24 +36,6 @@ FEW = (
     f"before-replace:{WRAPPER}#1", "before-replace:manifest.json#2",
     "after-replace:symm_transform.nxs#2",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """Return a simulated scan with 3-D masks."""
-    scan = simulated(tmp_path_factory.mktemp("fresh") / "e")
-    add_masks(scan)
-    return scan
-
-
-@pytest.fixture(scope="module")
-def undisturbed(fresh, tmp_path_factory):
-    """Return the same scan, reduced by one rank without a checkpoint."""
-    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
-    result = run_nxmpi(0, "reduce", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    assert set(volumes(scan)) == set(VOLUMES)
-    return scan
 
 
 def assert_same(scan, wanted, *but):
@@ -94,10 +74,10 @@ def kill_and_resume(fresh, tmp_path, point, n):
     ],
 )
 def test_run_killed_while_it_writes_is_finished_to_the_same_bits(
-    fresh, undisturbed, tmp_path, point, n
+    fresh, reduced, tmp_path, point, n
 ):
     scan, said = kill_and_resume(fresh, tmp_path, point, n)
-    assert_same(scan, undisturbed)
+    assert_same(scan, reduced)
     if point.startswith(("after-replace:manifest", "before-replace:f1", "before-fsync:f1")):
         assert "going on from a checkpoint of " in said
 
@@ -114,7 +94,7 @@ def test_run_killed_while_it_writes_is_finished_to_the_same_bits(
     ],
 )
 def test_death_of_one_rank_ends_the_run_and_the_next_goes_on(
-    fresh, undisturbed, tmp_path, point, rank, goes_on
+    fresh, reduced, tmp_path, point, rank, goes_on
 ):
     scan = fresh.copy(tmp_path / "e")
     killed = run_mpi(3, KILLER, point, rank, "--", "reduce", *OFTEN, scan.wrapper, timeout=60)
@@ -122,10 +102,10 @@ def test_death_of_one_rank_ends_the_run_and_the_next_goes_on(
     again = run_nxmpi(2, "reduce", *OFTEN, scan.wrapper)
     assert again.returncode == 0, again.stderr
     assert ("going on from a checkpoint" in again.stderr) == goes_on
-    assert_same(scan, undisturbed)
+    assert_same(scan, reduced)
 
 
-def test_checkpoint_of_other_work_is_neither_used_nor_spoilt(fresh, undisturbed, tmp_path):
+def test_checkpoint_of_other_work_is_neither_used_nor_spoilt(fresh, reduced, tmp_path):
     scan = fresh.copy(tmp_path / "e")
     point, other = "after-replace:manifest.json", ("--norm", "70000")
     assert run_mpi(1, KILLER, point, 0, "--", "reduce", *OFTEN, scan.wrapper).returncode != 0
@@ -136,16 +116,16 @@ def test_checkpoint_of_other_work_is_neither_used_nor_spoilt(fresh, undisturbed,
     again = run_nxmpi(0, "reduce", *OFTEN, scan.wrapper)
     assert again.returncode == 0, again.stderr
     assert "going on from a checkpoint of 1 frames" in again.stderr
-    assert_same(scan, undisturbed)
+    assert_same(scan, reduced)
 
 
 # --- what is complete is left as it is
 
 
 @pytest.fixture
-def done(undisturbed, tmp_path):
+def done(reduced, tmp_path):
     """Return a copy of a scan that is reduced."""
-    return undisturbed.copy(tmp_path / "done")
+    return reduced.copy(tmp_path / "done")
 
 
 def reduce(scan, *options, n=0):
@@ -179,38 +159,38 @@ def test_checkpoint_left_by_a_run_killed_at_its_very_end_is_removed(done):
     assert done.hidden() == []
 
 
-def test_overwrite_does_everything_again(done, undisturbed):
+def test_overwrite_does_everything_again(done, reduced):
     before = done.files()
     said = reduce(done, "--overwrite")
     assert touched(done, before) == {*VOLUMES, "f1_mask.nxs", "f2_mask.nxs", WRAPPER}
     for task in ("nxmax", "nxfind", "nxprepare_mask", "nxtransform", "nxmasked_transform"):
         assert said.count(f"{task} (--overwrite)") == 2
-    found, wanted = volumes(done), volumes(undisturbed)
+    found, wanted = volumes(done), volumes(reduced)
     other = {name for name in wanted if differences(found[name], wanted[name])}
     assert other == {name for name in VOLUMES if "masked" in name}  # those of other masks
     assert done.hidden() == []
 
 
-def test_from_transform_does_the_frames_not_again(done, undisturbed):
+def test_from_transform_does_the_frames_not_again(done, reduced):
     before = done.files()
     said = reduce(done, "--from", "transform")
     assert touched(done, before) == {*VOLUMES, WRAPPER}
     assert "nxmax" not in said
-    assert_same(done, undisturbed)
+    assert_same(done, reduced)
 
 
-def test_from_combine_does_the_transforms_not_again(done, undisturbed):
+def test_from_combine_does_the_transforms_not_again(done, reduced):
     before = done.files()
     reduce(done, "--from", "combine")
     assert touched(done, before) == {*COMBINED, WRAPPER}
-    assert_same(done, undisturbed)
+    assert_same(done, reduced)
 
 
-def test_only_transform_does_the_combined_volume_not_again(done, undisturbed):
+def test_only_transform_does_the_combined_volume_not_again(done, reduced):
     before = done.files()
     reduce(done, "--only", "transform")
     assert touched(done, before) == {*TRANSFORMS, WRAPPER}
-    assert_same(done, undisturbed, "/@default")
+    assert_same(done, reduced, "/@default")
 
 
 GRID = [x for axis in "hkl" for x in (f"--q{axis}", "-2", "0.5", "2")]
@@ -264,10 +244,10 @@ def test_changed_mask_is_named_for_the_masked_twin(done):
     assert "nxmasked_combine (changed since: f1)" in said
 
 
-def test_volume_that_was_deleted_is_made_again(done, undisturbed):
+def test_volume_that_was_deleted_is_made_again(done, reduced):
     (done.data / "f1_transform.nxs").unlink()
     assert "f1: nxtransform (f1_transform.nxs is gone)" in reduce(done)
-    assert_same(done, undisturbed, "/@default")
+    assert_same(done, reduced, "/@default")
 
 
 # --- what another program made
@@ -295,9 +275,7 @@ def by_hand(scan):
     ("change", "n", "other"),
     [(by_nxrefine, 3, []), (by_hand, 0, ["/f1/nxworkflow/nxtransform/sequence_index"])],
 )
-def test_result_of_another_program_is_replaced_only_when_asked_to(
-    done, undisturbed, change, n, other
-):
+def test_result_of_another_program_is_replaced_only_when_asked_to(done, reduced, change, n, other):
     change(done)
     before = done.files()
     result = run_nxmpi(n, "reduce", *GRID, done.wrapper)
@@ -308,11 +286,11 @@ def test_result_of_another_program_is_replaced_only_when_asked_to(
     ]
     assert done.files() == before
     reduce(done, "--from", "transform")
-    assert_same(done, undisturbed, *other)
+    assert_same(done, reduced, *other)
 
 
-def test_transforms_of_another_program_are_combined(done, undisturbed):
+def test_transforms_of_another_program_are_combined(done, reduced):
     by_nxrefine(done)
     reduce(done, "--only", "combine")
-    found, wanted = volumes(done)["transform.nxs"], volumes(undisturbed)["transform.nxs"]
+    found, wanted = volumes(done)["transform.nxs"], volumes(reduced)["transform.nxs"]
     assert differences(found, wanted) == ["/entry/data@fingerprint"]
