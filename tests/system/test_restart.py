@@ -33,8 +33,7 @@ POINTS = [
 ]  # fmt: skip
 FEW = (
     "before-replace:f1_transform.nxs", "after-replace:f1_masked_transform.nxs",
-    f"before-replace:{WRAPPER}#1", "before-replace:manifest.json#2",
-    "after-replace:symm_transform.nxs#2",
+    f"before-replace:{WRAPPER}#1",
 )  # fmt: skip
 
 
@@ -87,7 +86,7 @@ def test_run_killed_while_it_writes_is_finished_to_the_same_bits(
     [
         ("after-fsync:0-2.bin", 2, False),
         pytest.param("before-fsync:1-1.bin", 1, True, marks=pytest.mark.full),
-        ("before-exchange:bricks#2", 1, False),
+        pytest.param("before-exchange:bricks#2", 1, False, marks=pytest.mark.full),
         pytest.param("after-exchange:bricks#3", 2, True, marks=pytest.mark.full),
         ("before-round:f1_masked_transform.nxs", 2, True),
         pytest.param("after-round:f1_transform.nxs", 1, True, marks=pytest.mark.full),
@@ -200,7 +199,9 @@ GRID = [x for axis in "hkl" for x in (f"--q{axis}", "-2", "0.5", "2")]
     ("options", "named"),
     [
         (GRID, "changed since: grid"),
-        (["--norm", "70000"], "changed since: weight, factor_monitor"),
+        pytest.param(
+            ["--norm", "70000"], "changed since: weight, factor_monitor", marks=pytest.mark.full
+        ),
         (["--no-polarization"], "changed since: polarization"),
         pytest.param(
             ["--first", "3"], "changed since: weight, first_frame", marks=pytest.mark.full
