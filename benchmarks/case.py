@@ -19,7 +19,8 @@ from nxmpi.crystal.factors import PixelFactors, pixel_factors
 from nxmpi.crystal.goniometer import rotation
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.model import Detector, Geometry, Goniometer, HKLGrid, Lattice, Position
-from nxmpi.nexus.frames import Stack, StackReader
+from nxmpi.nexus.frames import StackReader
+from nxmpi.nexus.stack import Stack
 from nxmpi.parallel.h5 import filters
 from nxmpi.params import TransformParams
 from nxmpi.stages.tables import build_tables

@@ -12,7 +12,7 @@ from nxmpi.cctw.command import Place, parse_place
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.kernels.transform import NORM_BITS
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import Stack, find_stack
+from nxmpi.nexus.stack import Stack, find_stack
 from nxmpi.nexus.values import open_file, require
 from nxmpi.nexus.volume import read_part
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, Mask
     from nxmpi.cctw.dialect import Program
-    from nxmpi.nexus.frames import Stack
+    from nxmpi.nexus.stack import Stack
 
 INPUT, SCRIPT, OUTPUT = "input.nxs", "position.pars", "output.nxs"
 FRAMES, MASK, WEIGHTS, FACTORS, MASK3D = "frames", "mask", "weights", "factors", "mask3d"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
-from nxmpi.nexus.frames import Stack, StackReader
+from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.memory import available_memory
 from nxmpi.stages.tables import bcast_tables, covered_bytes, tables_of_volumes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.kernels.tiles import Tables
+    from nxmpi.nexus.stack import Stack
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import TransformParams
 

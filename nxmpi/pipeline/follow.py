@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import EndedError, StoppedError
-from nxmpi.nexus.frames import follow_stack
+from nxmpi.nexus.stack import follow_stack
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.signals import wishes

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import I8
-    from nxmpi.nexus.frames import Stack
+    from nxmpi.nexus.stack import Stack
     from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams
     from nxmpi.pipeline.found import Found
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nxmpi.model import Detector, HKLGrid
-    from nxmpi.nexus.frames import Stack
+    from nxmpi.nexus.stack import Stack
     from nxmpi.params import TransformParams
     from nxmpi.pipeline.scan import Measured
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import h5py
     from mpi4py import MPI
 
-    from nxmpi.nexus.frames import Stack
+    from nxmpi.nexus.stack import Stack
     from nxmpi.params import OutputParams
     from nxmpi.stages.own_frames import FrameTables, PassResult
 

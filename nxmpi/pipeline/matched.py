@@ -14,7 +14,6 @@ from nxmpi.crystal.displacement import differences, displacement
 from nxmpi.errors import InputError
 from nxmpi.model import Geometry
 from nxmpi.nexus import schema, summed
-from nxmpi.nexus.frames import Stack, find_stack
 from nxmpi.nexus.geometry import (
     has_orientation,
     read_detector,
@@ -23,6 +22,7 @@ from nxmpi.nexus.geometry import (
     read_UB,
     read_wavelength,
 )
+from nxmpi.nexus.stack import Stack, find_stack
 from nxmpi.nexus.values import entry_names, open_file
 from nxmpi.pipeline.scan import read_stacks
 from nxmpi.pipeline.transmissions import mean_transmissions

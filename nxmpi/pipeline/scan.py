@@ -16,8 +16,8 @@ from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import Stack, find_stack, follow_stack, read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
+from nxmpi.nexus.stack import Stack, find_stack, follow_stack, read_pixel_mask
 from nxmpi.nexus.values import chosen_entries, entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
 from nxmpi.nexus.weights import read_factor, read_weight

@@ -12,8 +12,8 @@ import numpy as np
 from nxmpi.crystal.angles import pixel_Q
 from nxmpi.crystal.transmission import annulus, background_blocks, block_pixels
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import read_pixel_mask
 from nxmpi.nexus.geometry import read_detector, read_wavelength
+from nxmpi.nexus.stack import read_pixel_mask
 from nxmpi.nexus.values import chosen_entries, find, open_file, read_number
 from nxmpi.pipeline.flux import read_frame_factors, weight_of
 from nxmpi.pipeline.inputs import frames_geometry
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, I8, Mask
     from nxmpi.model import Detector
-    from nxmpi.nexus.frames import Stack
+    from nxmpi.nexus.stack import Stack
     from nxmpi.params import FramesParams, NormParams, ScanParams
     from nxmpi.pipeline.inputs import Inputs
     from nxmpi.pipeline.parameters import Layers

@@ -11,9 +11,10 @@ import numpy as np
 
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema, summed
-from nxmpi.nexus.frames import StackReader, read_pixel_mask
+from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.mask import create_mask, link_mask
 from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.stack import read_pixel_mask
 from nxmpi.nexus.values import entry_names, link_to, open_file
 from nxmpi.nexus.wrapper import create_raw
 from nxmpi.parallel.arrays import largest

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nxmpi._typing import F8
     from nxmpi.kernels.tiles import Tables
     from nxmpi.model import HKLGrid, Sample
-    from nxmpi.nexus.frames import Stack
+    from nxmpi.nexus.stack import Stack
     from nxmpi.params import NormParams, OutputParams, ScanParams, TransformParams
     from nxmpi.stages.transform import Transformed
 

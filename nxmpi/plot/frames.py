@@ -7,7 +7,7 @@ import numpy as np
 
 from nxmpi._typing import F8, Frames, Mask
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import find_stack, read_pixel_mask
+from nxmpi.nexus.stack import find_stack, read_pixel_mask
 from nxmpi.nexus.sums import read_hot_pixels
 from nxmpi.nexus.values import find, read_array, read_number
 

@@ -8,8 +8,9 @@ import pytest
 from scipy import ndimage
 
 from nxmpi.crystal.reciprocal import pixel_to_hkl
-from nxmpi.nexus.frames import StackReader, find_stack, read_pixel_mask
+from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.geometry import read_geometry, read_sample
+from nxmpi.nexus.stack import find_stack, read_pixel_mask
 
 ENTRIES = ("f1", "f2", "f3", "f4")
 

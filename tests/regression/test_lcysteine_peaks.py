@@ -9,9 +9,9 @@ import pytest
 from mpi4py import MPI
 
 from nxmpi.crystal.reciprocal import pixel_to_hkl
-from nxmpi.nexus.frames import find_stack
 from nxmpi.nexus.geometry import read_geometry, read_sample
 from nxmpi.nexus.peaks import read_peaks
+from nxmpi.nexus.stack import find_stack
 from nxmpi.params import FramesParams, NormParams, OutputParams, ScanParams
 from nxmpi.pipeline.frames import run_frames
 

@@ -17,7 +17,7 @@ from nxmpi.cctw.scratch import (
     write_mask3d,
 )
 from nxmpi.errors import InputError
-from nxmpi.nexus.frames import find_stack
+from nxmpi.nexus.stack import find_stack
 from nxmpi.parallel.packed import pack_mask
 
 SHAPE = (5, 6, 7)

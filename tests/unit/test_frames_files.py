@@ -17,9 +17,9 @@ from nxmpi.crystal.transmission import Transmission
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.model import Detector, PeakFlag, Peaks
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import find_stack
 from nxmpi.nexus.mask import create_mask, link_mask
 from nxmpi.nexus.peaks import COUNTED, read_peaks, write_peaks
+from nxmpi.nexus.stack import find_stack
 from nxmpi.nexus.sums import FrameSums, read_hot_pixels, read_sums, write_sums
 from nxmpi.plot.frames import summed_frame
 

@@ -11,7 +11,8 @@ import pytest
 from nxmpi.errors import InputError
 from nxmpi.nexus import chunks
 from nxmpi.nexus.chunks import find_decoder
-from nxmpi.nexus.frames import StackReader, find_stack
+from nxmpi.nexus.frames import StackReader
+from nxmpi.nexus.stack import find_stack
 from nxmpi.parallel.readahead import read_ahead
 
 N, SHAPE = 11, (37, 53)

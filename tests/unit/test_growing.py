@@ -13,8 +13,9 @@ import pytest
 
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import growing
-from nxmpi.nexus.frames import StackReader, follow_stack
+from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.growing import announced_frames, is_closed, missing_frames, opened
+from nxmpi.nexus.stack import follow_stack
 
 SHAPE = (4, 6)
 PATH = "entry/data/data"

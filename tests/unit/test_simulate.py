@@ -15,8 +15,8 @@ from nxmpi.crystal.reciprocal import pixel_to_hkl
 from nxmpi.errors import CollectiveError, InputError
 from nxmpi.model import HKLGrid, Lattice
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import read_pixel_mask
 from nxmpi.nexus.geometry import read_geometry, read_sample
+from nxmpi.nexus.stack import read_pixel_mask
 from nxmpi.nexus.volume import read_grid
 from nxmpi.nexus.weights import read_monitor, read_transmission
 from nxmpi.simulate.bragg import Bragg

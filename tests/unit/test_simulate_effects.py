@@ -15,7 +15,7 @@ from nxmpi.errors import InputError
 from nxmpi.kernels.simulate import write_harmonics
 from nxmpi.model import Lattice
 from nxmpi.nexus import schema
-from nxmpi.nexus.frames import read_pixel_mask
+from nxmpi.nexus.stack import read_pixel_mask
 from nxmpi.simulate.bragg import Bragg
 from nxmpi.simulate.diffuse import Diffuse, diffuse_intensity, expand, voxel_mean
 from nxmpi.simulate.experiment import geometry
