@@ -147,6 +147,9 @@ def _table(estimates: list[Estimate], layout: Layout, whose: str) -> str:
     table.add_column("limited by")
     table.add_column("")
     for each in estimates:
+        if not each.is_known:
+            table.add_row(each.step, *["?"] * 8, each.note)
+            continue
         about = "" if each.sent_is_exact else "~"
         table.add_row(
             each.step, decimal(each.read), decimal(each.write), decimal(each.disk),
@@ -157,8 +160,9 @@ def _table(estimates: list[Estimate], layout: Layout, whose: str) -> str:
     with console.capture() as captured:
         console.print(table)
     disk, seconds = sum(each.disk for each in estimates), sum(each.seconds for each in estimates)
+    which = "all" if all(each.is_known for each in estimates) else "all that is known"
     return (
-        f"{captured.get()}all: {decimal(disk)} of disk, {_time(seconds)}\nrates: {whose}"
+        f"{captured.get()}{which}: {decimal(disk)} of disk, {_time(seconds)}\nrates: {whose}"
     )  # fmt: skip
 
 

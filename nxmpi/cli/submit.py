@@ -167,10 +167,11 @@ def _planned(site: Site, chain: list[Planned], runs: dict[Path, Run]) -> list[Su
     known = {name: limits_of(name) for name in {*partitions.values()}}
     limits = {step: known[partitions[step]] for step in STEPS}
     layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
-    requests = {
-        scan: requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
-        for scan, run in runs.items()
-    }
+    requests: dict[Path, dict[str, Request]] = {}
+    for scan, run in runs.items():
+        requests[scan], warnings = requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
+        for warning in warnings:
+            click.echo(f"Warning: {scan}: {warning}", err=True)
     return [
         _requested(site.of_step(job.step), job, requests, limits[job.step].minutes) for job in chain
     ]
@@ -188,16 +189,16 @@ def _layout(its: SubmitParams, mebibytes: int) -> Layout:
 def _requested(
     params: SubmitParams, job: Planned, requests: dict[Path, dict[str, Request]], most: int
 ) -> SubmitParams:
-    """Return what a job asks for.
+    """Return what a job asks for, what it did anyway if that is not known of all its scans.
 
     Parameters
     ----------
     most : int
         Time that a job may take; 0 if it may take any [min].
     """
-    found = [requests[scan][job.step] for scan in job.wrappers if job.step in requests[scan]]
-    if not found:
+    if not all(job.step in requests[scan] for scan in job.wrappers):
         return params
+    found = [requests[scan][job.step] for scan in job.wrappers]
     minutes = max(each.minutes for each in found)
     return replace(
         params,

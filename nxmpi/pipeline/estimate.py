@@ -45,6 +45,8 @@ class Estimate:
     limit: str
     """Which of these is the longest; ``memory`` if that does not suffice."""
     note: str
+    is_known: bool
+    """False where nobody can say before other steps are done: numbers mean nothing then."""
 
 
 def estimate(
@@ -87,7 +89,7 @@ def estimate(
         scratch=cost.scratch, memory_rank=memory, memory_node=memory_node,
         least_node=least_node, sent=cost.sent,
         sent_is_exact=cost.is_exact, seconds=sum(parts.values()), parts=parts, limit=limit,
-        note=cost.note,
+        note=cost.note, is_known=cost.is_known,
     )  # fmt: skip
 
 

@@ -102,6 +102,8 @@ class StepCost:
     work: float = 0.0
     """Pixels, or voxels, to go through."""
     note: str = ""
+    is_known: bool = True
+    """False where nobody can say before other steps are done: numbers mean nothing then."""
 
 
 def plan_scan(
@@ -140,7 +142,8 @@ def plan_scan(
         cells = all(has_cell(file[name]) for name in names)
         oriented = all(has_orientation(file[name]) for name in names)
     if not cells and choices.scan.settings is None:
-        return [*found, *(StepCost(step=s, note="not known without a cell") for s in later)]
+        why = "not known without a cell"
+        return [*found, *(StepCost(step=step, is_known=False, note=why) for step in later)]
     volumes = _Volumes(
         read_scan(wrapper, choices.scan, choices.norm, guess=True), choices, layout,
         mask_to_come="frames" in due and choices.scan.mask, oriented=oriented,

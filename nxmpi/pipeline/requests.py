@@ -34,10 +34,19 @@ class Request(NamedTuple):
     """Of each node."""
 
 
+class Requests(NamedTuple):
+    """Of the jobs of a scan."""
+
+    steps: dict[str, Request]
+    """Those of which something is known."""
+    warnings: list[str]
+    """What the user is to be told of."""
+
+
 def requests_of(
     wrapper: Path, choices: Choices, steps: tuple[str, ...], layouts: Mapping[str, Layout],
     *, redo: bool,
-) -> dict[str, Request]:  # fmt: skip
+) -> Requests:  # fmt: skip
     """Return what the job of each step is to ask for, of those that are to be done.
 
     Not collective.
@@ -55,7 +64,8 @@ def requests_of(
     """
     rates, _ = read_rates()
     compressed = choices.output.compression != "none"
-    found = {}
+    found: dict[str, Estimate] = {}
+    requests: dict[str, Request] = {}
     for layout in dict.fromkeys(layouts[step] for step in steps):
         own = [step for step in steps if layouts[step] == layout]
         until = steps[: steps.index(own[-1]) + 1]  # a step is planned by what those before it leave
@@ -64,8 +74,23 @@ def requests_of(
                 each = estimate(
                     cost, rates, layout, node_memory=layout.memory, compressed=compressed
                 )
-                found[each.step] = request_of(each, layout.memory)
-    return found
+                found[each.step] = each
+                if each.is_known:
+                    requests[each.step] = request_of(each, layout.memory)
+    return Requests(requests, _unknown([found[step] for step in steps if step in found]))
+
+
+def _unknown(estimates: list[Estimate]) -> list[str]:
+    """Return a line for each reason why nothing is known of steps."""
+    reasons: dict[str, list[str]] = {}
+    for each in estimates:
+        if not each.is_known:
+            reasons.setdefault(each.note, []).append(each.step)
+    return [
+        f"{', '.join(names)}: {why}: no time and memory are asked for but those that the site's "
+        "file and the scripts name"
+        for why, names in reasons.items()
+    ]
 
 
 def request_of(expected: Estimate, memory: int) -> Request:

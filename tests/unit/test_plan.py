@@ -1,0 +1,70 @@
+"""What is planned of scans that are partly done, or of which little is known yet."""
+
+import shlex
+
+import h5py
+import pytest
+from click.testing import CliRunner
+from unit.plain_scan import CELL_NAMES, write_scan
+
+from nxmpi.cli.reduce import chosen, reduce
+from nxmpi.cli.submit import submit
+from nxmpi.pipeline.plan import Layout, plan_scan
+from nxmpi.pipeline.reduce import STEPS
+from nxmpi.pipeline.requests import STOPPING, requests_of
+
+from mpi4py import MPI  # isort: skip
+
+ALONE = Layout(2)
+LATER = STEPS[2:]
+
+
+def choices_of(*words):
+    """Return what options of nxmpi reduce say."""
+    options = dict(reduce.make_context("nxmpi reduce", ["scan.nxs", *words]).params)
+    return chosen(MPI.COMM_SELF, options)
+
+
+def requested(path, *words, steps=STEPS, redo=False):
+    layouts = dict.fromkeys(STEPS, ALONE)
+    return requests_of(path, choices_of(*words), steps, layouts, redo=redo)
+
+
+def asked_for(path, *words):
+    """Return what each job of nxmpi submit --plan would ask for, by step, and what is warned of."""
+    args = [str(path), "--dry-run", "--plan", "--ranks-per-node", "2", *words]
+    env = {"NXMPI_SITE": str(path.with_name("site.toml"))}
+    result = CliRunner().invoke(submit, args, obj=MPI.COMM_SELF, env=env, catch_exceptions=False)
+    jobs = {}
+    for line in result.stdout.splitlines():
+        words = shlex.split(line.partition("=$(")[2].rstrip(")"))
+        for script in (word for word in words if word.endswith(".sbatch")):
+            step = script.rpartition("/")[2].removesuffix(".sbatch")
+            jobs[step] = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    return jobs, result.stderr
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_scan(tmp_path)
+
+
+def test_nothing_is_asked_for_of_steps_that_wait_for_a_cell(path):
+    assert {*requested(path).steps} == {"frames", *LATER}  # orientation by another program
+    assert requested(path).warnings == []
+    with h5py.File(path, "r+") as file:
+        for name in CELL_NAMES:
+            del file[f"entry/sample/unitcell_{name}"]
+        del file["f1/instrument/detector/orientation_matrix"]
+    costs = plan_scan(path, choices_of(), STEPS, ALONE)
+    assert [each.step for each in costs if each.is_known] == ["frames", "orient"]
+    requests, warnings = requested(path)
+    assert {*requests} == {"frames", "orient"}
+    assert requests["frames"].minutes > STOPPING
+    (warning,) = warnings
+    assert warning.startswith("transform, combine, symmetrize, pdf: not known without a cell: ")
+    jobs, told = asked_for(path, "--time", "30")
+    assert tuple(jobs) == STEPS
+    assert [step for step in STEPS if "--mem" in jobs[step]] == ["frames", "orient"]
+    assert {job["--time"] for job in jobs.values()} == {"30"}
+    assert told == f"Warning: {path}: {warning}\n"
