@@ -12,7 +12,7 @@ from nxmpi.pipeline.combined import plans_due as combine_due
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import plans_due as pdf_due
 from nxmpi.pipeline.peaked import is_another_programs
-from nxmpi.pipeline.reduce import STEPS, look_ahead
+from nxmpi.pipeline.reduce import STEPS, look_ahead, steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.symmetrize import plans_due as symmetrize_due
@@ -58,7 +58,7 @@ def steps_due(
     named = redo and steps[0] == "orient"
     to_orient = tuple(name for name in names if named or name not in foreign)
     due: dict[str, tuple[str, ...]] = {}
-    for step in steps:
+    for step in steps_to_run(steps, choices.scan):
         if not due:
             positions = _positions_due(wrapper, choices, step, unasked=not named)
             if positions and step == "frames" and "transform" in steps:

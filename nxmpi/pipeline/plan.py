@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nxmpi.crystal.holes import find_holes
-from nxmpi.errors import InputError
 from nxmpi.kernels.bricks import VOXELS
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
-from nxmpi.nexus.geometry import has_cell, has_orientation
-from nxmpi.nexus.values import chosen_entries, open_file
+from nxmpi.nexus.geometry import has_cell, has_orientation, read_sample
+from nxmpi.nexus.values import chosen_entries, entry_names, open_file
 from nxmpi.pipeline.pdf import absences_of, with_radius
 from nxmpi.pipeline.real_space import Plan as PdfPlan
 from nxmpi.pipeline.real_space import sizes_of
+from nxmpi.pipeline.reduce import steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.status import scan_states
@@ -47,6 +47,8 @@ from nxmpi.stages.transform import LARGEST_WEDGE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nxmpi.crystal.laue import VoxelGroup
+    from nxmpi.model import Sample
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.scan import Measured, Scan
 
@@ -128,7 +130,9 @@ def plan_scan(
     """
     states = {each.step: each for each in scan_states(wrapper, choices)}
     again = redo or choices.output.overwrite
-    due = [step for step in steps if again or states[step].state != "done"]
+    due = [
+        step for step in steps_to_run(steps, choices.scan) if again or states[step].state != "done"
+    ]
     found = []
     if "frames" in due:
         found.append(_frames(wrapper, choices, layout))
@@ -260,6 +264,14 @@ class _Volumes:
         left = math.prod(1 - min(c * VOXELS / grid, 1.0) for c in self.covered)
         return int(grid * (1 - left))
 
+    def _symmetry(self) -> tuple[Sample, VoxelGroup]:
+        """Return sample and group of the averages, which no settings file stands for."""
+        path = self.scan.files.wrapper
+        with open_file(path) as file:
+            sample = read_sample(file[entry_names(file)[0]])
+        operators = operators_of(path, sample, self.choices.symmetrize)
+        return sample, group_of(path, operators, self.scan.grid)
+
     def combine(self) -> StepCost:
         """Return what combining takes; what is told of overlaps is not known before."""
         positions = sum(self.covered) * VOXELS * self.twins
@@ -279,8 +291,7 @@ class _Volumes:
 
     def symmetrize(self) -> StepCost:
         """Return what the average takes."""
-        operators = operators_of(self.scan.files.wrapper, self.scan.sample, self.choices.symmetrize)
-        group = group_of(self.scan.files.wrapper, operators, self.scan.grid)
+        _, group = self._symmetry()
         shape, size = self.scan.grid.array_shape, self.layout.ranks
         voxels = math.prod(shape) * self.twins
         outliers = self.choices.symmetrize.outliers is not None
@@ -301,21 +312,18 @@ class _Volumes:
     def pdf(self) -> StepCost:
         """Return what real space takes."""
         scan, params = self.scan, self.choices.pdf.pdf
-        if scan.sample is None:
-            raise InputError(f"{scan.files.wrapper}: expected a cell for the 3D-ΔPDF, found none")
-        operators = operators_of(scan.files.wrapper, scan.sample, self.choices.symmetrize)
-        group = group_of(scan.files.wrapper, operators, scan.grid)
+        sample, group = self._symmetry()
         with open_file(scan.files.wrapper) as wrapper:
             choices = with_radius(wrapper, scan.files, self.choices.pdf)
         plan = PdfPlan(
-            twin=schema.REGULAR, files=scan.files, grid=scan.grid, sample=scan.sample,
-            group=group, choices=choices, absences=absences_of(scan.sample), inputs={},
+            twin=schema.REGULAR, files=scan.files, grid=scan.grid, sample=sample,
+            group=group, choices=choices, absences=absences_of(sample), inputs={},
         )  # fmt: skip
         sizes, shape, size = sizes_of(plan), scan.grid.array_shape, self.layout.ranks
         sent = pdf_sent(shape, sizes, params, size, self.layout.nodes)
         punch, note = choices.punch, ""
         if punch.karen is None and size > 1:
-            holes = find_holes(group, scan.grid, scan.sample.lattice, plan.absences, punch)
+            holes = find_holes(group, scan.grid, sample.lattice, plan.absences, punch)
             sent += holes_sent(holes, punch, size)
         if punch.karen is not None or punch.missing == "fill":
             note = "without planes at seams"

@@ -14,6 +14,7 @@ from nxmpi.pipeline.combined import volumes_due
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import pdfs_due
 from nxmpi.pipeline.peaked import is_another_programs
+from nxmpi.pipeline.reduce import STEPS, steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.symmetrize import averages_due
@@ -46,7 +47,7 @@ class StepState:
 
 
 def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
-    """Return how far each step of ``nxmpi reduce`` is. Not collective.
+    """Return how far each step is that ``nxmpi reduce`` would run. Not collective.
 
     What that would find complete is done. No lock is taken, and no file is changed.
 
@@ -73,12 +74,12 @@ def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
         "pdf": lambda: {p.twin.pdf_task: p.reason for p in pdfs_due(files, choices.pdf, KEEP)},
     }  # fmt: skip
     states: list[StepState] = []
-    for step, read in readers.items():
+    for step in steps_to_run(STEPS, choices.scan):
         before = next((each.step for each in states if each.state != "done"), "")
         if step == "orient" and is_kept:  # whatever peaks there are going to be
             before = ""
         n_parts = len(names) if step in ("frames", "transform") else 0
-        states.append(_state(step, read, before, n_parts))
+        states.append(_state(step, readers[step], before, n_parts))
     return states
 
 

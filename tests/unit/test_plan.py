@@ -1,6 +1,7 @@
 """What is planned of scans that are partly done, or of which little is known yet."""
 
 import shlex
+from pathlib import Path
 
 import h5py
 import pytest
@@ -8,15 +9,19 @@ from click.testing import CliRunner
 from unit.plain_scan import CELL_NAMES, write_scan
 
 from nxmpi.cli.reduce import chosen, reduce
+from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
+from nxmpi.pipeline.due import steps_due
 from nxmpi.pipeline.plan import Layout, plan_scan
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.requests import STOPPING, requests_of
+from nxmpi.pipeline.status import scan_states
 
 from mpi4py import MPI  # isort: skip
 
 ALONE = Layout(2)
 LATER = STEPS[2:]
+SETTINGS = Path(__file__).parents[1] / "data" / "cctw" / "triclinic" / "f1_transform.pars"
 
 
 def choices_of(*words):
@@ -68,3 +73,18 @@ def test_nothing_is_asked_for_of_steps_that_wait_for_a_cell(path):
     assert [step for step in STEPS if "--mem" in jobs[step]] == ["frames", "orient"]
     assert {job["--time"] for job in jobs.values()} == {"30"}
     assert told == f"Warning: {path}: {warning}\n"
+
+
+def test_a_settings_file_leaves_frames_and_orient_out_everywhere(path):
+    words = ("--settings", str(SETTINGS), "--entry", "f1")
+    choices = choices_of(*words)
+    assert tuple(steps_due(path, choices)) == LATER
+    assert tuple(steps_due(path, choices, redo=True)) == LATER
+    assert tuple(each.step for each in scan_states(path, choices)) == LATER
+    assert tuple(each.step for each in plan_scan(path, choices, STEPS, ALONE)) == LATER
+    jobs, _ = asked_for(path, "--options", shlex.join(words))
+    assert tuple(jobs) == LATER
+    args = [str(path), "--options", shlex.join(words)]
+    shown = CliRunner().invoke(status, args, obj=MPI.COMM_SELF, catch_exceptions=False).stdout
+    (row,) = (line.split("│")[1:-1] for line in shown.splitlines() if path.stem in line)
+    assert [cell.strip() for cell in row] == [path.stem, "", "", *["to do"] * 4]
