@@ -45,13 +45,21 @@ from nxmpi.stages.touched import batch_of_rank, count_touched
 from nxmpi.stages.transform import LARGEST_WEDGE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from nxmpi.crystal.laue import VoxelGroup
+    from nxmpi.kernels.tiles import Tables
     from nxmpi.model import Sample
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.scan import Measured, Scan
+    from nxmpi.pipeline.status import StepState
 
+    Left = frozenset[str] | None
+    """Positions or tasks that are left to do; None for all."""
+
+BY_POSITIONS, BY_VOLUMES = {"frames", "transform"}, {"combine", "symmetrize", "pdf"}
+"""Steps that go by the same things."""
 MOST_PIXELS = 1e9
 """That are binned to count bricks, unless they are to be counted exactly."""
 ORIENT_SECONDS = 2.0
@@ -133,9 +141,10 @@ def plan_scan(
     due = [
         step for step in steps_to_run(steps, choices.scan) if again or states[step].state != "done"
     ]
+    left = dict.fromkeys(due) if again else {step: _left(states, due, step) for step in due}
     found = []
     if "frames" in due:
-        found.append(_frames(wrapper, choices, layout))
+        found.append(_frames(wrapper, choices, layout, left["frames"]))
     if "orient" in due:
         found.append(StepCost(step="orient", note="few peaks, one rank refines"))
     later = [step for step in due if step not in ("frames", "orient")]
@@ -152,18 +161,33 @@ def plan_scan(
         read_scan(wrapper, choices.scan, choices.norm, guess=True), choices, layout,
         mask_to_come="frames" in due and choices.scan.mask, oriented=oriented,
     )  # fmt: skip
-    transformed = volumes.transform(exact=exact)
+    transformed = volumes.transform(left.get("transform", frozenset()), exact=exact)
     makers = {
-        "transform": lambda: transformed, "combine": volumes.combine,
-        "symmetrize": volumes.symmetrize, "pdf": volumes.pdf,
+        "combine": volumes.combine, "symmetrize": volumes.symmetrize, "pdf": volumes.pdf
     }  # fmt: skip
-    return [*found, *(makers[step]() for step in later)]
+    made = [makers[step](left[step]) for step in later if step != "transform"]
+    return [*found, *([transformed] if "transform" in due else []), *made]
 
 
-def _frames(wrapper: Path, choices: Choices, layout: Layout) -> StepCost:
+def _left(states: Mapping[str, StepState], due: list[str], step: str) -> Left:
+    """Return what of a step is left to do, taking what steps before it do for changes.
+
+    The orientation is one of all positions, and so is what is made of the combined volumes.
+    """
+    own, before = states[step], due[: due.index(step)]
+    alike = BY_POSITIONS if step in BY_POSITIONS else BY_VOLUMES
+    is_read = own.due or own.state == "out of date"
+    if not is_read or not alike.issuperset(before):
+        return None
+    return frozenset(name for each in (*before, step) for name in states[each].due)
+
+
+def _frames(wrapper: Path, choices: Choices, layout: Layout, left: Left) -> StepCost:
     positions = read_searched(wrapper, choices.scan, choices.norm, choices.frames)
     total = StepCost(step="frames", note="without counts around peaks at seams")
     for each in positions:
+        if left is not None and each.name not in left:
+            continue
         n_frames = each.last_frame - each.first_frame + 1
         n_pixels = math.prod(each.raw.shape[1:])
         itemsize, batch = np.dtype(each.raw.dtype).itemsize, choices.frames.batch_frames
@@ -199,11 +223,14 @@ class _Volumes:
         self.covered: list[int] = []
         """Bricks of each position."""
 
-    def transform(self, *, exact: bool) -> StepCost:
+    def transform(self, left: Left, *, exact: bool) -> StepCost:
         """Return what the transform takes; bricks are counted."""
         step = StepCost(step="transform")
         for measured in self.scan.measured:
-            step = self._add_position(step, measured, exact=exact)
+            tables = tables_of(self.scan.grid, measured, self.choices.transform)
+            self.covered.append(covered_bricks(tables))
+            if left is None or measured.position.name in left:
+                step = self._add_position(step, measured, tables, exact=exact)
         notes = [*self.guesses]
         if not step.is_exact and not notes:
             notes.append("bricks estimated")
@@ -211,17 +238,17 @@ class _Volumes:
             notes.append("the volume lies in a scratch file")
         return replace(step, note=", ".join(notes))
 
-    def _add_position(self, step: StepCost, measured: Measured, *, exact: bool) -> StepCost:
+    def _add_position(
+        self, step: StepCost, measured: Measured, tables: Tables, *, exact: bool
+    ) -> StepCost:
         params, layout = self.choices.transform, self.layout
-        tables = tables_of(self.scan.grid, measured, params)
         reader = StackReader(measured.raw, measured.mask, skip_bad_frames=params.skip_bad_frames)
         counted = count_touched(
             tables, layout.ranks, layout.ranks_per_node, params, reader,
             math.inf if exact else MOST_PIXELS,
         )  # fmt: skip
         reader.close()
-        covered, n_volumes = covered_bricks(tables), 2 if params.hits else 1
-        self.covered.append(covered)
+        covered, n_volumes = self.covered[-1], 2 if params.hits else 1
         most, total = counted.most, counted.total
         owned = covered * n_volumes // layout.ranks
         narrow, limit = max(most.narrow, owned), layout.memory // layout.ranks_per_node
@@ -272,10 +299,17 @@ class _Volumes:
         operators = operators_of(path, sample, self.choices.symmetrize)
         return sample, group_of(path, operators, self.scan.grid)
 
-    def combine(self) -> StepCost:
+    def _twins_left(self, left: Left) -> int:
+        """Return how many of volume and masked twin are to be made."""
+        if left is None:
+            return self.twins
+        return sum(not left.isdisjoint(twin) for twin in (schema.REGULAR, schema.MASKED))
+
+    def combine(self, left: Left) -> StepCost:
         """Return what combining takes; what is told of overlaps is not known before."""
-        positions = sum(self.covered) * VOXELS * self.twins
-        voxels = self.covered_voxels * self.twins
+        twins = self._twins_left(left)
+        positions = sum(self.covered) * VOXELS * twins
+        voxels = self.covered_voxels * twins
         n = len(self.scan.measured)
         background = self.choices.combine.background is not None
         made = 24 if background else 12
@@ -289,28 +323,30 @@ class _Volumes:
             note="without cubes of overlaps" if n > 1 else "",
         )
 
-    def symmetrize(self) -> StepCost:
+    def symmetrize(self, left: Left) -> StepCost:
         """Return what the average takes."""
         _, group = self._symmetry()
+        twins = self._twins_left(left)
         shape, size = self.scan.grid.array_shape, self.layout.ranks
-        voxels = math.prod(shape) * self.twins
+        voxels = math.prod(shape) * twins
         outliers = self.choices.symmetrize.outliers is not None
         background = self.choices.combine.background is not None
         made = 21 if background else 17
         return StepCost(
             step="symmetrize",
-            unpacked=self.covered_voxels * (20 if background else 8) * self.twins,
+            unpacked=self.covered_voxels * (20 if background else 8) * twins,
             written=voxels * made,
             kept=voxels * made,
             memory=symmetrize_memory(group, shape, size, background=background),
-            sent=self.twins * symmetrize_sent(group, shape, size, background=background),
+            sent=twins * symmetrize_sent(group, shape, size, background=background),
             is_exact=not outliers,
             work=float(voxels),
             note="without rounds of outliers" if outliers else "",
         )
 
-    def pdf(self) -> StepCost:
+    def pdf(self, left: Left) -> StepCost:
         """Return what real space takes."""
+        twins = self._twins_left(left)
         scan, params = self.scan, self.choices.pdf.pdf
         sample, group = self._symmetry()
         with open_file(scan.files.wrapper) as wrapper:
@@ -328,7 +364,7 @@ class _Volumes:
         if punch.karen is not None or punch.missing == "fill":
             note = "without planes at seams"
         item = 4 if params.precision == "single" else 8
-        voxels, real = math.prod(shape) * self.twins, math.prod(sizes) * self.twins
+        voxels, real = math.prod(shape) * twins, math.prod(sizes) * twins
         return StepCost(
             step="pdf",
             unpacked=voxels * 25,
@@ -336,7 +372,7 @@ class _Volumes:
             kept=voxels * 12 + real * 3 * item,
             memory=pdf_memory(shape, sizes, params, size),
             shared=pdf_shared(sizes, params, size),
-            sent=self.twins * sent,
+            sent=twins * sent,
             is_exact=not note,
             work=float(real) * (4 if params.subtract_mean else 3),
             note=note,

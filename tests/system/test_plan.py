@@ -35,9 +35,9 @@ def planned(scan, *args, env=None):
     return {each["step"]: each for each in found["steps"]}
 
 
-def counted(scan, step):
+def counted(scan, step, positions=("f1", "f2")):
     """Return the bytes that the records of a step say were sent."""
-    total, where = 0, ("f1", "f2") if step in ("frames", "transform") else ("entry",)
+    total, where = 0, positions if step in ("frames", "transform") else ("entry",)
     with h5py.File(scan.wrapper) as file:
         for entry in where:
             for task in TASKS[step]:
@@ -63,6 +63,15 @@ def test_bytes_between_ranks_are_those_counted(searched, tmp_path, n):
         assert counted(scan, step) == steps[step]["sent"] > 0, step
     assert counted(scan, "combine") == steps["combine"]["sent"] == 0
     assert planned(scan, "--ranks", n) == {}  # all is complete
+
+
+def test_bytes_of_the_position_that_is_left(searched, tmp_path):
+    scan = searched.copy(tmp_path / "e")
+    assert run_nxmpi(2, "transform", scan.wrapper, "--entry", "f1").returncode == 0
+    steps = planned(scan, "--ranks", "3", "--to", "transform")
+    assert run_nxmpi(3, "reduce", scan.wrapper, "--to", "transform").returncode == 0
+    assert steps["transform"]["sent_is_exact"]
+    assert counted(scan, "transform", ["f2"]) == steps["transform"]["sent"] > 0
 
 
 @pytest.mark.full

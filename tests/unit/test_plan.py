@@ -1,26 +1,28 @@
 """What is planned of scans that are partly done, or of which little is known yet."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import h5py
 import pytest
 from click.testing import CliRunner
 from unit.plain_scan import CELL_NAMES, write_scan
+from unit.plain_scan import replace as put
 
 from nxmpi.cli.reduce import chosen, reduce
 from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
 from nxmpi.pipeline.due import steps_due
 from nxmpi.pipeline.plan import Layout, plan_scan
-from nxmpi.pipeline.reduce import STEPS
+from nxmpi.pipeline.reduce import STEPS, run_reduce
 from nxmpi.pipeline.requests import STOPPING, requests_of
 from nxmpi.pipeline.status import scan_states
 
 from mpi4py import MPI  # isort: skip
 
 ALONE = Layout(2)
-LATER = STEPS[2:]
+BEFORE_PDF, LATER = STEPS[:5], STEPS[2:]
 SETTINGS = Path(__file__).parents[1] / "data" / "cctw" / "triclinic" / "f1_transform.pars"
 
 
@@ -28,6 +30,12 @@ def choices_of(*words):
     """Return what options of nxmpi reduce say."""
     options = dict(reduce.make_context("nxmpi reduce", ["scan.nxs", *words]).params)
     return chosen(MPI.COMM_SELF, options)
+
+
+def planned(path, *words, steps=STEPS, redo=False):
+    """Return what each step takes, by step."""
+    costs = plan_scan(path, choices_of(*words), steps, ALONE, redo=redo)
+    return {each.step: each for each in costs}
 
 
 def requested(path, *words, steps=STEPS, redo=False):
@@ -88,3 +96,70 @@ def test_a_settings_file_leaves_frames_and_orient_out_everywhere(path):
     shown = CliRunner().invoke(status, args, obj=MPI.COMM_SELF, catch_exceptions=False).stdout
     (row,) = (line.split("│")[1:-1] for line in shown.splitlines() if path.stem in line)
     assert [cell.strip() for cell in row] == [path.stem, "", "", *["to do"] * 4]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Return a scan of three positions, different ones, complete but for real space."""
+    path = write_scan(tmp_path_factory.mktemp("three"))
+    with h5py.File(path, "r+") as file:
+        for name, angle in (("f2", -70.0), ("f3", -50.0)):
+            file.copy("f1", name, expand_external=False)
+            put(file, f"{name}/instrument/goniometer/chi", angle)
+    run_reduce(MPI.COMM_SELF, path, choices_of(), BEFORE_PDF, redo=False)
+    return path
+
+
+def copied(path, folder):
+    """Return a copy of a scan with its experiment."""
+    root = path.parents[2]
+    shutil.copytree(root, folder / "copy")
+    return folder / "copy" / path.relative_to(root)
+
+
+def forget(path, entry, *tasks):
+    """Take away what is recorded of tasks."""
+    with h5py.File(path, "r+") as file:
+        for task in tasks:
+            del file[f"{entry}/nxworkflow/{task}"], file[f"{entry}/{task}"]
+
+
+NUMBERS = ("files", "written", "kept", "masks", "sent", "work")
+"""Of a step that goes by positions: what is added up."""
+
+
+def numbers(*costs):
+    return {name: sum(getattr(each, name) for each in costs) for name in NUMBERS}
+
+
+def test_what_is_complete_is_not_counted(three, tmp_path):
+    assert tuple(planned(three)) == ("pdf",)
+    again = planned(three, redo=True)
+    assert tuple(again) == STEPS
+    path = copied(three, tmp_path)
+    for step in ("frames", "transform"):
+        alone = [planned(path, "--entry", f"f{n}", redo=True)[step] for n in (1, 2, 3)]
+        assert numbers(*alone) == numbers(again[step])
+        assert alone[2].work > 0
+    forget(path, "f3", "nxtransform", "nxmasked_transform")
+    left = planned(path)
+    assert tuple(left) == STEPS[2:]
+    assert numbers(left["transform"]) == numbers(alone[2])
+    assert left["transform"].is_exact
+    assert {step: left[step] for step in STEPS[3:]} == {step: again[step] for step in STEPS[3:]}
+    forget(path, "f2", "nxmax")
+    left = planned(path)
+    assert numbers(left["frames"]) == numbers(planned(path, "--entry", "f2", redo=True)["frames"])
+    assert left["transform"].work == alone[1].work + alone[2].work
+    assert left["transform"].files == alone[1].files + alone[2].files
+
+
+def test_a_volume_that_is_complete_is_not_counted(three, tmp_path):
+    again = planned(three, redo=True)
+    path = copied(three, tmp_path)
+    forget(path, "entry", "nxmasked_symmetrize")
+    left = planned(path)
+    assert tuple(left) == ("symmetrize", "pdf")
+    half = left["symmetrize"]
+    assert numbers(half, half) == numbers(again["symmetrize"])
+    assert left["pdf"] == again["pdf"]
