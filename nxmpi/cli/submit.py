@@ -16,7 +16,7 @@ from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import parent_of, steps_due
 from nxmpi.pipeline.plan import Layout
 from nxmpi.pipeline.reduce import STEPS
-from nxmpi.pipeline.requests import requests_of
+from nxmpi.pipeline.requests import largest_of, requests_of
 from nxmpi.pipeline.submitted import require_idle, run_submit
 from nxmpi.slurm.chain import Work, plan_chain
 from nxmpi.slurm.nodes import limits_of
@@ -169,7 +169,10 @@ def _planned(site: Site, chain: list[Planned], runs: dict[Path, Run]) -> list[Su
     layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
     requests: dict[Path, dict[str, Request]] = {}
     for scan, run in runs.items():
-        requests[scan], warnings = requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
+        apart = any(job.positions and scan in job.wrappers for job in chain)
+        requests[scan], warnings = requests_of(
+            scan, run.choices, run.steps, layouts, redo=run.redo, apart=apart
+        )
         for warning in warnings:
             click.echo(f"Warning: {scan}: {warning}", err=True)
     return [
@@ -198,10 +201,9 @@ def _requested(
     """
     if not all(job.step in requests[scan] for scan in job.wrappers):
         return params
-    found = [requests[scan][job.step] for scan in job.wrappers]
-    minutes = max(each.minutes for each in found)
+    minutes, mebibytes = largest_of([requests[scan][job.step] for scan in job.wrappers])
     return replace(
         params,
         time=params.time or str(min(minutes, most) if most else minutes),
-        mem=params.mem or f"{max(each.mebibytes for each in found)}M",
+        mem=params.mem or f"{mebibytes}M",
     )

@@ -114,6 +114,8 @@ class StepCost:
     note: str = ""
     is_known: bool = True
     """False where nobody can say before other steps are done: numbers mean nothing then."""
+    positions: tuple[StepCost, ...] = ()
+    """Each by itself, of a step that goes by positions."""
 
 
 def plan_scan(
@@ -184,25 +186,42 @@ def _left(states: Mapping[str, StepState], due: list[str], step: str) -> Left:
 
 def _frames(wrapper: Path, choices: Choices, layout: Layout, left: Left) -> StepCost:
     positions = read_searched(wrapper, choices.scan, choices.norm, choices.frames)
-    total = StepCost(step="frames", note="without counts around peaks at seams")
+    found = []
     for each in positions:
         if left is not None and each.name not in left:
             continue
         n_frames = each.last_frame - each.first_frame + 1
         n_pixels = math.prod(each.raw.shape[1:])
         itemsize, batch = np.dtype(each.raw.dtype).itemsize, choices.frames.batch_frames
-        mask = int(MASK_PART * n_frames * n_pixels) if choices.scan.mask else 0
-        total = replace(
-            total,
-            files=total.files + each.raw.identity[0],
-            masks=total.masks + mask,
-            memory=max(
-                total.memory, frames_memory(n_frames, n_pixels, itemsize, batch, layout.ranks)
-            ),
-            sent=total.sent + frames_sent(n_frames, n_pixels, layout.ranks),
-            work=total.work + n_frames * n_pixels,
+        found.append(
+            StepCost(
+                step="frames",
+                files=each.raw.identity[0],
+                masks=int(MASK_PART * n_frames * n_pixels) if choices.scan.mask else 0,
+                memory=frames_memory(n_frames, n_pixels, itemsize, batch, layout.ranks),
+                sent=frames_sent(n_frames, n_pixels, layout.ranks),
+                work=n_frames * n_pixels,
+            )
         )
-    return total
+    return replace(_together("frames", found), note="without counts around peaks at seams")
+
+
+def _together(step: str, positions: list[StepCost]) -> StepCost:
+    """Return what a step takes at all positions, one after another."""
+    return StepCost(
+        step=step,
+        files=sum(each.files for each in positions),
+        written=sum(each.written for each in positions),
+        kept=sum(each.kept for each in positions),
+        masks=sum(each.masks for each in positions),
+        scratch=max((each.scratch for each in positions), default=0),
+        memory=max((each.memory for each in positions), default=0),
+        spared=max((each.spared for each in positions), default=0),
+        sent=sum(each.sent for each in positions),
+        is_exact=all(each.is_exact for each in positions),
+        work=sum(each.work for each in positions),
+        positions=tuple(positions),
+    )
 
 
 class _Volumes:
@@ -225,12 +244,13 @@ class _Volumes:
 
     def transform(self, left: Left, *, exact: bool) -> StepCost:
         """Return what the transform takes; bricks are counted."""
-        step = StepCost(step="transform")
+        positions = []
         for measured in self.scan.measured:
             tables = tables_of(self.scan.grid, measured, self.choices.transform)
             self.covered.append(covered_bricks(tables))
             if left is None or measured.position.name in left:
-                step = self._add_position(step, measured, tables, exact=exact)
+                positions.append(self._position(measured, tables, exact=exact))
+        step = _together("transform", positions)
         notes = [*self.guesses]
         if not step.is_exact and not notes:
             notes.append("bricks estimated")
@@ -238,9 +258,7 @@ class _Volumes:
             notes.append("the volume lies in a scratch file")
         return replace(step, note=", ".join(notes))
 
-    def _add_position(
-        self, step: StepCost, measured: Measured, tables: Tables, *, exact: bool
-    ) -> StepCost:
+    def _position(self, measured: Measured, tables: Tables, *, exact: bool) -> StepCost:
         params, layout = self.choices.transform, self.layout
         reader = StackReader(measured.raw, measured.mask, skip_bad_frames=params.skip_bad_frames)
         counted = count_touched(
@@ -271,17 +289,17 @@ class _Volumes:
         sent = tables_bytes(tables) * (layout.ranks - 1)
         sent += cost.bytes_sent(total.sent, total.integers)
         mask = measured.mask.identity[0] if measured.mask else 0
-        return replace(
-            step,
-            files=step.files + measured.raw.identity[0] + mask,
-            written=step.written + voxels,
-            kept=step.kept + voxels,
-            scratch=max(step.scratch, scratch),
-            memory=max(step.memory, memory),
-            spared=max(step.spared, narrow * BRICK_BYTES if limit else 0),
-            sent=step.sent + sent,
-            is_exact=step.is_exact and counted.is_exact and one_round and not self.guesses,
-            work=step.work + n_frames * math.prod(measured.raw.shape[1:]),
+        return StepCost(
+            step="transform",
+            files=measured.raw.identity[0] + mask,
+            written=voxels,
+            kept=voxels,
+            scratch=scratch,
+            memory=memory,
+            spared=narrow * BRICK_BYTES if limit else 0,
+            sent=sent,
+            is_exact=counted.is_exact and one_round and not self.guesses,
+            work=n_frames * math.prod(measured.raw.shape[1:]),
         )
 
     @property

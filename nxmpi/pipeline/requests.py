@@ -45,7 +45,7 @@ class Requests(NamedTuple):
 
 def requests_of(
     wrapper: Path, choices: Choices, steps: tuple[str, ...], layouts: Mapping[str, Layout],
-    *, redo: bool,
+    *, redo: bool, apart: bool,
 ) -> Requests:  # fmt: skip
     """Return what the job of each step is to ask for, of those that are to be done.
 
@@ -56,6 +56,8 @@ def requests_of(
     layouts : mapping
         Of the job of each step; its memory is all that a node has, and more is asked for only
         where the step cannot do with that.
+    apart : bool
+        Whether each position has a transform of its own: it asks for what the largest takes.
 
     Raises
     ------
@@ -71,12 +73,15 @@ def requests_of(
         until = steps[: steps.index(own[-1]) + 1]  # a step is planned by what those before it leave
         for cost in plan_scan(wrapper, choices, until, layout, redo=redo):
             if cost.step in own:
-                each = estimate(
-                    cost, rates, layout, node_memory=layout.memory, compressed=compressed
+                parts = cost.positions if apart and cost.step == "transform" else ()
+                whole, *own_jobs = (
+                    estimate(each, rates, layout, node_memory=layout.memory, compressed=compressed)
+                    for each in (cost, *parts)
                 )
-                found[each.step] = each
-                if each.is_known:
-                    requests[each.step] = request_of(each, layout.memory)
+                found[cost.step] = whole
+                if whole.is_known:
+                    asked = [request_of(each, layout.memory) for each in own_jobs or [whole]]
+                    requests[cost.step] = largest_of(asked)
     return Requests(requests, _unknown([found[step] for step in steps if step in found]))
 
 
@@ -91,6 +96,11 @@ def _unknown(estimates: list[Estimate]) -> list[str]:
         "file and the scripts name"
         for why, names in reasons.items()
     ]
+
+
+def largest_of(requests: list[Request]) -> Request:
+    """Return what suffices for jobs that ask for the same."""
+    return Request(max(each.minutes for each in requests), max(each.mebibytes for each in requests))
 
 
 def request_of(expected: Estimate, memory: int) -> Request:

@@ -1,13 +1,16 @@
 """What is planned of scans that are partly done, or of which little is known yet."""
 
+import json
+import math
 import shlex
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py
 import pytest
 from click.testing import CliRunner
-from unit.plain_scan import CELL_NAMES, write_scan
+from unit.plain_scan import CELL_NAMES, N_FRAMES, SHAPE, write_scan
 from unit.plain_scan import replace as put
 
 from nxmpi.cli.reduce import chosen, reduce
@@ -15,8 +18,9 @@ from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
 from nxmpi.pipeline.due import steps_due
 from nxmpi.pipeline.plan import Layout, plan_scan
+from nxmpi.pipeline.rates import BUILT_IN
 from nxmpi.pipeline.reduce import STEPS, run_reduce
-from nxmpi.pipeline.requests import STOPPING, requests_of
+from nxmpi.pipeline.requests import STOPPING, TIMES, requests_of
 from nxmpi.pipeline.status import scan_states
 
 from mpi4py import MPI  # isort: skip
@@ -38,9 +42,9 @@ def planned(path, *words, steps=STEPS, redo=False):
     return {each.step: each for each in costs}
 
 
-def requested(path, *words, steps=STEPS, redo=False):
+def requested(path, *words, redo=False, apart=False):
     layouts = dict.fromkeys(STEPS, ALONE)
-    return requests_of(path, choices_of(*words), steps, layouts, redo=redo)
+    return requests_of(path, choices_of(*words), STEPS, layouts, redo=redo, apart=apart)
 
 
 def asked_for(path, *words):
@@ -126,6 +130,25 @@ def forget(path, entry, *tasks):
 
 NUMBERS = ("files", "written", "kept", "masks", "sent", "work")
 """Of a step that goes by positions: what is added up."""
+
+
+def test_a_task_for_a_position_asks_for_the_largest_of_them(three, tmp_path, monkeypatch):
+    path, slow = tmp_path / "rates.json", 0.1
+    path.write_text(json.dumps(asdict(replace(BUILT_IN, transform=slow))))
+    monkeypatch.setenv("NXMPI_RATES", str(path))
+    one, all_three = (
+        math.ceil(TIMES * n * N_FRAMES * math.prod(SHAPE) / slow / ALONE.ranks / 60) + STOPPING
+        for n in (1, 3)
+    )
+    whole, alone = (
+        requested(three, redo=True, apart=apart).steps["transform"] for apart in (False, True)
+    )
+    assert one <= alone.minutes <= one + 1
+    assert all_three <= whole.minutes <= all_three + 1
+    assert alone.mebibytes == whole.mebibytes
+    for words, minutes in (((), alone.minutes), (("--together",), whole.minutes)):
+        jobs, _ = asked_for(three, "--options", "--from transform", *words)
+        assert jobs["transform"]["--time"] == str(minutes)
 
 
 def numbers(*costs):
