@@ -15,7 +15,7 @@ from nxmpi.cli.reduce import ALL, chosen, chosen_steps
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.memory import available_memory, ranks_of_node
-from nxmpi.pipeline.estimate import estimate, warnings_of
+from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings
 from nxmpi.pipeline.plan import Layout, plan_scan
 from nxmpi.pipeline.rates import read_rates, write_rates
 from nxmpi.simulate.calibrate import calibrate
@@ -90,7 +90,7 @@ def plan(
             for cost in costs
         ]
         folder = scan.absolute().with_suffix("")
-        warnings = warnings_of(estimates, told or free, folder)
+        warnings = memory_warnings(estimates, told or free) + disk_warnings({folder: estimates})
         whose = _whose(rates, file)
         if options["as_json"]:
             return _as_json(estimates, layout, whose, warnings), warnings

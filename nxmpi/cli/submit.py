@@ -14,6 +14,7 @@ from nxmpi.cli.given import step_options
 from nxmpi.cli.reduce import chosen, chosen_steps, reduce
 from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import parent_of, steps_due
+from nxmpi.pipeline.estimate import disk_warnings
 from nxmpi.pipeline.plan import Layout
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.requests import largest_of, requests_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.params import SubmitParams
+    from nxmpi.pipeline.estimate import Estimate
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.requests import Request
     from nxmpi.slurm.chain import Planned
@@ -168,13 +170,16 @@ def _planned(site: Site, chain: list[Planned], runs: dict[Path, Run]) -> list[Su
     limits = {step: known[partitions[step]] for step in STEPS}
     layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
     requests: dict[Path, dict[str, Request]] = {}
+    results: dict[Path, list[Estimate]] = {}
     for scan, run in runs.items():
         apart = any(job.positions and scan in job.wrappers for job in chain)
-        requests[scan], warnings = requests_of(
+        requests[scan], results[ScanFiles(scan).folder], warnings = requests_of(
             scan, run.choices, run.steps, layouts, redo=run.redo, apart=apart
         )
         for warning in warnings:
             click.echo(f"Warning: {scan}: {warning}", err=True)
+    for warning in disk_warnings(results):
+        click.echo(f"Warning: {warning}", err=True)
     return [
         _requested(site.of_step(job.step), job, requests, limits[job.step].minutes) for job in chain
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from nxmpi.pipeline.estimate import estimate
+from nxmpi.pipeline.estimate import estimate, memory_warnings
 from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import read_rates
 
@@ -39,6 +40,7 @@ class Requests(NamedTuple):
 
     steps: dict[str, Request]
     """Those of which something is known."""
+    estimates: list[Estimate]
     warnings: list[str]
     """What the user is to be told of."""
 
@@ -68,6 +70,7 @@ def requests_of(
     compressed = choices.output.compression != "none"
     found: dict[str, Estimate] = {}
     requests: dict[str, Request] = {}
+    warnings: list[str] = []
     for layout in dict.fromkeys(layouts[step] for step in steps):
         own = [step for step in steps if layouts[step] == layout]
         until = steps[: steps.index(own[-1]) + 1]  # a step is planned by what those before it leave
@@ -78,11 +81,15 @@ def requests_of(
                     estimate(each, rates, layout, node_memory=layout.memory, compressed=compressed)
                     for each in (cost, *parts)
                 )
+                if own_jobs:  # at the same time, each with a scratch file
+                    whole = replace(whole, scratch=sum(each.scratch for each in own_jobs))
+                warnings += memory_warnings([whole], layout.memory)
                 found[cost.step] = whole
                 if whole.is_known:
                     asked = [request_of(each, layout.memory) for each in own_jobs or [whole]]
                     requests[cost.step] = largest_of(asked)
-    return Requests(requests, _unknown([found[step] for step in steps if step in found]))
+    estimates = [found[step] for step in steps if step in found]
+    return Requests(requests, estimates, _unknown(estimates) + warnings)
 
 
 def _unknown(estimates: list[Estimate]) -> list[str]:

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import shlex
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -75,7 +77,7 @@ def test_nothing_is_asked_for_of_steps_that_wait_for_a_cell(path):
         del file["f1/instrument/detector/orientation_matrix"]
     costs = plan_scan(path, choices_of(), STEPS, ALONE)
     assert [each.step for each in costs if each.is_known] == ["frames", "orient"]
-    requests, warnings = requested(path)
+    requests, _, warnings = requested(path)
     assert {*requests} == {"frames", "orient"}
     assert requests["frames"].minutes > STOPPING
     (warning,) = warnings
@@ -149,6 +151,23 @@ def test_a_task_for_a_position_asks_for_the_largest_of_them(three, tmp_path, mon
     for words, minutes in (((), alone.minutes), (("--together",), whole.minutes)):
         jobs, _ = asked_for(three, "--options", "--from transform", *words)
         assert jobs["transform"]["--time"] == str(minutes)
+
+
+def test_a_run_that_cannot_fit_is_warned_of_before_it_is_submitted(path, tmp_path, monkeypatch):
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text("#!/bin/sh\necho 'main*|50|infinite'\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    _, told = asked_for(path, "--options", "--to transform")
+    lines = told.splitlines()
+    for line, step in zip(lines, ("frames", "transform"), strict=False):
+        assert line.startswith(f"Warning: {path}: {step}: expected 0.")
+        assert "GiB of memory a node to be there, found 0.0 GiB" in line
+    assert lines[2:] == [
+        f"Warning: {path.with_name('300K')}: expected 0.0 GiB of disk for the results, found "
+        "0.0 GiB free"
+    ]
 
 
 def numbers(*costs):
