@@ -14,6 +14,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.geometry import has_cell, has_orientation, read_sample
 from nxmpi.nexus.values import chosen_entries, entry_names, open_file
+from nxmpi.pipeline.due import BY_POSITIONS
 from nxmpi.pipeline.pdf import absences_of, with_radius
 from nxmpi.pipeline.real_space import Plan as PdfPlan
 from nxmpi.pipeline.real_space import sizes_of
@@ -58,8 +59,7 @@ if TYPE_CHECKING:
     Left = frozenset[str] | None
     """Positions or tasks that are left to do; None for all."""
 
-BY_POSITIONS, BY_VOLUMES = {"frames", "transform"}, {"combine", "symmetrize", "pdf"}
-"""Steps that go by the same things."""
+BY_VOLUMES = ("combine", "symmetrize", "pdf")
 MOST_PIXELS = 1e9
 """That are binned to count bricks, unless they are to be counted exactly."""
 ORIENT_SECONDS = 2.0
@@ -179,7 +179,7 @@ def _left(states: Mapping[str, StepState], due: list[str], step: str) -> Left:
     own, before = states[step], due[: due.index(step)]
     alike = BY_POSITIONS if step in BY_POSITIONS else BY_VOLUMES
     is_read = own.due or own.state == "out of date"
-    if not is_read or not alike.issuperset(before):
+    if not is_read or not {*before} <= {*alike}:
         return None
     return frozenset(name for each in (*before, step) for name in states[each].due)
 

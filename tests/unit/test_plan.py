@@ -18,12 +18,15 @@ from unit.plain_scan import replace as put
 from nxmpi.cli.reduce import chosen, reduce
 from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
+from nxmpi.errors import InputError
+from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import steps_due
 from nxmpi.pipeline.plan import Layout, plan_scan
 from nxmpi.pipeline.rates import BUILT_IN
 from nxmpi.pipeline.reduce import STEPS, run_reduce
 from nxmpi.pipeline.requests import STOPPING, TIMES, requests_of
 from nxmpi.pipeline.status import scan_states
+from nxmpi.pipeline.transform import checkpoint_folder
 
 from mpi4py import MPI  # isort: skip
 
@@ -205,3 +208,46 @@ def test_a_volume_that_is_complete_is_not_counted(three, tmp_path):
     half = left["symmetrize"]
     assert numbers(half, half) == numbers(again["symmetrize"])
     assert left["pdf"] == again["pdf"]
+
+
+DAMAGES = {
+    "nothing": ((), {"pdf": ("f1", "f2", "f3")}),
+    "frames": (("f2", "nxmax"), {"frames": ("f2",), **dict.fromkeys(LATER, ("f1", "f2", "f3"))}),
+    "transform": (
+        ("f3", "nxmasked_transform"),
+        {"transform": ("f3",), **dict.fromkeys(STEPS[3:], ("f1", "f2", "f3"))},
+    ),
+    "combine": (("entry", "nxcombine"), dict.fromkeys(STEPS[3:], ("f1", "f2", "f3"))),
+}
+
+
+@pytest.mark.parametrize(("damage", "expected"), DAMAGES.values(), ids=DAMAGES)
+def test_what_is_submitted_planned_and_told_of_are_the_same_steps(
+    three, tmp_path, damage, expected
+):
+    path = copied(three, tmp_path)
+    if damage:
+        forget(path, *damage)
+    choices = choices_of()
+    assert steps_due(path, choices) == expected
+    told = [each.step for each in scan_states(path, choices) if each.state != "done"]
+    assert told == [*planned(path)] == [*expected]
+
+
+def test_looking_for_what_is_due_changes_nothing(three, tmp_path):
+    path = copied(three, tmp_path)
+    kept = checkpoint_folder(ScanFiles(path), "f1") / "part"
+    kept.parent.mkdir()
+    kept.touch()
+    before = sorted(path.parents[2].rglob("*"))
+    steps_due(path, choices_of())
+    assert sorted(path.parents[2].rglob("*")) == before
+
+
+def test_what_cannot_be_done_is_an_error_for_a_submission_and_told_by_status(path):
+    with h5py.File(path, "r+") as file:
+        del file["f1/data/data"]
+    with pytest.raises(InputError, match="data/data"):
+        steps_due(path, choices_of())
+    first = scan_states(path, choices_of())[0]
+    assert (first.state, "data/data" in first.reason) == ("cannot be done", True)
