@@ -16,8 +16,9 @@ from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings
-from nxmpi.pipeline.plan import Layout, plan_scan
+from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import read_rates, write_rates
+from nxmpi.pipeline.step_cost import Layout
 from nxmpi.simulate.calibrate import calibrate
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from nxmpi.cli.reduce import chosen, chosen_steps, reduce
 from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import parent_of, steps_due
 from nxmpi.pipeline.estimate import disk_warnings
-from nxmpi.pipeline.plan import Layout
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.requests import largest_of, requests_of
+from nxmpi.pipeline.step_cost import Layout
 from nxmpi.pipeline.submitted import require_idle, run_submit
 from nxmpi.slurm.chain import Work, plan_chain
 from nxmpi.slurm.nodes import limits_of

@@ -6,14 +6,14 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nxmpi.pipeline.plan import ORIENT_SECONDS
+from nxmpi.pipeline.step_cost import ORIENT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from nxmpi.pipeline.plan import Layout, StepCost
     from nxmpi.pipeline.rates import Rates
+    from nxmpi.pipeline.step_cost import Layout, StepCost
 
 GIB = 2.0**30
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nxmpi.pipeline.estimate import Estimate
-    from nxmpi.pipeline.plan import Layout
     from nxmpi.pipeline.reduce import Choices
+    from nxmpi.pipeline.step_cost import Layout
 
 TIMES = 2.0
 """The expected time that is asked for: file systems differ by that much from day to day."""

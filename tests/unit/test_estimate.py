@@ -9,9 +9,9 @@ import pytest
 
 from nxmpi.errors import InputError
 from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings
-from nxmpi.pipeline.plan import Layout, StepCost
 from nxmpi.pipeline.rates import BUILT_IN, RATES, rates_file, read_rates, write_rates
 from nxmpi.pipeline.requests import Request, request_of
+from nxmpi.pipeline.step_cost import Layout, StepCost
 
 RATES_OF_TEN = replace(
     BUILT_IN, frames=10.0, transform=10.0, pack=5.0, write=8.0, read=4.0, send=2.0, ratio=0.5,

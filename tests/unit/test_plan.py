@@ -21,11 +21,12 @@ from nxmpi.cli.submit import submit
 from nxmpi.errors import InputError
 from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import steps_due
-from nxmpi.pipeline.plan import Layout, plan_scan
+from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import BUILT_IN
 from nxmpi.pipeline.reduce import STEPS, run_reduce
 from nxmpi.pipeline.requests import STOPPING, TIMES, requests_of
 from nxmpi.pipeline.status import scan_states
+from nxmpi.pipeline.step_cost import Layout
 from nxmpi.pipeline.transform import checkpoint_folder
 
 from mpi4py import MPI  # isort: skip
