@@ -15,9 +15,10 @@ from nxmpi.cli.reduce import ALL, chosen, chosen_steps
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.memory import available_memory, ranks_of_node
-from nxmpi.pipeline.estimate import estimate, warnings_of
-from nxmpi.pipeline.plan import Layout, plan_scan
+from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings
+from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import read_rates, write_rates
+from nxmpi.pipeline.step_cost import Layout
 from nxmpi.simulate.calibrate import calibrate
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def plan(
             for cost in costs
         ]
         folder = scan.absolute().with_suffix("")
-        warnings = warnings_of(estimates, told or free, folder)
+        warnings = memory_warnings(estimates, told or free) + disk_warnings({folder: estimates})
         whose = _whose(rates, file)
         if options["as_json"]:
             return _as_json(estimates, layout, whose, warnings), warnings
@@ -147,6 +148,9 @@ def _table(estimates: list[Estimate], layout: Layout, whose: str) -> str:
     table.add_column("limited by")
     table.add_column("")
     for each in estimates:
+        if not each.is_known:
+            table.add_row(each.step, *["?"] * 8, each.note)
+            continue
         about = "" if each.sent_is_exact else "~"
         table.add_row(
             each.step, decimal(each.read), decimal(each.write), decimal(each.disk),
@@ -157,8 +161,9 @@ def _table(estimates: list[Estimate], layout: Layout, whose: str) -> str:
     with console.capture() as captured:
         console.print(table)
     disk, seconds = sum(each.disk for each in estimates), sum(each.seconds for each in estimates)
+    which = "all" if all(each.is_known for each in estimates) else "all that is known"
     return (
-        f"{captured.get()}all: {decimal(disk)} of disk, {_time(seconds)}\nrates: {whose}"
+        f"{captured.get()}{which}: {decimal(disk)} of disk, {_time(seconds)}\nrates: {whose}"
     )  # fmt: skip
 
 

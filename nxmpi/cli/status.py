@@ -162,11 +162,11 @@ def _table(look: Look) -> Table:
         if isinstance(steps, str):
             table.add_row(Text(scan.stem), Text("cannot be read", "red"))
             continue
-        cells = []
+        cells = {}
         for each in steps:
             part = "" if each.progress is None else f" {100 * each.progress:.0f} %"
-            cells.append(Text(f"{each.state}{part}", COLOURS.get(each.state, "")))
-        table.add_row(Text(scan.stem), *cells)
+            cells[each.step] = Text(f"{each.state}{part}", COLOURS.get(each.state, ""))
+        table.add_row(Text(scan.stem), *(cells.get(step, "") for step in STEPS))
     return table
 
 

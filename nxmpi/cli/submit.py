@@ -14,9 +14,10 @@ from nxmpi.cli.given import step_options
 from nxmpi.cli.reduce import chosen, chosen_steps, reduce
 from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import parent_of, steps_due
-from nxmpi.pipeline.plan import Layout
+from nxmpi.pipeline.estimate import disk_warnings
 from nxmpi.pipeline.reduce import STEPS
-from nxmpi.pipeline.requests import requests_of
+from nxmpi.pipeline.requests import largest_of, requests_of
+from nxmpi.pipeline.step_cost import Layout
 from nxmpi.pipeline.submitted import require_idle, run_submit
 from nxmpi.slurm.chain import Work, plan_chain
 from nxmpi.slurm.nodes import limits_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.params import SubmitParams
+    from nxmpi.pipeline.estimate import Estimate
     from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.requests import Request
     from nxmpi.slurm.chain import Planned
@@ -167,10 +169,17 @@ def _planned(site: Site, chain: list[Planned], runs: dict[Path, Run]) -> list[Su
     known = {name: limits_of(name) for name in {*partitions.values()}}
     limits = {step: known[partitions[step]] for step in STEPS}
     layouts = {step: _layout(site.of_step(step), limits[step].mebibytes) for step in STEPS}
-    requests = {
-        scan: requests_of(scan, run.choices, run.steps, layouts, redo=run.redo)
-        for scan, run in runs.items()
-    }
+    requests: dict[Path, dict[str, Request]] = {}
+    results: dict[Path, list[Estimate]] = {}
+    for scan, run in runs.items():
+        apart = any(job.positions and scan in job.wrappers for job in chain)
+        requests[scan], results[ScanFiles(scan).folder], warnings = requests_of(
+            scan, run.choices, run.steps, layouts, redo=run.redo, apart=apart
+        )
+        for warning in warnings:
+            click.echo(f"Warning: {scan}: {warning}", err=True)
+    for warning in disk_warnings(results):
+        click.echo(f"Warning: {warning}", err=True)
     return [
         _requested(site.of_step(job.step), job, requests, limits[job.step].minutes) for job in chain
     ]
@@ -188,19 +197,18 @@ def _layout(its: SubmitParams, mebibytes: int) -> Layout:
 def _requested(
     params: SubmitParams, job: Planned, requests: dict[Path, dict[str, Request]], most: int
 ) -> SubmitParams:
-    """Return what a job asks for.
+    """Return what a job asks for, what it did anyway if that is not known of all its scans.
 
     Parameters
     ----------
     most : int
         Time that a job may take; 0 if it may take any [min].
     """
-    found = [requests[scan][job.step] for scan in job.wrappers if job.step in requests[scan]]
-    if not found:
+    if not all(job.step in requests[scan] for scan in job.wrappers):
         return params
-    minutes = max(each.minutes for each in found)
+    minutes, mebibytes = largest_of([requests[scan][job.step] for scan in job.wrappers])
     return replace(
         params,
         time=params.time or str(min(minutes, most) if most else minutes),
-        mem=params.mem or f"{max(each.mebibytes for each in found)}M",
+        mem=params.mem or f"{mebibytes}M",
     )

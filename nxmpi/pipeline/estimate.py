@@ -6,13 +6,14 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nxmpi.pipeline.plan import ORIENT_SECONDS
+from nxmpi.pipeline.step_cost import ORIENT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from nxmpi.pipeline.plan import Layout, StepCost
     from nxmpi.pipeline.rates import Rates
+    from nxmpi.pipeline.step_cost import Layout, StepCost
 
 GIB = 2.0**30
 
@@ -45,6 +46,8 @@ class Estimate:
     limit: str
     """Which of these is the longest; ``memory`` if that does not suffice."""
     note: str
+    is_known: bool
+    """False where nobody can say before other steps are done: numbers mean nothing then."""
 
 
 def estimate(
@@ -87,32 +90,52 @@ def estimate(
         scratch=cost.scratch, memory_rank=memory, memory_node=memory_node,
         least_node=least_node, sent=cost.sent,
         sent_is_exact=cost.is_exact, seconds=sum(parts.values()), parts=parts, limit=limit,
-        note=cost.note,
+        note=cost.note, is_known=cost.is_known,
     )  # fmt: skip
 
 
-def warnings_of(estimates: list[Estimate], node_memory: int, folder: Path) -> list[str]:
-    """Return why a run cannot fit in memory or on disk; empty if it can. Not collective.
+def memory_warnings(estimates: Iterable[Estimate], node_memory: int) -> list[str]:
+    """Return which steps cannot be done with the memory of a node. Not collective.
 
     Parameters
     ----------
-    folder : Path
-        Of the results; its nearest parent that exists tells how much disk there is.
+    node_memory : int
+        0 if it is not known [bytes].
     """
-    found = [
+    return [
         f"{each.step}: expected {each.least_node / GIB:.1f} GiB of memory a node to be there, "
         f"found {node_memory / GIB:.1f} GiB (use more nodes, or fewer ranks on each)"
         for each in estimates
         if node_memory and each.least_node > node_memory
     ]
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    scratch = max((each.scratch for each in estimates), default=0)
-    needed = sum(each.disk for each in estimates) + scratch
-    if needed > free:
-        found.append(
-            f"{folder}: expected {needed / GIB:.1f} GiB of disk for the results, found "
-            f"{free / GIB:.1f} GiB free"
-        )
+
+
+def disk_warnings(results: Mapping[Path, Collection[Estimate]]) -> list[str]:
+    """Return a line for each disk that results do not fit on. Not collective.
+
+    Parameters
+    ----------
+    results : mapping
+        Estimates of the steps of each scan, by the folder of its results, whose nearest parent that
+        exists tells how much disk there is. All scans may be at work at the same time.
+    """
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, estimates in results.items():
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        first, needed = disks.get(there.stat().st_dev, (there, 0))
+        disks[there.stat().st_dev] = (first, needed + _room(estimates))
+    found = []
+    for folder, needed in disks.values():
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            found.append(
+                f"{folder}: expected {needed / GIB:.1f} GiB of disk for the results, found "
+                f"{free / GIB:.1f} GiB free"
+            )
     return found
+
+
+def _room(estimates: Collection[Estimate]) -> int:
+    """Return how much disk a scan takes at most: a file is there until a new one is complete."""
+    meanwhile = (each.scratch + each.write - each.disk for each in estimates)
+    return sum(each.disk for each in estimates) + max(meanwhile, default=0)

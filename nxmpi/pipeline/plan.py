@@ -3,105 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.crystal.holes import find_holes
-from nxmpi.errors import InputError
-from nxmpi.kernels.bricks import VOXELS
-from nxmpi.nexus import schema
-from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.geometry import has_cell, has_orientation
 from nxmpi.nexus.values import chosen_entries, open_file
-from nxmpi.pipeline.pdf import absences_of, with_radius
-from nxmpi.pipeline.real_space import Plan as PdfPlan
-from nxmpi.pipeline.real_space import sizes_of
+from nxmpi.pipeline.due import BY_POSITIONS
+from nxmpi.pipeline.plan_volumes import Volumes
+from nxmpi.pipeline.reduce import steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.status import scan_states
-from nxmpi.pipeline.symmetrize import group_of, operators_of
-from nxmpi.pipeline.transform import tables_of
-from nxmpi.stages import cost
-from nxmpi.stages.bricks import BRICK_BYTES
+from nxmpi.pipeline.step_cost import Layout, Left, StepCost, together
 from nxmpi.stages.cost_frames import frames_memory, frames_sent
-from nxmpi.stages.cost_volumes import (
-    combine_memory,
-    holes_sent,
-    pdf_memory,
-    pdf_sent,
-    pdf_shared,
-    symmetrize_memory,
-    symmetrize_sent,
-)
-from nxmpi.stages.tables import (
-    covered_bricks,
-    covered_bytes,
-    tables_bytes,
-    tables_of_volumes,
-)
-from nxmpi.stages.touched import batch_of_rank, count_touched
-from nxmpi.stages.transform import LARGEST_WEDGE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from nxmpi.pipeline.reduce import Choices
-    from nxmpi.pipeline.scan import Measured, Scan
+    from nxmpi.pipeline.status import StepState
 
-MOST_PIXELS = 1e9
-"""That are binned to count bricks, unless they are to be counted exactly."""
-ORIENT_SECONDS = 2.0
-"""Of orienting, which depends on peaks that nobody knows before."""
+BY_VOLUMES = ("combine", "symmetrize", "pdf")
 MASK_PART = 0.01
 """Of a byte: what a compressed 3-D mask takes for a pixel [1]."""
-
-
-class Layout(NamedTuple):
-    """Ranks and nodes of a run."""
-
-    ranks: int
-    nodes: int = 1
-    memory: int = 0
-    """Of a node, for the transform to keep to [bytes]; 0 for as much as it likes."""
-
-    @property
-    def ranks_per_node(self) -> int:
-        """Ranks of a node, of the fullest where they do not divide evenly."""
-        return math.ceil(self.ranks / self.nodes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepCost:
-    """What a step takes, over all positions and volumes, in bytes and numbers of things."""
-
-    step: str
-    files: int = 0
-    """Bytes of files of frames and masks that are read."""
-    unpacked: int = 0
-    """Bytes of chunks of volumes that are read, after they are expanded."""
-    written: int = 0
-    """Bytes of chunks of volumes that are written, before they are compressed."""
-    kept: int = 0
-    """Those of them that are more than there were before: others replace a file."""
-    masks: int = 0
-    """Bytes of files of masks, as they are on disk."""
-    scratch: int = 0
-    """Bytes of a scratch file while it runs."""
-    memory: int = 0
-    """Of the largest rank, beyond the interpreter's own [bytes]."""
-    spared: int = 0
-    """Of that, what it can do without, if need be with more rounds and a scratch file [bytes]."""
-    shared: int = 0
-    """Of a node, which its ranks share [bytes]."""
-    sent: int = 0
-    """Bytes of arrays that ranks send each other; not of what is found in the data."""
-    is_exact: bool = True
-    """The bytes sent are those that the program will count."""
-    work: float = 0.0
-    """Pixels, or voxels, to go through."""
-    note: str = ""
 
 
 def plan_scan(
@@ -126,10 +53,13 @@ def plan_scan(
     """
     states = {each.step: each for each in scan_states(wrapper, choices)}
     again = redo or choices.output.overwrite
-    due = [step for step in steps if again or states[step].state != "done"]
+    due = [
+        step for step in steps_to_run(steps, choices.scan) if again or states[step].state != "done"
+    ]
+    left = dict.fromkeys(due) if again else {step: _left(states, due, step) for step in due}
     found = []
     if "frames" in due:
-        found.append(_frames(wrapper, choices, layout))
+        found.append(_frames(wrapper, choices, layout, left["frames"]))
     if "orient" in due:
         found.append(StepCost(step="orient", note="few peaks, one rank refines"))
     later = [step for step in due if step not in ("frames", "orient")]
@@ -140,193 +70,50 @@ def plan_scan(
         cells = all(has_cell(file[name]) for name in names)
         oriented = all(has_orientation(file[name]) for name in names)
     if not cells and choices.scan.settings is None:
-        return [*found, *(StepCost(step=s, note="not known without a cell") for s in later)]
-    volumes = _Volumes(
+        why = "not known without a cell"
+        return [*found, *(StepCost(step=step, is_known=False, note=why) for step in later)]
+    volumes = Volumes(
         read_scan(wrapper, choices.scan, choices.norm, guess=True), choices, layout,
         mask_to_come="frames" in due and choices.scan.mask, oriented=oriented,
     )  # fmt: skip
-    transformed = volumes.transform(exact=exact)
+    transformed = volumes.transform(left.get("transform", frozenset()), exact=exact)
     makers = {
-        "transform": lambda: transformed, "combine": volumes.combine,
-        "symmetrize": volumes.symmetrize, "pdf": volumes.pdf,
+        "combine": volumes.combine, "symmetrize": volumes.symmetrize, "pdf": volumes.pdf
     }  # fmt: skip
-    return [*found, *(makers[step]() for step in later)]
+    made = [makers[step](left[step]) for step in later if step != "transform"]
+    return [*found, *([transformed] if "transform" in due else []), *made]
 
 
-def _frames(wrapper: Path, choices: Choices, layout: Layout) -> StepCost:
+def _left(states: Mapping[str, StepState], due: list[str], step: str) -> Left:
+    """Return what of a step is left to do, taking what steps before it do for changes.
+
+    The orientation is one of all positions, and so is what is made of the combined volumes.
+    """
+    own, before = states[step], due[: due.index(step)]
+    alike = BY_POSITIONS if step in BY_POSITIONS else BY_VOLUMES
+    is_read = own.due or own.state == "out of date"
+    if not is_read or not {*before} <= {*alike}:
+        return None
+    return frozenset(name for each in (*before, step) for name in states[each].due)
+
+
+def _frames(wrapper: Path, choices: Choices, layout: Layout, left: Left) -> StepCost:
     positions = read_searched(wrapper, choices.scan, choices.norm, choices.frames)
-    total = StepCost(step="frames", note="without counts around peaks at seams")
+    found = []
     for each in positions:
+        if left is not None and each.name not in left:
+            continue
         n_frames = each.last_frame - each.first_frame + 1
         n_pixels = math.prod(each.raw.shape[1:])
         itemsize, batch = np.dtype(each.raw.dtype).itemsize, choices.frames.batch_frames
-        mask = int(MASK_PART * n_frames * n_pixels) if choices.scan.mask else 0
-        total = replace(
-            total,
-            files=total.files + each.raw.identity[0],
-            masks=total.masks + mask,
-            memory=max(
-                total.memory, frames_memory(n_frames, n_pixels, itemsize, batch, layout.ranks)
-            ),
-            sent=total.sent + frames_sent(n_frames, n_pixels, layout.ranks),
-            work=total.work + n_frames * n_pixels,
+        found.append(
+            StepCost(
+                step="frames",
+                files=each.raw.identity[0],
+                masks=int(MASK_PART * n_frames * n_pixels) if choices.scan.mask else 0,
+                memory=frames_memory(n_frames, n_pixels, itemsize, batch, layout.ranks),
+                sent=frames_sent(n_frames, n_pixels, layout.ranks),
+                work=n_frames * n_pixels,
+            )
         )
-    return total
-
-
-class _Volumes:
-    """What is known of a scan's volumes while its plan is made."""
-
-    def __init__(
-        self, scan: Scan, choices: Choices, layout: Layout, *, mask_to_come: bool, oriented: bool
-    ) -> None:
-        self.scan, self.choices, self.layout = scan, choices, layout
-        self.guesses = [] if oriented else ["orientation guessed"]
-        """What else bricks depend on that is not known yet."""
-        if choices.transform.engine != "native":
-            self.guesses.append("as if by this program")
-        if mask_to_come:
-            self.guesses.append("mask not known")
-        has_mask = mask_to_come or any(each.mask for each in scan.measured)
-        self.twins = 2 if has_mask else 1
-        self.covered: list[int] = []
-        """Bricks of each position."""
-
-    def transform(self, *, exact: bool) -> StepCost:
-        """Return what the transform takes; bricks are counted."""
-        step = StepCost(step="transform")
-        for measured in self.scan.measured:
-            step = self._add_position(step, measured, exact=exact)
-        notes = [*self.guesses]
-        if not step.is_exact and not notes:
-            notes.append("bricks estimated")
-        if step.scratch:
-            notes.append("the volume lies in a scratch file")
-        return replace(step, note=", ".join(notes))
-
-    def _add_position(self, step: StepCost, measured: Measured, *, exact: bool) -> StepCost:
-        params, layout = self.choices.transform, self.layout
-        tables = tables_of(self.scan.grid, measured, params)
-        reader = StackReader(measured.raw, measured.mask, skip_bad_frames=params.skip_bad_frames)
-        counted = count_touched(
-            tables, layout.ranks, layout.ranks_per_node, params, reader,
-            math.inf if exact else MOST_PIXELS,
-        )  # fmt: skip
-        reader.close()
-        covered, n_volumes = covered_bricks(tables), 2 if params.hits else 1
-        self.covered.append(covered)
-        most, total = counted.most, counted.total
-        owned = covered * n_volumes // layout.ranks
-        narrow, limit = max(most.narrow, owned), layout.memory // layout.ranks_per_node
-        kept = owned * BRICK_BYTES + tables_of_volumes(tables) * n_volumes
-        scratch = covered_bytes(tables) * n_volumes if limit and kept > limit else 0
-        foreign = most.sent * BRICK_BYTES
-        if foreign > LARGEST_WEDGE:
-            narrow -= (foreign - LARGEST_WEDGE) // BRICK_BYTES
-        if limit:
-            narrow = min(narrow, max(limit // BRICK_BYTES, owned))
-        one_round = foreign <= LARGEST_WEDGE and not (limit and narrow * BRICK_BYTES >= limit)
-        n_pixels, n_frames = tables.pixels.size, int((tables.scales > 0).sum())
-        itemsize = max(np.dtype(measured.raw.dtype).itemsize, 4) + (measured.mask is not None)
-        batch = batch_of_rank(
-            n_frames, math.prod(measured.raw.shape[1:]) * itemsize, params.batch_frames,
-            (layout.ranks, layout.ranks_per_node),
-        )  # fmt: skip
-        memory = cost.memory(narrow, most.wide, self.scan.grid.array_shape, n_pixels, batch)
-        voxels = covered * VOXELS * 8 * (2 + params.hits) * self.twins
-        sent = tables_bytes(tables) * (layout.ranks - 1)
-        sent += cost.bytes_sent(total.sent, total.integers)
-        mask = measured.mask.identity[0] if measured.mask else 0
-        return replace(
-            step,
-            files=step.files + measured.raw.identity[0] + mask,
-            written=step.written + voxels,
-            kept=step.kept + voxels,
-            scratch=max(step.scratch, scratch),
-            memory=max(step.memory, memory),
-            spared=max(step.spared, narrow * BRICK_BYTES if limit else 0),
-            sent=step.sent + sent,
-            is_exact=step.is_exact and counted.is_exact and one_round and not self.guesses,
-            work=step.work + n_frames * math.prod(measured.raw.shape[1:]),
-        )
-
-    @property
-    def covered_voxels(self) -> int:
-        """Of the union of all positions, as far as it is known without looking."""
-        grid = math.prod(self.scan.grid.shape)
-        left = math.prod(1 - min(c * VOXELS / grid, 1.0) for c in self.covered)
-        return int(grid * (1 - left))
-
-    def combine(self) -> StepCost:
-        """Return what combining takes; what is told of overlaps is not known before."""
-        positions = sum(self.covered) * VOXELS * self.twins
-        voxels = self.covered_voxels * self.twins
-        n = len(self.scan.measured)
-        background = self.choices.combine.background is not None
-        made = 24 if background else 12
-        return StepCost(
-            step="combine",
-            unpacked=(positions + (voxels if background else 0)) * 16,
-            written=voxels * made,
-            kept=voxels * made,
-            memory=combine_memory(n, self.scan.grid.array_shape),
-            work=float(positions),
-            note="without cubes of overlaps" if n > 1 else "",
-        )
-
-    def symmetrize(self) -> StepCost:
-        """Return what the average takes."""
-        operators = operators_of(self.scan.files.wrapper, self.scan.sample, self.choices.symmetrize)
-        group = group_of(self.scan.files.wrapper, operators, self.scan.grid)
-        shape, size = self.scan.grid.array_shape, self.layout.ranks
-        voxels = math.prod(shape) * self.twins
-        outliers = self.choices.symmetrize.outliers is not None
-        background = self.choices.combine.background is not None
-        made = 21 if background else 17
-        return StepCost(
-            step="symmetrize",
-            unpacked=self.covered_voxels * (20 if background else 8) * self.twins,
-            written=voxels * made,
-            kept=voxels * made,
-            memory=symmetrize_memory(group, shape, size, background=background),
-            sent=self.twins * symmetrize_sent(group, shape, size, background=background),
-            is_exact=not outliers,
-            work=float(voxels),
-            note="without rounds of outliers" if outliers else "",
-        )
-
-    def pdf(self) -> StepCost:
-        """Return what real space takes."""
-        scan, params = self.scan, self.choices.pdf.pdf
-        if scan.sample is None:
-            raise InputError(f"{scan.files.wrapper}: expected a cell for the 3D-ΔPDF, found none")
-        operators = operators_of(scan.files.wrapper, scan.sample, self.choices.symmetrize)
-        group = group_of(scan.files.wrapper, operators, scan.grid)
-        with open_file(scan.files.wrapper) as wrapper:
-            choices = with_radius(wrapper, scan.files, self.choices.pdf)
-        plan = PdfPlan(
-            twin=schema.REGULAR, files=scan.files, grid=scan.grid, sample=scan.sample,
-            group=group, choices=choices, absences=absences_of(scan.sample), inputs={},
-        )  # fmt: skip
-        sizes, shape, size = sizes_of(plan), scan.grid.array_shape, self.layout.ranks
-        sent = pdf_sent(shape, sizes, params, size, self.layout.nodes)
-        punch, note = choices.punch, ""
-        if punch.karen is None and size > 1:
-            holes = find_holes(group, scan.grid, scan.sample.lattice, plan.absences, punch)
-            sent += holes_sent(holes, punch, size)
-        if punch.karen is not None or punch.missing == "fill":
-            note = "without planes at seams"
-        item = 4 if params.precision == "single" else 8
-        voxels, real = math.prod(shape) * self.twins, math.prod(sizes) * self.twins
-        return StepCost(
-            step="pdf",
-            unpacked=voxels * 25,
-            written=voxels * 29 + real * 3 * item,
-            kept=voxels * 12 + real * 3 * item,
-            memory=pdf_memory(shape, sizes, params, size),
-            shared=pdf_shared(sizes, params, size),
-            sent=self.twins * sent,
-            is_exact=not note,
-            work=float(real) * (4 if params.subtract_mean else 3),
-            note=note,
-        )
+    return replace(together("frames", found), note="without counts around peaks at seams")

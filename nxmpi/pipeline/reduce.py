@@ -76,11 +76,12 @@ def run_reduce(
     scan, norm, output = choices.scan, choices.norm, choices.output
     if redo:
         output = replace(output, overwrite=True)
-    if "frames" in steps and scan.settings is None:
+    steps = steps_to_run(steps, scan)
+    if "frames" in steps:
         if "transform" in steps:
             kept_on_root(comm, lambda: look_ahead(wrapper, choices, steps))
         run_frames(comm, wrapper, scan, norm, choices.frames, output)
-    if "orient" in steps and scan.settings is None:
+    if "orient" in steps:
         named = redo and steps[0] == "orient"
         lines = run_orient(
             comm, wrapper, choices.orient, output, entries=scan.entries, unasked=not named
@@ -95,6 +96,16 @@ def run_reduce(
         run_symmetrize(comm, wrapper, choices.symmetrize, output)
     if "pdf" in steps:
         run_pdf(comm, wrapper, choices.pdf, output)
+
+
+def steps_to_run(steps: tuple[str, ...], params: ScanParams) -> tuple[str, ...]:
+    """Return those of steps that are run at all: a settings file has all that the first two find.
+
+    Not collective.
+    """
+    if params.settings is None:
+        return steps
+    return tuple(step for step in steps if step not in ("frames", "orient"))
 
 
 def look_ahead(wrapper: Path, choices: Choices, steps: tuple[str, ...]) -> None:

@@ -10,15 +10,9 @@ from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.params import OutputParams
-from nxmpi.pipeline.combined import volumes_due
-from nxmpi.pipeline.orient import orientation_due
-from nxmpi.pipeline.pdf import pdfs_due
+from nxmpi.pipeline.due import BY_POSITIONS, reasons_of
 from nxmpi.pipeline.peaked import is_another_programs
-from nxmpi.pipeline.scan import read_scan
-from nxmpi.pipeline.searched import read_searched
-from nxmpi.pipeline.symmetrize import averages_due
-from nxmpi.pipeline.tasks import task_reasons
-from nxmpi.pipeline.transform import position_due
+from nxmpi.pipeline.reduce import STEPS, steps_to_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +40,11 @@ class StepState:
 
 
 def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
-    """Return how far each step of ``nxmpi reduce`` is. Not collective.
+    """Return how far each step is that ``nxmpi reduce`` would run. Not collective.
 
-    What that would find complete is done. No lock is taken, and no file is changed.
+    What that would find complete is done. No lock is taken, and no file is changed. Steps behind
+    one that is to be done are looked at too, and what cannot be done is told, unlike in
+    `nxmpi.pipeline.due.steps_due`, which says what to run and fails where that would.
 
     Raises
     ------
@@ -59,26 +55,14 @@ def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
     with open_file(wrapper) as file:
         names = chosen_entries(file, choices.scan.entries)
         is_kept = all(is_another_programs(file[name]) for name in names)
-    readers: dict[str, Callable[[], dict[str, str]]] = {
-        "frames": lambda: _frames(files, choices),
-        "orient": lambda: _orient(files, choices),
-        "transform": lambda: _transform(files, choices),
-        "combine": lambda: {
-            p.twin.combine_task: p.reason for p in volumes_due(files, choices.combine, KEEP)
-        },
-        "symmetrize": lambda: {
-            p.twin.symmetrize_task: p.reason
-            for p in averages_due(files, choices.symmetrize, KEEP)
-        },
-        "pdf": lambda: {p.twin.pdf_task: p.reason for p in pdfs_due(files, choices.pdf, KEEP)},
-    }  # fmt: skip
+    readers = reasons_of(files, choices, KEEP, unasked=True)
     states: list[StepState] = []
-    for step, read in readers.items():
+    for step in steps_to_run(STEPS, choices.scan):
         before = next((each.step for each in states if each.state != "done"), "")
         if step == "orient" and is_kept:  # whatever peaks there are going to be
             before = ""
-        n_parts = len(names) if step in ("frames", "transform") else 0
-        states.append(_state(step, read, before, n_parts))
+        n_parts = len(names) if step in BY_POSITIONS else 0
+        states.append(_state(step, readers[step], before, n_parts))
     return states
 
 
@@ -115,25 +99,3 @@ def _state(
         state = "partly done" if len(due) < n_parts else "to do"
         told = ", ".join(due) if state == "partly done" else NOT_DONE
     return StepState(step=step, state=state, reason=told, due=tuple(due))
-
-
-def _frames(files: schema.ScanFiles, choices: Choices) -> dict[str, str]:
-    positions = read_searched(files.wrapper, choices.scan, choices.norm, choices.frames)
-    found = {each.name: task_reasons(files, each, choices.frames) for each in positions}
-    return {
-        name: ", ".join(dict.fromkeys(each for each in reasons.values() if each))
-        for name, reasons in found.items()
-        if any(reasons.values())
-    }
-
-
-def _orient(files: schema.ScanFiles, choices: Choices) -> dict[str, str]:
-    entries = choices.scan.entries
-    plan, why = orientation_due(files, entries, choices.orient, KEEP, unasked=True)
-    return {} if plan is None else {"orientation": why}
-
-
-def _transform(files: schema.ScanFiles, choices: Choices) -> dict[str, str]:
-    scan = read_scan(files.wrapper, choices.scan, choices.norm)
-    due = [position_due(scan, each, choices.transform, KEEP) for each in scan.measured]
-    return {plan.name: plan.reason for plan in due if plan.twins}

@@ -3,14 +3,15 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
 from nxmpi.errors import InputError
-from nxmpi.pipeline.estimate import estimate, warnings_of
-from nxmpi.pipeline.plan import Layout, StepCost
+from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings
 from nxmpi.pipeline.rates import BUILT_IN, RATES, rates_file, read_rates, write_rates
 from nxmpi.pipeline.requests import Request, request_of
+from nxmpi.pipeline.step_cost import Layout, StepCost
 
 RATES_OF_TEN = replace(
     BUILT_IN, frames=10.0, transform=10.0, pack=5.0, write=8.0, read=4.0, send=2.0, ratio=0.5,
@@ -74,15 +75,27 @@ def test_jobs_ask_for_no_more_than_a_node_has_unless_they_need_it():
 def test_warnings_of_memory_and_disk(tmp_path):
     folder = tmp_path / "not" / "there" / "yet"
     free = shutil.disk_usage(tmp_path).free
-    assert warnings_of([of_cost()], 10**9, folder) == []
-    large = replace(of_cost(), disk=free)
-    (told,) = warnings_of([large, replace(large, disk=2**30)], 10**9, folder)
+    assert disk_warnings({folder: [of_cost()]}) == []
+    large = replace(of_cost(), disk=free, write=free)
+    (told,) = disk_warnings({folder: [large, replace(large, disk=2**30, write=2**30)]})
     assert told.startswith(f"{tmp_path}: expected ")
     assert "of disk for the results" in told
-    (scratch,) = warnings_of([replace(of_cost(), scratch=2 * free)], 10**9, folder)
+    (scratch,) = disk_warnings({folder: [replace(of_cost(), scratch=2 * free)]})
     assert "of disk" in scratch
-    (memory,) = warnings_of([of_cost()], 100, folder)
+    (memory,) = memory_warnings([of_cost()], 100)
     assert memory.startswith("transform: expected 0.0 GiB of memory a node to be there")
+    assert memory_warnings([of_cost()], 10**9) == memory_warnings([of_cost()], 0) == []
+
+
+def test_disk_holds_all_scans_and_old_files_beside_new_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    one, other = tmp_path / "one", tmp_path / "other"
+    step = replace(of_cost(), disk=300, write=500, scratch=0)
+    assert disk_warnings({one: [step, step]}) == []
+    assert disk_warnings({one: [step, replace(step, write=700)]}) == []
+    assert len(disk_warnings({one: [step, replace(step, write=701)]})) == 1
+    assert disk_warnings({one: [step], other: [step]}) == []
+    assert len(disk_warnings({one: [step], other: [replace(step, scratch=1)]})) == 1
 
 
 def test_rates_are_kept_and_found_again(tmp_path, monkeypatch):
