@@ -301,7 +301,7 @@ def test_submission_that_is_ended_half_way_leaves_no_job(slurm, oriented, tmp_pa
 
 def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, oriented, tmp_path):
     scan = oriented.copy(tmp_path / "e")
-    slurm.nxmpi("submit", scan.wrapper, LATER)
+    slurm.nxmpi("submit", scan.wrapper, LATER, "--extra=--comment=night 1|2")
     jobs = record(scan)
     refused = slurm.nxmpi("submit", scan.wrapper, check=False)
     assert refused.returncode == 1
