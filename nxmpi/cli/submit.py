@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option("--constraint", help="Features that nodes must have.")
 @click.option("--mpi", help="How ranks are started: a type of srun --mpi, or mpiexec.")
+@click.option("--after", metavar="JOB", help="Begin when this job ended well; 12:13 for two.")
 @click.option("--extra", multiple=True, help="Further option of sbatch; more than once for more.")
 @click.option(
     "--options",

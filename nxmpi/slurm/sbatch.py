@@ -6,7 +6,6 @@ Another batch system is another module with the same functions.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -44,6 +43,12 @@ def command_line(
     hold : bool
         Let it wait until it is released.
     """
+    dependency = ",".join(
+        f"{'aftercorr' if wait.tasks == MATCHING else 'afterok'}:{ids[wait.index]}"
+        for wait in planned.waits
+    )
+    if params.after and not planned.waits:
+        dependency = f"afterok:{params.after}"
     settings = {
         "job-name": planned.name,
         "output": f"{planned.log}-{'%A_%a' if planned.tasks else '%j'}.log",
@@ -55,12 +60,8 @@ def command_line(
         "mem": params.mem,
         "constraint": params.constraint,
         "array": ",".join(str(task) for task in planned.tasks) or None,
-        "dependency": ",".join(
-            f"{'aftercorr' if wait.tasks == MATCHING else 'afterok'}:{ids[wait.index]}"
-            for wait in planned.waits
-        )
-        or None,
-        "kill-on-invalid-dep": "yes" if planned.waits else None,
+        "dependency": dependency or None,
+        "kill-on-invalid-dep": "yes" if dependency else None,
         "export": "ALL",
     }
     return [
@@ -134,8 +135,7 @@ def submit(
     BatchError
         If Slurm refuses a job, or a signal to end comes meanwhile; those before it are cancelled.
     """
-    for its in params:
-        _require_this_cluster(its)
+    _require_this_cluster()
     ids: list[int] = []
     with _all_or_nothing(ids) as require_no_signal:
         for planned, its in zip(chain, params, strict=True):
@@ -186,10 +186,9 @@ def _all_or_nothing(ids: list[int]) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def _require_this_cluster(params: SubmitParams) -> None:
+def _require_this_cluster() -> None:
     """Make sure that jobs go to the cluster whose queue is looked at."""
-    found = [option for option in params.extra if re.match(r"-M|--clusters?(=|$)", option)]
-    found += [name for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS") if os.environ.get(name)]
+    found = [name for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS") if os.environ.get(name)]
     if found:
         raise BatchError(
             f"{found[0]}: expected jobs for the cluster of this machine, found another named: "

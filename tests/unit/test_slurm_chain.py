@@ -190,8 +190,55 @@ def test_further_options_of_the_command_line_are_added_to_those_of_the_site(site
     assert read.of_step("pdf").extra == ("--qos=high", "--nice")
 
 
-@pytest.mark.parametrize("option", ["-M other", "--clusters=other", "--cluster=other"])
-def test_another_cluster_is_refused(option):
-    params = SubmitParams(jobs=Path("/jobs"), extra=(option,))
-    with pytest.raises(BatchError, match=f"^{option}: expected jobs for the cluster of this"):
-        submit(plan_chain([work("300K", ("pdf",))]), [params], lambda ids: None)
+@pytest.mark.parametrize(
+    ("option", "taken"),
+    [
+        ("--dependency=afterok:1", "--dependency"), ("--dep=afterok:1", "--dependency"),
+        ("-d afterok:1", "--dependency"), ("-Jx", "--job-name"), ("--jo=x", "--job-name"),
+        ("--hold", "--hold"), ("-sH", "--hold"), ("-a0-3", "--array"), ("--arr=0-3", "--array"),
+        ("-oslurm.out", "--output"), ("--error=x", "--error"), ("-W", "--wait"),
+        ("--test", "--test-only"), ("--wrap=true", "--wrap"), ("--export=NONE", "--export"),
+        ("--parsable", "--parsable"), ("--kill-on-invalid-dep=no", "--kill-on-invalid-dep"),
+        ("-M other", "--clusters"), ("--clusters=other", "--clusters"),
+        ("--cluster=other", "--clusters"),
+    ],
+)  # fmt: skip
+def test_options_that_the_chain_needs_are_refused(option, taken):
+    told = f"^extra: expected no {taken}, found '{option}': "
+    with pytest.raises(InputError, match=told):
+        SubmitParams(jobs=Path("/jobs"), extra=("--qos=low", option))
+
+
+@pytest.mark.parametrize("option", ["x", "", "-", "--", "=x"])
+def test_what_is_no_option_of_sbatch_is_refused(option):
+    with pytest.raises(InputError, match=r"^extra: expected options of sbatch, found "):
+        SubmitParams(jobs=Path("/jobs"), extra=(option,))
+
+
+def test_other_options_of_sbatch_are_taken():
+    extra = (
+        "--wait-all-nodes=1", "--cluster-constraint=a", "--begin=now+1hour", "--comment=a=b",
+        "--nice", "--signal=B:USR1@900", "-C haswell", "-s", "-wn1", "--exclusive", "-qHigh",
+    )  # fmt: skip
+    assert SubmitParams(jobs=Path("/jobs"), extra=extra).extra == extra
+
+
+@pytest.mark.parametrize("name", ["SBATCH_CLUSTERS", "SLURM_CLUSTERS"])
+def test_another_cluster_is_refused(monkeypatch, name):
+    monkeypatch.setenv(name, "other")
+    with pytest.raises(BatchError, match=f"^{name}: expected jobs for the cluster of this"):
+        submit(plan_chain([work("300K", ("pdf",))]), [PARAMS], lambda ids: None)
+
+
+def test_jobs_that_wait_for_none_begin_after_another_that_is_named():
+    chain = plan_chain([work("300K", ("combine", "pdf"))])
+    params = SubmitParams(jobs=Path("/jobs"), after="12:13_1")
+    first, second = (command_line(job, params, [17], hold=False) for job in chain)
+    assert {"--dependency=afterok:12:13_1", "--kill-on-invalid-dep=yes"} < {*first}
+    assert "--dependency=afterok:17" in second
+
+
+@pytest.mark.parametrize("after", ["", "x", "12,13", "afterok:12", "12:", "$(id)"])
+def test_what_is_no_number_of_a_job_is_refused(after):
+    with pytest.raises(InputError, match=r"^after: expected jobs as 12 or 12:13, found"):
+        SubmitParams(jobs=Path("/jobs"), after=after)
