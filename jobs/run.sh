@@ -65,7 +65,7 @@ go_on() { # the state is saved, the same command goes on from it
 
 submit_successor() { # a job like this one, for which those that wait for this one wait too
   local given first=${NXMPI_FIRST_JOB:-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} mem mem_per_cpu extra
-  local name queue waiting terms successor clean=(env)
+  local name queue waiting terms successor clean=(env -u SBATCH_WAIT)
   given=$(scontrol show job "$this") || return 1
   field() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$given" | sed 's/^(null)$//'; }
   mem=$(field MinMemoryNode) mem_per_cpu=$(field MinMemoryCPU)

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 OF_THIS_RUN = ("SLURM_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess")
 """Variables that Slurm and MPI give to what they start: not for other jobs."""
+OF_OTHERS = (
+    "NXMPI_EXTRA", "NXMPI_FIRST_JOB", "NXMPI_WENT_ON", "SBATCH_ARRAY_INX", "SBATCH_ERROR",
+    "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_WAIT",
+)  # fmt: skip
+"""Variables that jobs which went on have, or that override what the scripts say to sbatch."""
 
 
 class BatchError(NxmpiError):
@@ -81,9 +86,11 @@ def settings_of(params: SubmitParams) -> dict[str, str]:
     settings = {
         "NXMPI_JOBS": str(params.jobs),
         "NXMPI_MPI": params.mpi,
-        "NXMPI_EXTRA": "\n".join(params.extra),
+        # what is exported would be stronger than --ntasks-per-node
+        "NXMPI_RANKS_PER_NODE": "" if params.ranks_per_node else None,
+        "NXMPI_EXTRA": "\n".join(params.extra) or None,
     }
-    return {name: value for name, value in settings.items() if value}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> str:
@@ -93,6 +100,7 @@ def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> st
     names = [f"job{n}" for n in range(1, len(chain) + 1)]
     lines = [
         "set -euo pipefail",
+        f"unset {' '.join(OF_OTHERS)}",
         f"trap 'scancel {' '.join(f'${{{name}-}}' for name in names)}' ERR",
         *(
             f"mkdir -p {shlex.quote(str(folder))}"
@@ -234,9 +242,9 @@ def _run(*args: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables of this process without those that tell of its own job or MPI run."""
+    """Return the variables of this process but those of its own job or MPI run, or of others."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith(OF_THIS_RUN)
+        if name == "SLURM_CONF" or not (name.startswith(OF_THIS_RUN) or name in OF_OTHERS)
     }

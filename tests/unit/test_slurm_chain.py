@@ -1,5 +1,7 @@
 """Chains of jobs, and what they look like for sbatch."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,8 @@ def test_what_the_script_of_a_job_finds_as_variables():
         "NXMPI_JOBS": "/a, b", "NXMPI_MPI": "pmi2", "NXMPI_EXTRA": "--qos=low\n--signal=B:USR1@9",
     }  # fmt: skip
     assert settings_of(PARAMS) == {"NXMPI_JOBS": "/jobs"}
+    params = SubmitParams(jobs=Path("/jobs"), ranks_per_node=8)
+    assert settings_of(params) == {"NXMPI_JOBS": "/jobs", "NXMPI_RANKS_PER_NODE": ""}
 
 
 def test_shell_script_holds_what_waits_for_nothing_until_the_end():
@@ -242,3 +246,48 @@ def test_jobs_that_wait_for_none_begin_after_another_that_is_named():
 def test_what_is_no_number_of_a_job_is_refused(after):
     with pytest.raises(InputError, match=r"^after: expected jobs as 12 or 12:13, found"):
         SubmitParams(jobs=Path("/jobs"), after=after)
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Return a function that puts commands of Slurm first on the path, and the file of calls."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    calls = tmp_path / "calls"
+
+    def put(name, lines=""):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n{lines}\n')
+        (folder / name).chmod(0o755)
+
+    for name in ("squeue", "scancel", "scontrol"):
+        put(name)
+    return put, calls
+
+
+LEFT_OVER = {
+    "NXMPI_RANKS_PER_NODE": "3", "NXMPI_WENT_ON": "7", "NXMPI_FIRST_JOB": "1", "NXMPI_EXTRA": "-x",
+    "SBATCH_WAIT": "1", "SBATCH_ARRAY_INX": "0-9", "SBATCH_NO_REQUEUE": "1", "SBATCH_SIGNAL": "9",
+    "SBATCH_OPEN_MODE": "truncate", "SBATCH_ERROR": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["submit", "dry run"])
+def test_what_is_exported_overrides_nothing(commands, tmp_path, monkeypatch, by_hand):
+    put, calls = commands
+    put("sbatch", f"env >{tmp_path}/env; echo 12")
+    for name, value in (LEFT_OVER | {"SBATCH_ACCOUNT": "a", "NXMPI_GO_ON": "submit"}).items():
+        monkeypatch.setenv(name, value)
+    chain = plan_chain([work("300K", ("pdf",), folder=tmp_path)])
+    params = [SubmitParams(jobs=Path("/jobs"), ranks_per_node=8)]
+    if by_hand:
+        subprocess.run(["bash", "-c", shell_script(chain, params)], check=True)
+    else:
+        submit(chain, params, lambda ids: None)
+    assert "--ntasks-per-node=8 " in calls.read_text()
+    found = {*(tmp_path / "env").read_text().splitlines()}
+    left = LEFT_OVER.keys() - ({"SLURM_JOB_ID"} if by_hand else {})  # as of any command there
+    assert not {line for line in found if line.partition("=")[0] in left} - {
+        "NXMPI_RANKS_PER_NODE="
+    }
+    assert {"SBATCH_ACCOUNT=a", "NXMPI_GO_ON=submit"} < found
