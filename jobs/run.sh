@@ -91,6 +91,7 @@ submit_successor() { # a job like this one, for which those that wait for this o
       --constraint="$(field Features)" --chdir="$SLURM_SUBMIT_DIR" \
       --output="$(sed -n 's/^ *StdOut=//p' <<<"$given")" "$0" "${scans[@]}" "${options[@]}"
   ) || return 1
+  successor=$(grep -Ex '[0-9]+(;.*)?' <<<"$successor" | tail -n 1) || return 1 # a site may say more
   successor=${successor%%;*} # a cluster's name may follow
   queue=$(squeue --noheader --all --array --states=PENDING --format='%i|%E') || return 1
   while IFS='|' read -r waiting terms; do

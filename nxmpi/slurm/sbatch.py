@@ -6,6 +6,7 @@ Another batch system is another module with the same functions.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
     from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
 
-OF_THIS_RUN = ("SLURM_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess")
-"""Variables that Slurm and MPI give to what they start: not for other jobs."""
+OF_THIS_RUN = (
+    "SLURM_", "SQUEUE_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess",
+)  # fmt: skip
+"""Variables that Slurm and MPI give to what they start, and what would hide jobs from squeue."""
 OF_OTHERS = (
     "NXMPI_EXTRA", "NXMPI_FIRST_JOB", "NXMPI_WENT_ON", "SBATCH_ARRAY_INX", "SBATCH_ERROR",
     "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_WAIT",
 )  # fmt: skip
 """Variables that jobs which went on have, or that override what the scripts say to sbatch."""
+
+LAST_NUMBER = "grep -Ex '[0-9]+(;.*)?' | tail -n 1 | cut -d';' -f1"
+"""Finds the number of a job in what sbatch says, as `_number` does."""
 
 
 class BatchError(NxmpiError):
@@ -75,10 +81,14 @@ def command_line(
         *(f"--{name}={value}" for name, value in settings.items() if value is not None),
         *(["--hold"] if hold else []),
         *params.extra,
-        f"{params.jobs / planned.step}.sbatch",
-        *(str(wrapper) for wrapper in planned.wrappers),
-        *planned.options,
+        *_script(planned, params),
     ]
+
+
+def _script(planned: Planned, params: SubmitParams) -> list[str]:
+    """Return the script of a job and its arguments."""
+    scans = (str(wrapper) for wrapper in planned.wrappers)
+    return [f"{params.jobs / planned.step}.sbatch", *scans, *planned.options]
 
 
 def settings_of(params: SubmitParams) -> dict[str, str]:
@@ -113,7 +123,7 @@ def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> st
             *(f"{key}={shlex.quote(value)}" for key, value in settings_of(its).items()),
             *map(_quoted, command_line(planned, its, ids, hold=not planned.waits)),
         ]
-        lines.append(f"{name}=$({' '.join(words)} | cut -d';' -f1)")
+        lines.append(f"{name}=$({' '.join(words)} | {LAST_NUMBER})")
     held = [name for planned, name in zip(chain, ids, strict=True) if not planned.waits]
     return "\n".join([*lines, f"scontrol release {' '.join(held)}"])
 
@@ -150,19 +160,49 @@ def submit(
             # the folder is there before a job begins, or its log is lost
             planned.log.parent.mkdir(parents=True, exist_ok=True)
             try:
-                words = command_line(planned, its, ids, hold=not planned.waits)
-                said = _run(*words, settings=settings_of(its))
+                ids.append(_submitted(planned, its, ids))
             except BatchError as error:
-                raise BatchError(
-                    f"{planned.wrappers[0]}: {planned.step}: {error}; nothing was submitted"
-                ) from error
-            ids.append(int(said.partition(";")[0]))  # a cluster's name may follow
+                raise BatchError(f"{planned.wrappers[0]}: {planned.step}: {error}") from error
             require_no_signal()
         recorded(ids)
         held = [n for n, planned in zip(ids, chain, strict=True) if not planned.waits]
         if held:
             _run("scontrol", "release", ",".join(str(n) for n in held))
     return ids
+
+
+def _submitted(planned: Planned, params: SubmitParams, ids: Sequence[int]) -> int:
+    """Submit one job; return its number, or leave none behind.
+
+    A job may be in the queue although sbatch failed (a controller that answers too late), or told
+    no number.
+    """
+    words = command_line(planned, params, ids, hold=not planned.waits)
+    try:
+        return _number(_run(*words, settings=settings_of(params)))
+    except BatchError as error:
+        try:
+            cancel(_alike(planned, params))
+        except BatchError as other:
+            raise BatchError(f"{error}; it may be in the queue nevertheless: {other}") from error
+        raise BatchError(f"{error}; nothing was submitted") from error
+
+
+def _number(said: str) -> int:
+    """Return the number of a job among what sbatch, or a site around it, says."""
+    found = re.findall(r"^(\d+)(?:;.*)?$", said, re.MULTILINE)  # a cluster's name may follow
+    if not found:
+        last = said.rpartition("\n")[2]
+        raise BatchError(f"sbatch: expected the number of a job, found '{last}'")
+    return int(found[-1])
+
+
+def _alike(planned: Planned, params: SubmitParams) -> list[str]:
+    """Return the jobs of this user in the queue that have the name and command of a planned one."""
+    wanted = f"{planned.name} {' '.join(_script(planned, params))}"
+    told = _run("squeue", "--me", "--noheader", "--format=%F %j %o").splitlines()
+    jobs = (line.partition(" ") for line in told)
+    return [number for number, _, job in jobs if job == wanted]
 
 
 @contextmanager
@@ -230,6 +270,7 @@ def _run(*args: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
             env={**_environment(), **settings},
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             start_new_session=True,  # the terminal's signals are for this process alone
         )

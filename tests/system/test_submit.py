@@ -299,6 +299,25 @@ def test_submission_that_is_ended_half_way_leaves_no_job(slurm, oriented, tmp_pa
     assert scan.hidden() == []
 
 
+def test_job_that_slurm_took_although_sbatch_failed_is_cancelled(slurm, oriented, tmp_path):
+    scan = oriented.copy(tmp_path / "e")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sbatch").write_text(
+        '#!/bin/sh\nPATH=${PATH#*:}\nsbatch "$@" || exit\n'
+        'echo "sbatch: error: Socket timed out" >&2; exit 1\n'
+    )
+    (folder / "sbatch").chmod(0o755)
+    env = {"PATH": f"{folder}:{slurm.environment['PATH']}"}
+    failed = slurm.nxmpi("submit", scan.wrapper, check=False, env=env)
+    assert error_lines(failed) == [
+        f"Error: {scan.wrapper}: transform: sbatch: Socket timed out; nothing was submitted"
+    ]
+    mine = [fields for fields in slurm.jobs() if str(tmp_path) in fields["StdOut"]]
+    assert [fields["JobState"] for fields in mine] == ["CANCELLED"]
+    assert record(scan) == []
+
+
 def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, oriented, tmp_path):
     scan = oriented.copy(tmp_path / "e")
     slurm.nxmpi("submit", scan.wrapper, LATER, "--extra=--comment=night 1|2")

@@ -286,8 +286,77 @@ def test_what_is_exported_overrides_nothing(commands, tmp_path, monkeypatch, by_
         submit(chain, params, lambda ids: None)
     assert "--ntasks-per-node=8 " in calls.read_text()
     found = {*(tmp_path / "env").read_text().splitlines()}
-    left = LEFT_OVER.keys() - ({"SLURM_JOB_ID"} if by_hand else {})  # as of any command there
-    assert not {line for line in found if line.partition("=")[0] in left} - {
-        "NXMPI_RANKS_PER_NODE="
-    }
+    left = {line for line in found if line.partition("=")[0] in LEFT_OVER}
+    assert left == {"NXMPI_RANKS_PER_NODE="}
     assert {"SBATCH_ACCOUNT=a", "NXMPI_GO_ON=submit"} < found
+
+
+def commands_like_those_of_a_site(commands, banner):
+    """Let sbatch count jobs from 11 on, and say more than their numbers."""
+    put, calls = commands
+    count = calls.with_name("count")
+    count.write_text("10")
+    next_number = f"n=$(($(cat {count}) + 1)); echo $n >{count}"
+    put("sbatch", f"{next_number}; {banner}")
+    return calls
+
+
+@pytest.mark.parametrize(
+    "banner",
+    [
+        "echo $n",
+        "echo '* 2 projects *'; echo 7 left; echo; echo $n",
+        'echo 99; echo "$n;cluster 1"',
+        "echo $n; echo Goodbye",
+    ],
+)
+@pytest.mark.parametrize("by_hand", [False, True], ids=["submit", "dry run"])
+def test_number_of_a_job_is_found_in_whatever_sbatch_says(commands, tmp_path, banner, by_hand):
+    calls = commands_like_those_of_a_site(commands, banner)
+    chain = plan_chain([work("300K", ("combine", "pdf"), folder=tmp_path)])
+    if by_hand:
+        subprocess.run(["bash", "-c", shell_script(chain, [PARAMS] * 2)], check=True)
+    else:
+        assert submit(chain, [PARAMS] * 2, lambda ids: None) == [11, 12]
+    first, second, release = calls.read_text().splitlines()
+    assert "--dependency" not in first
+    assert "--dependency=afterok:11 " in second
+    assert release == "scontrol release 11"
+
+
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [
+        ("echo Hello", "sbatch: expected the number of a job, found 'Hello'"),
+        ("echo 'sbatch: error: Socket timed out' >&2; exit 1", "sbatch: Socket timed out"),
+    ],
+)
+def test_job_that_is_in_the_queue_although_sbatch_told_no_number_is_cancelled(
+    commands, tmp_path, fails, told
+):
+    put, _ = commands
+    calls = commands_like_those_of_a_site(commands, f"[ $n = 11 ] && echo $n && exit; {fails}")
+    chain = plan_chain([work("300K", ("combine", "pdf"), folder=tmp_path, pdf=("--radius", "1"))])
+    scan = chain[0].wrappers[0]
+    queue = (
+        f"11 s_300K-combine /jobs/combine.sbatch {scan}",
+        f"12 s_300K-pdf /jobs/pdf.sbatch {scan} --radius 1",
+        f"13 s_300K-pdf /jobs/pdf.sbatch /e/{scan.name} --radius 1",
+        f"14 s_300K-pdf /jobs/pdf.sbatch {scan} --radius 2",
+        f"15 b s_300K-pdf /jobs/pdf.sbatch {scan} --radius 1",
+    )
+    put("squeue", "cat <<END\n" + "\n".join(queue) + "\nEND")
+    with pytest.raises(BatchError) as caught:
+        submit(chain, [PARAMS] * 2, lambda ids: None)
+    assert str(caught.value) == f"{scan}: pdf: {told}; nothing was submitted"
+    cancelled = [line for line in calls.read_text().splitlines() if line.startswith("scancel")]
+    assert cancelled == ["scancel 12", "scancel 11"]
+
+
+def test_a_queue_that_cannot_be_looked_at_is_told(commands, tmp_path):
+    put, _ = commands
+    put("sbatch", "echo 'sbatch: error: Socket timed out' >&2; exit 1")
+    put("squeue", "echo 'slurm_load_jobs error: no contact' >&2; exit 1")
+    told = "Socket timed out; it may be in the queue nevertheless: squeue: slurm_load"
+    with pytest.raises(BatchError, match=told):
+        submit(plan_chain([work("a", ("pdf",), folder=tmp_path)]), [PARAMS], lambda ids: None)
