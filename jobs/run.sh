@@ -65,10 +65,12 @@ go_on() { # the state is saved, the same command goes on from it
 
 submit_successor() { # a job like this one, for which those that wait for this one wait too
   local given first=${NXMPI_FIRST_JOB:-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} mem mem_per_cpu extra
-  local name queue waiting terms successor clean=(env -u SBATCH_WAIT)
+  local name output queue waiting terms successor clean=(env -u SBATCH_WAIT)
   given=$(scontrol show job "$this") || return 1
   field() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$given" | sed 's/^(null)$//'; }
   mem=$(field MinMemoryNode) mem_per_cpu=$(field MinMemoryCPU)
+  output=$(sed -n 's/^ *StdOut=//p' <<<"$given")
+  [[ $output -ef /proc/$$/fd/1 ]] || output=$(readlink "/proc/$$/fd/1") # a name with % is told wrongly
   mapfile -t extra < <(printf '%s' "${NXMPI_EXTRA:-}") # as nxmpi submit had them, one a line
   for name in $(compgen -e SQUEUE_); do # they would hide jobs that wait
     unset "$name"
@@ -89,7 +91,7 @@ submit_successor() { # a job like this one, for which those that wait for this o
       ${SLURM_JOB_ACCOUNT:+--account="$SLURM_JOB_ACCOUNT"} ${SLURM_JOB_QOS:+--qos="$SLURM_JOB_QOS"} \
       ${SLURM_JOB_RESERVATION:+--reservation="$SLURM_JOB_RESERVATION"} \
       --constraint="$(field Features)" --chdir="$SLURM_SUBMIT_DIR" \
-      --output="$(sed -n 's/^ *StdOut=//p' <<<"$given")" "$0" "${scans[@]}" "${options[@]}"
+      --output="${output//\%/%%}" "$0" "${scans[@]}" "${options[@]}"
   ) || return 1
   successor=$(grep -Ex '[0-9]+(;.*)?' <<<"$successor" | tail -n 1) || return 1 # a site may say more
   successor=${successor%%;*} # a cluster's name may follow
@@ -118,6 +120,7 @@ hung_on() { # what of its dependencies is this job: the kind of it, afterok or a
 hang() { # let a job wait for another one more; one at a time, or each would undo what others did
   local lock terms kind
   lock=$(scontrol show job "$1" | sed -n 's|^ *StdOut=\(.*\)/[^/]*$|\1|p') || return 1
+  [[ -d $lock ]] || lock=${output%/*}
   lock=$lock/.$1.waits # its log is on a disk that all jobs see
   for _ in {1..120}; do
     if mkdir "$lock" 2>/dev/null; then

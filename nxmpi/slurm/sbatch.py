@@ -62,7 +62,7 @@ def command_line(
         dependency = f"afterok:{params.after}"
     settings = {
         "job-name": planned.name,
-        "output": f"{planned.log}-{'%A_%a' if planned.tasks else '%j'}.log",
+        "output": _log_pattern(planned),
         "nodes": params.nodes,
         "ntasks-per-node": params.ranks_per_node,
         "account": params.account,
@@ -83,6 +83,14 @@ def command_line(
         *params.extra,
         *_script(planned, params),
     ]
+
+
+def _log_pattern(planned: Planned) -> str:
+    """Return the file of a job's log as Slurm reads it, which is `log_file` when it has begun."""
+    log = str(planned.log)
+    if "\\" in log:  # it puts no number into such a name, and a file name has to have it
+        raise BatchError(f"{planned.log.parent}: expected no backslash where Slurm writes logs")
+    return f"{log.replace('%', '%%')}-{'%A_%a' if planned.tasks else '%j'}.log"
 
 
 def _script(planned: Planned, params: SubmitParams) -> list[str]:

@@ -83,7 +83,7 @@ def in_place_of_nxmpi(folder, script, *args):
     ],
 )
 def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, ranks, mpi, last):
-    scan = raw.copy(tmp_path / "e")
+    scan = raw.copy(tmp_path / "50%As %%")  # patterns of Slurm's, but in a name
     asked = ("--nodes", nodes, "--ranks-per-node", ranks, "--mpi", mpi)
     options = ("--options", f"--to {last}")
     told = slurm.nxmpi("submit", scan.wrapper, *asked, *options)

@@ -9,7 +9,14 @@ import pytest
 from nxmpi.errors import InputError
 from nxmpi.params import SubmitParams
 from nxmpi.slurm.chain import Wait, Work, plan_chain
-from nxmpi.slurm.sbatch import BatchError, command_line, settings_of, shell_script, submit
+from nxmpi.slurm.sbatch import (
+    BatchError,
+    command_line,
+    log_file,
+    settings_of,
+    shell_script,
+    submit,
+)
 from nxmpi.slurm.site import read_site, write_site
 
 pytestmark = pytest.mark.parallel([1])
@@ -92,6 +99,16 @@ def test_command_line_of_an_array_that_waits():
         "--export=ALL",
     } < {*words}  # fmt: skip
     assert "--hold" not in words
+
+
+def test_log_is_where_it_is_looked_for_whatever_the_folder_is_called():
+    (job,) = plan_chain([work("300K", ("pdf",), folder="/e/50%As/100%")])
+    words = command_line(job, PARAMS, [], hold=False)
+    assert "--output=/e/50%%As/100%%/300K/logs/s_300K-pdf-%j.log" in words
+    assert log_file(job.log, 7, None) == Path("/e/50%As/100%/300K/logs/s_300K-pdf-7.log")
+    (job,) = plan_chain([work("300K", ("pdf",), folder="/e/a\\b")])
+    with pytest.raises(BatchError, match=r"^/e/a\\b/300K/logs: expected no backslash where Slurm"):
+        command_line(job, PARAMS, [], hold=False)
 
 
 def test_what_the_script_of_a_job_finds_as_variables():
