@@ -2,7 +2,7 @@
 #
 # $scan is the scan file of this job, and "$@" its options: sbatch --array=0-2 frames.sbatch A.nxs
 # B.nxs C.nxs has a task for each scan, sbatch --array=1-3 transform.sbatch A.nxs one for each of f1,
-# f2 and f3, which is in "${entry[@]}".
+# f2 and f3, which is in "${entry[@]}"; scripts that do not use it refuse such an array.
 
 shopt -s extglob
 scans=()
@@ -23,6 +23,11 @@ fi
 
 run() { # a command on all ranks; a signal to stop is passed on, and what is left to do gone on with
   local ranks=$((SLURM_JOB_NUM_NODES * NXMPI_RANKS_PER_NODE)) status runner interrupted
+  if ((${#entry[@]})) && [[ " $* " != *" ${entry[*]} "* ]]; then
+    echo "expected an array over several scans, or over positions in transform.sbatch;" \
+      "found task $task for one scan" >&2
+    exit 2
+  fi
   # a rank that has stopped waits for the others, and no rank for ever for one that has died
   local launcher=(srun --mpi="$NXMPI_MPI" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$ranks"
     --ntasks-per-node="$NXMPI_RANKS_PER_NODE" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}"
