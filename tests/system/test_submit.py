@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -243,6 +244,25 @@ def test_parent_is_known_through_another_link(slurm, three, tmp_path):
     asked = ("--dry-run", "--options", "--only transform", "--parent", link / parent.name)
     printed = slurm.nxmpi("submit", parent, *others, *asked).stdout
     assert "--dependency=afterok:$job1 --kill-on-invalid-dep=yes" in printed
+
+
+def test_scan_begins_after_its_parent_which_begins_after_its_own(slurm, three):
+    _, wrappers = three
+    for scan, parent in pairwise(wrappers):  # the first is the last one's grandchild
+        with h5py.File(scan, "r+") as file:
+            file.require_group("entry/nxscans")["parent"] = parent.name
+    printed = slurm.nxmpi("submit", *wrappers, "--dry-run", "--options", "--only transform").stdout
+    found = {
+        name: (job, dependency)
+        for job, dependency, name in re.findall(
+            r"^(job\d)=.*?sbatch.*?(?:--dependency=(\S+) .*)?/(triclinite_\d+K)\.nxs", printed, re.M
+        )
+    }
+    assert found == {
+        "triclinite_320K": ("job1", ""),
+        "triclinite_310K": ("job2", "afterok:$job1"),
+        "triclinite_300K": ("job3", "afterok:$job1,afterok:$job2"),
+    }
 
 
 @pytest.mark.full

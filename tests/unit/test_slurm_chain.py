@@ -74,7 +74,7 @@ def test_scans_with_other_options_or_of_other_folders_share_none():
 
 def test_others_begin_after_the_transform_of_their_parent():
     works = [work("310K"), work("300K"), work("320K")]
-    chain = plan_chain(works, parents=frozenset([works[1].wrapper]))
+    chain = plan_chain(works, parents={works[1].wrapper: None})
     assert chain[0].wrappers == (works[1].wrapper,)
     assert chain[2].step == "transform"
     assert chain[6].wrappers == (works[0].wrapper, works[2].wrapper)
@@ -83,8 +83,29 @@ def test_others_begin_after_the_transform_of_their_parent():
 
 def test_others_do_not_wait_for_a_parent_that_is_transformed():
     works = [work("310K"), work("300K", ("pdf",))]
-    chain = plan_chain(works, parents=frozenset([works[1].wrapper]))
+    chain = plan_chain(works, parents={works[1].wrapper: None})
     assert after(chain)[:2] == [[], []]
+
+
+def test_a_parent_begins_after_the_transform_of_its_own():
+    c, b, a, other = (work(name) for name in ("c", "b", "a", "other"))
+    parents = {b.wrapper: a.wrapper, a.wrapper: None}
+    chain = plan_chain([c, b, a, other], parents=parents)
+    firsts = [planned for planned in chain if planned.step == "frames"]
+    names = [[path.stem for path in planned.wrappers] for planned in firsts]
+    assert names == [["s_a"], ["s_b"], ["s_c", "s_other"]]
+    assert [planned.waits for planned in firsts] == [
+        (), (Wait(index=2),), (Wait(index=2), Wait(index=8)),
+    ]  # fmt: skip
+    # one of which all is done hands on what it would have waited for
+    chain = plan_chain([c, a], parents=parents)
+    assert chain[6].waits == (Wait(index=2),)
+
+
+def test_a_parent_of_its_own_parent_is_refused():
+    a, b = work("a"), work("b")
+    with pytest.raises(InputError, match=r"parent of its parent, found .*s_a\.nxs, .*s_b\.nxs"):
+        plan_chain([a, b], parents={a.wrapper: b.wrapper, b.wrapper: a.wrapper})
 
 
 def test_command_line_of_an_array_that_waits():
