@@ -2,7 +2,7 @@
 #
 # $scan is the scan file of this job, and "$@" its options: sbatch --array=0-2 frames.sbatch A.nxs
 # B.nxs C.nxs has a task for each scan, sbatch --array=1-3 transform.sbatch A.nxs one for each of f1,
-# f2 and f3, which is in "${entry[@]}".
+# f2 and f3, which is in "${entry[@]}"; scripts that do not use it refuse such an array.
 
 shopt -s extglob
 scans=()
@@ -23,6 +23,11 @@ fi
 
 run() { # a command on all ranks; a signal to stop is passed on, and what is left to do gone on with
   local ranks=$((SLURM_JOB_NUM_NODES * NXMPI_RANKS_PER_NODE)) status runner interrupted
+  if ((${#entry[@]})) && [[ " $* " != *" ${entry[*]} "* ]]; then
+    echo "expected an array over several scans, or over positions in transform.sbatch;" \
+      "found task $task for one scan" >&2
+    exit 2
+  fi
   # a rank that has stopped waits for the others, and no rank for ever for one that has died
   local launcher=(srun --mpi="$NXMPI_MPI" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$ranks"
     --ntasks-per-node="$NXMPI_RANKS_PER_NODE" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}"
@@ -65,10 +70,12 @@ go_on() { # the state is saved, the same command goes on from it
 
 submit_successor() { # a job like this one, for which those that wait for this one wait too
   local given first=${NXMPI_FIRST_JOB:-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}} mem mem_per_cpu extra
-  local name queue waiting terms successor clean=(env)
+  local name output queue waiting terms successor clean=(env -u SBATCH_WAIT)
   given=$(scontrol show job "$this") || return 1
   field() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$given" | sed 's/^(null)$//'; }
   mem=$(field MinMemoryNode) mem_per_cpu=$(field MinMemoryCPU)
+  output=$(sed -n 's/^ *StdOut=//p' <<<"$given")
+  [[ $output -ef /proc/$$/fd/1 ]] || output=$(readlink "/proc/$$/fd/1") # a name with % is told wrongly
   mapfile -t extra < <(printf '%s' "${NXMPI_EXTRA:-}") # as nxmpi submit had them, one a line
   for name in $(compgen -e SQUEUE_); do # they would hide jobs that wait
     unset "$name"
@@ -89,8 +96,9 @@ submit_successor() { # a job like this one, for which those that wait for this o
       ${SLURM_JOB_ACCOUNT:+--account="$SLURM_JOB_ACCOUNT"} ${SLURM_JOB_QOS:+--qos="$SLURM_JOB_QOS"} \
       ${SLURM_JOB_RESERVATION:+--reservation="$SLURM_JOB_RESERVATION"} \
       --constraint="$(field Features)" --chdir="$SLURM_SUBMIT_DIR" \
-      --output="$(sed -n 's/^ *StdOut=//p' <<<"$given")" "$0" "${scans[@]}" "${options[@]}"
+      --output="${output//\%/%%}" "$0" "${scans[@]}" "${options[@]}"
   ) || return 1
+  successor=$(grep -Ex '[0-9]+(;.*)?' <<<"$successor" | tail -n 1) || return 1 # a site may say more
   successor=${successor%%;*} # a cluster's name may follow
   queue=$(squeue --noheader --all --array --states=PENDING --format='%i|%E') || return 1
   while IFS='|' read -r waiting terms; do
@@ -117,6 +125,7 @@ hung_on() { # what of its dependencies is this job: the kind of it, afterok or a
 hang() { # let a job wait for another one more; one at a time, or each would undo what others did
   local lock terms kind
   lock=$(scontrol show job "$1" | sed -n 's|^ *StdOut=\(.*\)/[^/]*$|\1|p') || return 1
+  [[ -d $lock ]] || lock=${output%/*}
   lock=$lock/.$1.waits # its log is on a disk that all jobs see
   for _ in {1..120}; do
     if mkdir "$lock" 2>/dev/null; then

@@ -29,4 +29,7 @@ def logs(scan: Path, step: str, position: str | None, *, only_path: bool) -> Non
             click.echo(path)
             continue
         click.echo(f"==> job {job.id}: {path}")
-        click.echo(path.read_text() if path.exists() else "nothing yet: it has not begun")
+        text = (
+            path.read_text(errors="replace") if path.exists() else "nothing yet: it has not begun"
+        )
+        click.echo(text)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--constraint", help="Features that nodes must have.")
 @click.option("--mpi", help="How ranks are started: a type of srun --mpi, or mpiexec.")
+@click.option("--after", metavar="JOB", help="Begin when this job ended well; 12:13 for two.")
 @click.option("--extra", multiple=True, help="Further option of sbatch; more than once for more.")
 @click.option(
     "--options",
@@ -112,8 +113,12 @@ def submit(
         require_idle(paths)
     runs = {scan: _run_of(comm, scan, reducing) for scan in paths}
     works = [_work(run) for run in runs.values()]
-    named = {parent.resolve() for parent in (*parents, *map(parent_of, paths)) if parent}
-    first = frozenset(scan for file, scan in by_file.items() if file in named)
+    own = {
+        scan: parent and by_file.get(parent.resolve())
+        for scan, parent in zip(paths, map(parent_of, paths), strict=True)
+    }
+    named = {*own.values(), *(by_file[parent.resolve()] for parent in parents)}
+    first = {scan: None if its == scan else its for scan, its in own.items() if scan in named}
     chain = plan_chain([work for work in works if work.steps], parents=first, together=together)
     for work in works:
         if not work.steps:

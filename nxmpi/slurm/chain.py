@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from nxmpi.errors import InputError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MATCHING, ALL = "matching", "all"
@@ -65,7 +70,10 @@ class Planned:
 
 
 def plan_chain(
-    works: list[Work], *, parents: frozenset[Path] = frozenset(), together: bool = False
+    works: list[Work],
+    *,
+    parents: Mapping[Path, Path | None] = MappingProxyType({}),
+    together: bool = False,
 ) -> list[Planned]:
     """Return the jobs of all scans, each after those it waits for.
 
@@ -75,29 +83,45 @@ def plan_chain(
 
     Parameters
     ----------
-    parents : frozenset of Path
-        Scans whose orientation and grid others take: these begin after the parents' transforms.
+    parents : mapping of Path to Path or None
+        Scans whose orientation and grid others take, each with its own parent among them: a parent
+        begins after the transform of its own, and others after those of all parents.
     together : bool, optional
         Transform all positions in one job.
+
+    Raises
+    ------
+    InputError
+        If a scan is the parent of its own parent.
     """
     jobs: list[Planned] = []
-    first: list[Wait] = []
-    for work in (work for work in works if work.wrapper in parents):
-        begin = len(jobs)
-        jobs += _chain([work], begin, (), together=together)
-        needed = [
-            index
-            for index in range(begin, len(jobs))
-            if jobs[index].step in ("frames", "orient", "transform")
-        ]
-        first += [Wait(index=index) for index in needed[-1:]]
+    by_scan = {work.wrapper: work for work in works}
+    ends: dict[Path | None, tuple[Wait, ...]] = {}
+    for scan in _parents_first(parents):
+        ends[scan] = ends.get(parents[scan], ())
+        if scan in by_scan:
+            begin = len(jobs)
+            jobs += _chain([by_scan[scan]], begin, ends[scan], together=together)
+            for index in range(begin, len(jobs)):
+                if jobs[index].step in ("frames", "orient", "transform"):
+                    ends[scan] = (Wait(index=index),)
+    first = tuple(dict.fromkeys(wait for waits in ends.values() for wait in waits))
     groups: dict[tuple[object, ...], list[Work]] = {}
     for work in works:
         if work.wrapper not in parents:
             groups.setdefault(work.alike, []).append(work)
     for group in groups.values():
-        jobs += _chain(group, len(jobs), tuple(first), together=together)
+        jobs += _chain(group, len(jobs), first, together=together)
     return jobs
+
+
+def _parents_first(parents: Mapping[Path, Path | None]) -> list[Path]:
+    graph = {scan: (parent,) if parent else () for scan, parent in parents.items()}
+    try:
+        return [*TopologicalSorter(graph).static_order()]
+    except CycleError as error:
+        names = ", ".join(str(scan) for scan in error.args[1])
+        raise InputError(f"expected no scan to be a parent of its parent, found {names}") from error
 
 
 def _chain(

@@ -13,9 +13,9 @@ from nxmpi.slurm.sbatch import BatchError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-FORMAT = "%i|%A|%F|%T|%N|%M|%r|%u|%k|%j"
+FORMAT = "%i|%A|%F|%T|%N|%M|%r|%u|%j\x1f%k"
 """Of squeue, in all versions: job, its own number, that of the whole array, state, nodes, time so
-far, reason, user, comment, name."""
+far, reason, user, name, comment. Users write anything into the last two, but no unit separator."""
 ENDED = "JobArrayID:|,State:|,exit_code:|,Reason:|,NodeList:|"
 """Of squeue: job, state, what wait() gave, reason, nodes."""
 LEFT = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING")
@@ -82,7 +82,8 @@ def parse_squeue(text: str) -> list[Queued]:
         fields = line.strip().split("|", FORMAT.count("|"))
         if len(fields) <= FORMAT.count("|"):
             continue  # of a comment that has several
-        job, number, whole, state, nodes, elapsed, reason, user, comment, name = fields
+        job, number, whole, state, nodes, elapsed, reason, user, words = fields
+        name, _, comment = words.partition("\x1f")
         goes_on = re.fullmatch(r"nxmpi (\d+)", comment)
         task = job.partition("_")[2]
         first = goes_on[1] if goes_on else whole

@@ -24,8 +24,18 @@ if TYPE_CHECKING:
     from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
 
-OF_THIS_RUN = ("SLURM_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess")
-"""Variables that Slurm and MPI give to what they start: not for other jobs."""
+OF_THIS_RUN = (
+    "SLURM_", "SQUEUE_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess",
+)  # fmt: skip
+"""Variables that Slurm and MPI give to what they start, and what would hide jobs from squeue."""
+OF_OTHERS = (
+    "NXMPI_EXTRA", "NXMPI_FIRST_JOB", "NXMPI_WENT_ON", "SBATCH_ARRAY_INX", "SBATCH_ERROR",
+    "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_WAIT",
+)  # fmt: skip
+"""Variables that jobs which went on have, or that override what the scripts say to sbatch."""
+
+LAST_NUMBER = "grep -Ex '[0-9]+(;.*)?' | tail -n 1 | cut -d';' -f1"
+"""Finds the number of a job in what sbatch says, as `_number` does."""
 
 
 class BatchError(NxmpiError):
@@ -44,9 +54,15 @@ def command_line(
     hold : bool
         Let it wait until it is released.
     """
+    dependency = ",".join(
+        f"{'aftercorr' if wait.tasks == MATCHING else 'afterok'}:{ids[wait.index]}"
+        for wait in planned.waits
+    )
+    if params.after and not planned.waits:
+        dependency = f"afterok:{params.after}"
     settings = {
         "job-name": planned.name,
-        "output": f"{planned.log}-{'%A_%a' if planned.tasks else '%j'}.log",
+        "output": _log_pattern(planned),
         "nodes": params.nodes,
         "ntasks-per-node": params.ranks_per_node,
         "account": params.account,
@@ -55,12 +71,8 @@ def command_line(
         "mem": params.mem,
         "constraint": params.constraint,
         "array": ",".join(str(task) for task in planned.tasks) or None,
-        "dependency": ",".join(
-            f"{'aftercorr' if wait.tasks == MATCHING else 'afterok'}:{ids[wait.index]}"
-            for wait in planned.waits
-        )
-        or None,
-        "kill-on-invalid-dep": "yes" if planned.waits else None,
+        "dependency": dependency or None,
+        "kill-on-invalid-dep": "yes" if dependency else None,
         "export": "ALL",
     }
     return [
@@ -69,10 +81,22 @@ def command_line(
         *(f"--{name}={value}" for name, value in settings.items() if value is not None),
         *(["--hold"] if hold else []),
         *params.extra,
-        f"{params.jobs / planned.step}.sbatch",
-        *(str(wrapper) for wrapper in planned.wrappers),
-        *planned.options,
+        *_script(planned, params),
     ]
+
+
+def _log_pattern(planned: Planned) -> str:
+    """Return the file of a job's log as Slurm reads it, which is `log_file` when it has begun."""
+    log = str(planned.log)
+    if "\\" in log:  # it puts no number into such a name, and a file name has to have it
+        raise BatchError(f"{planned.log.parent}: expected no backslash where Slurm writes logs")
+    return f"{log.replace('%', '%%')}-{'%A_%a' if planned.tasks else '%j'}.log"
+
+
+def _script(planned: Planned, params: SubmitParams) -> list[str]:
+    """Return the script of a job and its arguments."""
+    scans = (str(wrapper) for wrapper in planned.wrappers)
+    return [f"{params.jobs / planned.step}.sbatch", *scans, *planned.options]
 
 
 def settings_of(params: SubmitParams) -> dict[str, str]:
@@ -80,9 +104,11 @@ def settings_of(params: SubmitParams) -> dict[str, str]:
     settings = {
         "NXMPI_JOBS": str(params.jobs),
         "NXMPI_MPI": params.mpi,
-        "NXMPI_EXTRA": "\n".join(params.extra),
+        # what is exported would be stronger than --ntasks-per-node
+        "NXMPI_RANKS_PER_NODE": "" if params.ranks_per_node else None,
+        "NXMPI_EXTRA": "\n".join(params.extra) or None,
     }
-    return {name: value for name, value in settings.items() if value}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> str:
@@ -92,6 +118,7 @@ def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> st
     names = [f"job{n}" for n in range(1, len(chain) + 1)]
     lines = [
         "set -euo pipefail",
+        f"unset {' '.join(OF_OTHERS)}",
         f"trap 'scancel {' '.join(f'${{{name}-}}' for name in names)}' ERR",
         *(
             f"mkdir -p {shlex.quote(str(folder))}"
@@ -104,7 +131,7 @@ def shell_script(chain: Sequence[Planned], params: Sequence[SubmitParams]) -> st
             *(f"{key}={shlex.quote(value)}" for key, value in settings_of(its).items()),
             *map(_quoted, command_line(planned, its, ids, hold=not planned.waits)),
         ]
-        lines.append(f"{name}=$({' '.join(words)} | cut -d';' -f1)")
+        lines.append(f"{name}=$({' '.join(words)} | {LAST_NUMBER})")
     held = [name for planned, name in zip(chain, ids, strict=True) if not planned.waits]
     return "\n".join([*lines, f"scontrol release {' '.join(held)}"])
 
@@ -134,27 +161,56 @@ def submit(
     BatchError
         If Slurm refuses a job, or a signal to end comes meanwhile; those before it are cancelled.
     """
-    for its in params:
-        _require_this_cluster(its)
+    _require_this_cluster()
     ids: list[int] = []
     with _all_or_nothing(ids) as require_no_signal:
         for planned, its in zip(chain, params, strict=True):
             # the folder is there before a job begins, or its log is lost
             planned.log.parent.mkdir(parents=True, exist_ok=True)
             try:
-                words = command_line(planned, its, ids, hold=not planned.waits)
-                said = _run(*words, settings=settings_of(its))
+                ids.append(_submitted(planned, its, ids))
             except BatchError as error:
-                raise BatchError(
-                    f"{planned.wrappers[0]}: {planned.step}: {error}; nothing was submitted"
-                ) from error
-            ids.append(int(said.partition(";")[0]))  # a cluster's name may follow
+                raise BatchError(f"{planned.wrappers[0]}: {planned.step}: {error}") from error
             require_no_signal()
         recorded(ids)
         held = [n for n, planned in zip(ids, chain, strict=True) if not planned.waits]
         if held:
             _run("scontrol", "release", ",".join(str(n) for n in held))
     return ids
+
+
+def _submitted(planned: Planned, params: SubmitParams, ids: Sequence[int]) -> int:
+    """Submit one job; return its number, or leave none behind.
+
+    A job may be in the queue although sbatch failed (a controller that answers too late), or told
+    no number.
+    """
+    words = command_line(planned, params, ids, hold=not planned.waits)
+    try:
+        return _number(_run(*words, settings=settings_of(params)))
+    except BatchError as error:
+        try:
+            cancel(_alike(planned, params))
+        except BatchError as other:
+            raise BatchError(f"{error}; it may be in the queue nevertheless: {other}") from error
+        raise BatchError(f"{error}; nothing was submitted") from error
+
+
+def _number(said: str) -> int:
+    """Return the number of a job among what sbatch, or a site around it, says."""
+    found = re.findall(r"^(\d+)(?:;.*)?$", said, re.MULTILINE)  # a cluster's name may follow
+    if not found:
+        last = said.rpartition("\n")[2]
+        raise BatchError(f"sbatch: expected the number of a job, found '{last}'")
+    return int(found[-1])
+
+
+def _alike(planned: Planned, params: SubmitParams) -> list[str]:
+    """Return the jobs of this user in the queue that have the name and command of a planned one."""
+    wanted = f"{planned.name} {' '.join(_script(planned, params))}"
+    told = _run("squeue", "--me", "--noheader", "--format=%F %j %o").splitlines()
+    jobs = (line.partition(" ") for line in told)
+    return [number for number, _, job in jobs if job == wanted]
 
 
 @contextmanager
@@ -186,10 +242,9 @@ def _all_or_nothing(ids: list[int]) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def _require_this_cluster(params: SubmitParams) -> None:
+def _require_this_cluster() -> None:
     """Make sure that jobs go to the cluster whose queue is looked at."""
-    found = [option for option in params.extra if re.match(r"-M|--clusters?(=|$)", option)]
-    found += [name for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS") if os.environ.get(name)]
+    found = [name for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS") if os.environ.get(name)]
     if found:
         raise BatchError(
             f"{found[0]}: expected jobs for the cluster of this machine, found another named: "
@@ -223,6 +278,7 @@ def _run(*args: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
             env={**_environment(), **settings},
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             start_new_session=True,  # the terminal's signals are for this process alone
         )
@@ -235,9 +291,9 @@ def _run(*args: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables of this process without those that tell of its own job or MPI run."""
+    """Return the variables of this process but those of its own job or MPI run, or of others."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith(OF_THIS_RUN)
+        if name == "SLURM_CONF" or not (name.startswith(OF_THIS_RUN) or name in OF_OTHERS)
     }

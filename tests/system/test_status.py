@@ -166,9 +166,9 @@ def test_jobs_that_run_and_wait(recorded, tmp_path):
         "12:00:10 [0/4] transform: 6 of 12 frames, 2.0/s, 3 s left\n"
     )
     queue = (
-        "41_1|50|41|RUNNING|n[1-2]|1:04|None|u|(null)|s-transform\n"
-        "42|42|42|PENDING||0:00|Dependency|u|(null)|s-combine\n"
-        "43|43|43|RUNNING|n1|0:10|None|u|(null)|of somebody else"
+        "41_1|50|41|RUNNING|n[1-2]|1:04|None|u|s-transform\x1f(null)\n"
+        "42|42|42|PENDING||0:00|Dependency|u|s-combine\x1f(null)\n"
+        "43|43|43|RUNNING|n1|0:10|None|u|of somebody else\x1f(null)"
     )
     env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ""), ("*", queue)])
     steps = told(recorded, env=env)
@@ -240,7 +240,7 @@ def replace_program(path, text):
 
 @pytest.mark.full
 def test_watching_goes_on_while_slurm_does_not_answer(recorded, tmp_path):
-    queue = "42|42|42|PENDING||0:00|Dependency|u|(null)|s-combine"
+    queue = "42|42|42|PENDING||0:00|Dependency|u|s-combine\x1f(null)"
     env = slurm_that_says(tmp_path / "bin", squeue=[("*--states=all*", ""), ("*", queue)])
     told(recorded, env=env)
     squeue = tmp_path / "bin" / "squeue"

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -83,7 +84,7 @@ def in_place_of_nxmpi(folder, script, *args):
     ],
 )
 def test_chain_gives_what_one_rank_gives(slurm, raw, reduced, tmp_path, nodes, ranks, mpi, last):
-    scan = raw.copy(tmp_path / "e")
+    scan = raw.copy(tmp_path / "50%As %%")  # patterns of Slurm's, but in a name
     asked = ("--nodes", nodes, "--ranks-per-node", ranks, "--mpi", mpi)
     options = ("--options", f"--to {last}")
     told = slurm.nxmpi("submit", scan.wrapper, *asked, *options)
@@ -245,6 +246,25 @@ def test_parent_is_known_through_another_link(slurm, three, tmp_path):
     assert "--dependency=afterok:$job1 --kill-on-invalid-dep=yes" in printed
 
 
+def test_scan_begins_after_its_parent_which_begins_after_its_own(slurm, three):
+    _, wrappers = three
+    for scan, parent in pairwise(wrappers):  # the first is the last one's grandchild
+        with h5py.File(scan, "r+") as file:
+            file.require_group("entry/nxscans")["parent"] = parent.name
+    printed = slurm.nxmpi("submit", *wrappers, "--dry-run", "--options", "--only transform").stdout
+    found = {
+        name: (job, dependency)
+        for job, dependency, name in re.findall(
+            r"^(job\d)=.*?sbatch.*?(?:--dependency=(\S+) .*)?/(triclinite_\d+K)\.nxs", printed, re.M
+        )
+    }
+    assert found == {
+        "triclinite_320K": ("job1", ""),
+        "triclinite_310K": ("job2", "afterok:$job1"),
+        "triclinite_300K": ("job3", "afterok:$job1,afterok:$job2"),
+    }
+
+
 @pytest.mark.full
 def test_jobs_get_what_is_set_for_them_and_nothing_of_a_job_that_they_are_submitted_from(
     slurm, oriented, tmp_path
@@ -299,9 +319,28 @@ def test_submission_that_is_ended_half_way_leaves_no_job(slurm, oriented, tmp_pa
     assert scan.hidden() == []
 
 
+def test_job_that_slurm_took_although_sbatch_failed_is_cancelled(slurm, oriented, tmp_path):
+    scan = oriented.copy(tmp_path / "e")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sbatch").write_text(
+        '#!/bin/sh\nPATH=${PATH#*:}\nsbatch "$@" || exit\n'
+        'echo "sbatch: error: Socket timed out" >&2; exit 1\n'
+    )
+    (folder / "sbatch").chmod(0o755)
+    env = {"PATH": f"{folder}:{slurm.environment['PATH']}"}
+    failed = slurm.nxmpi("submit", scan.wrapper, check=False, env=env)
+    assert error_lines(failed) == [
+        f"Error: {scan.wrapper}: transform: sbatch: Socket timed out; nothing was submitted"
+    ]
+    mine = [fields for fields in slurm.jobs() if str(tmp_path) in fields["StdOut"]]
+    assert [fields["JobState"] for fields in mine] == ["CANCELLED"]
+    assert record(scan) == []
+
+
 def test_second_submission_is_refused_until_the_first_is_cancelled(slurm, oriented, tmp_path):
     scan = oriented.copy(tmp_path / "e")
-    slurm.nxmpi("submit", scan.wrapper, LATER)
+    slurm.nxmpi("submit", scan.wrapper, LATER, "--extra=--comment=night 1|2")
     jobs = record(scan)
     refused = slurm.nxmpi("submit", scan.wrapper, check=False)
     assert refused.returncode == 1

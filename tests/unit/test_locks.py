@@ -415,7 +415,7 @@ def slurm_says(tmp_path, monkeypatch):
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
         settings = f"ClusterName             = {cluster}\nPrivateData             = {private}"
-        lines = [f"{n}|{n}|{n}|RUNNING|n1|0:01|None|u|(null)|x" for n in numbers]
+        lines = [f"{n}|{n}|{n}|RUNNING|n1|0:01|None|u|x" for n in numbers]
         for name, text in (("scontrol", settings), ("squeue", "\n".join(lines))):
             (folder / name).write_text(f"#!/bin/sh\necho '{text}'\nexit {status}\n")
             (folder / name).chmod(0o755)

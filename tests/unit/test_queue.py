@@ -19,19 +19,20 @@ from nxmpi.slurm.sbatch import BatchError
 
 def test_squeue_tells_of_tasks_and_of_jobs_that_go_on():
     found = parse_squeue(
-        "12_1|14|12|RUNNING|n[1-2]|1:04|None|ann|(null)|s_300K-transform\n"
-        "12_2|12|12|PENDING||0:00|Resources|ann|(null)|s_300K-transform\n"
-        "13|13|13|PENDING||0:00|Dependency|bob|(null)|a|b\n"
-        "20_3|20|20|RUNNING|n3|0:10|None|ann|nxmpi 12|s_300K-transform\n"
-        "21|21|21|RUNNING|n3|0:10|None|eve|nxmpi beamtime|x\n"
+        "12_1|14|12|RUNNING|n[1-2]|1:04|None|ann|s_300K-transform\x1f(null)\n"
+        "12_2|12|12|PENDING||0:00|Resources|ann|s_300K-transform\x1f(null)\n"
+        "13|13|13|PENDING||0:00|Dependency|bob|a|b\x1f(null)\n"
+        "20_3|20|20|RUNNING|n3|0:10|None|ann|s_300K-transform\x1fnxmpi 12\n"
+        "21|21|21|RUNNING|n3|0:10|None|eve|x\x1fnxmpi beamtime|night 2\n|or 3\n"
     )
     assert [item.stands_for for item in found] == ["12_1", "12_2", "13", "12_3", "21"]
     assert [item.number for item in found] == ["14", "12", "13", "20", "21"]
-    first, second, third, fourth, _ = found
+    first, second, third, fourth, fifth = found
     assert (first.state, first.nodes, first.elapsed) == ("RUNNING", "n[1-2]", "1:04")
     assert (first.reason, second.reason) == ("", "Resources")
     assert (third.user, third.name) == ("bob", "a|b")
     assert (fourth.id, fourth.nodes) == ("20_3", "n3")
+    assert (fifth.user, fifth.name) == ("eve", "x")
 
 
 def test_nothing_in_the_queue():
@@ -107,7 +108,7 @@ def test_a_queue_that_does_not_answer_is_not_an_empty_one(commands, monkeypatch)
 
 def test_jobs_of_all_users_are_asked_for_whatever_the_user_set(commands, monkeypatch):
     put, calls = commands
-    put("squeue", 'echo "1|1|1|RUNNING|n1|0:01|None|${SQUEUE_STATES:-all}|(null)|x"')
+    put("squeue", 'echo "1|1|1|RUNNING|n1|0:01|None|${SQUEUE_STATES:-all}|x"')
     monkeypatch.setenv("SQUEUE_STATES", "PENDING")
     (item,) = queued()
     assert item.user == "all"
