@@ -36,7 +36,7 @@ nodes = 1
 # Time limit of a job; that of its script if left out.
 # time = "04:00:00"
 
-# Memory of a node; that of the partition's default if left out.
+# Memory of a node; all it has if left out.
 # mem = "200G"
 
 # Further options of sbatch.
