@@ -1,5 +1,6 @@
 """Outcomes are collective, and the report comes from rank 0 alone."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def comm():
 def shared_tmp_path(comm, tmp_path_factory):
     """Return one temporary folder that all ranks see."""
     return comm.bcast(tmp_path_factory.mktemp("shared") if comm.rank == 0 else None)
+
+
+@pytest.fixture
+def twin(comm, scan):
+    """Return a copy of the scan EXPERIMENT/SAMPLE/LABEL/SCAN.nxs, in an experiment of its own."""
+    root = scan.parents[2]
+    other = root.with_name("twin")
+    if comm.rank == 0:
+        shutil.copytree(root, other)
+    comm.barrier()  # the others are to see it
+    return other / scan.relative_to(root)
 
 
 @pytest.fixture

@@ -137,9 +137,10 @@ def test_the_same_bits_as_on_one_rank(comm, scan, can):
 
 
 @pytest.mark.parallel([1, 3])
-def test_a_scan_is_nothing_more_than_itself(comm, scan):
-    transform(comm, scan)
-    run_combine(comm, scan, CombineParams(background=scan), OutputParams())
+def test_a_scan_is_nothing_more_than_itself(comm, scan, twin):
+    for wrapper in (scan, twin):
+        transform(comm, wrapper)
+    run_combine(comm, scan, CombineParams(background=twin), OutputParams())
     found, _ = volume(scan, schema.REGULAR)
     measured = found["n"] > 0
     parallel_assert(measured.any())

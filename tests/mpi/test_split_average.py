@@ -47,8 +47,8 @@ def scan(comm, shared_tmp_path):
 
 @pytest.mark.parallel([1, 3])
 @pytest.mark.parametrize("background", [False, True], ids=["counts", "less"])
-def test_fractions_of_counts_are_averaged(comm, scan, background):
-    params = CombineParams(background=scan if background else None, background_scale=0.4)
+def test_fractions_of_counts_are_averaged(comm, scan, twin, background):
+    params = CombineParams(background=twin if background else None, background_scale=0.4)
     run_combine(comm, scan, params, OUTPUT)
     run_symmetrize(comm, scan, PARAMS, OUTPUT)
     files = schema.ScanFiles(scan)
@@ -77,8 +77,8 @@ def test_fractions_of_counts_are_averaged(comm, scan, background):
 
 
 @pytest.mark.parallel([3])
-def test_the_same_bits_on_one_rank(comm, scan):
-    run_combine(comm, scan, CombineParams(background=scan, background_scale=0.4), OUTPUT)
+def test_the_same_bits_on_one_rank(comm, scan, twin):
+    run_combine(comm, scan, CombineParams(background=twin, background_scale=0.4), OUTPUT)
     run_symmetrize(comm, scan, PARAMS, OUTPUT)
     path = schema.ScanFiles(scan).symmetrized(schema.REGULAR)
     found, _ = volume(path)
