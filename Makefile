@@ -152,7 +152,9 @@ mpi: setup
 	  timeout $(TIMEOUT) mpiexec -n $$n $(BIN)/python -m pytest -q --color=no -m "parallel[$$n] and ($(SUITE))" tests/mpi
 	done
 
-# several at once: ranks that wait leave the core to others, and none is bound to one
+# several at once, as they wait for something a third of the time: ranks that wait leave the core to
+# others, and none is bound to one
+system-tests: JOBS := 3
 system-tests: export OMPI_MCA_mpi_yield_when_idle := 1
 system-tests: export OMPI_MCA_hwloc_base_binding_policy := none
 system-tests: setup slurm .venv-nxrefine/.ready

@@ -102,6 +102,7 @@ def test_bytes_with_other_options(searched, tmp_path, options):
     assert "transform" in steps
 
 
+@pytest.mark.full
 def test_bytes_with_a_background(searched, tmp_path):
     scan, other = searched.copy(tmp_path / "e"), searched.copy(tmp_path / "b")
     assert run_nxmpi(2, "transform", other.wrapper).returncode == 0

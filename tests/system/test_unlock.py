@@ -20,7 +20,7 @@ def locked(tmp_path):
     return scan
 
 
-@pytest.mark.parametrize("n", [0, 3])
+@pytest.mark.parametrize("n", [0, pytest.param(3, marks=pytest.mark.full)])
 def test_locks_of_other_hosts_are_kept_without_force(locked, n):
     result = run_nxmpi(n, "unlock", locked)
     assert result.returncode == 1
