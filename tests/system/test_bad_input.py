@@ -378,6 +378,7 @@ def test_nothing_hidden_is_left_by_runs_that_end_well(accepted):
     assert not [name for name, (scan, _) in accepted.items() if scan.hidden()]
 
 
+@pytest.mark.full
 def test_more_ranks_than_frames_give_what_one_rank_gives(tmp_path):
     few = simulated(tmp_path / "few", "--frames", 2, frames=False)
     (few.root / "tasks" / "settings.ini").unlink()

@@ -27,7 +27,7 @@ def pdf(tmp_path):
     return file.path, values
 
 
-@pytest.mark.parametrize("n", [0, 3])
+@pytest.mark.parametrize("n", [0, pytest.param(3, marks=pytest.mark.full)])
 def test_one_file_is_written_once(pdf, n):
     path, values = pdf
     target = path.with_name("pdf_pdf.npz")

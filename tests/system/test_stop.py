@@ -37,7 +37,7 @@ def undisturbed(fresh, tmp_path_factory):
     ("who", "name", "n", "next_n"),
     [
         ("all", "SIGUSR1", 3, 2),
-        (2, "SIGTERM", 3, 4),
+        pytest.param(2, "SIGTERM", 3, 4, marks=pytest.mark.full),
         pytest.param(1, "SIGUSR1", 3, 1, marks=pytest.mark.full),
         pytest.param("all", "SIGTERM", 2, 3, marks=pytest.mark.full),
     ],
