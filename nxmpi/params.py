@@ -454,6 +454,7 @@ SHORT = {
     "a": "array", "M": "clusters", "d": "dependency", "e": "error", "H": "hold", "J": "job-name",
     "o": "output", "W": "wait",
 }  # fmt: skip
+"""The same in one letter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """Outcomes are collective, and the report comes from rank 0 alone."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -54,6 +55,21 @@ def twin(comm, scan):
         shutil.copytree(root, other)
     comm.barrier()  # the others are to see it
     return other / scan.relative_to(root)
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Return a function that puts commands of Slurm first on the path, and the file of calls."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    calls = tmp_path / "calls"
+
+    def put(name, lines=""):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n{lines}\n')
+        (folder / name).chmod(0o755)
+
+    return put, calls
 
 
 @pytest.fixture

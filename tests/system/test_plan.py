@@ -11,13 +11,6 @@ import pytest
 from system.mpi import error_lines, run_nxmpi
 from system.scans import simulated
 
-from nxmpi.cli.reduce import chosen, reduce
-from nxmpi.pipeline import delta_pdf
-from nxmpi.pipeline.pdf import run_pdf
-from nxmpi.pipeline.wrapper import publish_results
-
-from mpi4py import MPI  # isort: skip
-
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
 TASKS = {
     "frames": ("nxmax",), "transform": ("nxtransform",),
@@ -159,31 +152,6 @@ def test_before_there_is_a_cell_or_an_orientation(tmp_path):
     assert tuple(steps) == STEPS
     assert "orientation guessed" in steps["transform"]["note"]
     assert not steps["transform"]["sent_is_exact"]
-
-
-def test_room_for_files_that_are_replaced(searched, tmp_path, monkeypatch):
-    scan = searched.copy(tmp_path / "e")
-    plainly = ("--compression", "none")
-    result = run_nxmpi(2, "reduce", scan.wrapper, "--to", "symmetrize", *plainly)
-    assert result.returncode == 0, result.stderr
-    step = planned(scan, "--ranks", "1", *plainly)["pdf"]
-    options = dict(reduce.make_context("nxmpi reduce", [str(scan.wrapper), *plainly]).params)
-    choices = chosen(MPI.COMM_SELF, options)
-    sizes = []
-
-    def taken():
-        return sum(path.stat().st_size for path in scan.data.iterdir())
-
-    def publish(*args):
-        sizes.append(taken())
-        publish_results(*args)
-
-    monkeypatch.setattr(delta_pdf, "publish_results", publish)
-    before = taken()
-    run_pdf(MPI.COMM_SELF, scan.wrapper, choices.pdf, choices.output)
-    # of small volumes most is the border of their chunks
-    most, kept = max(sizes) - before, taken() - before
-    assert 1.3 < most / kept < step["write"] / step["disk"]
 
 
 def test_what_makes_no_sense_is_one_line(searched, tmp_path):

@@ -20,7 +20,9 @@ from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
 from nxmpi.errors import InputError
 from nxmpi.nexus.schema import ScanFiles
+from nxmpi.pipeline import delta_pdf
 from nxmpi.pipeline.due import steps_due
+from nxmpi.pipeline.pdf import run_pdf
 from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import BUILT_IN
 from nxmpi.pipeline.reduce import STEPS, run_reduce
@@ -28,6 +30,9 @@ from nxmpi.pipeline.requests import STOPPING, TIMES, requests_of
 from nxmpi.pipeline.status import scan_states
 from nxmpi.pipeline.step_cost import Layout
 from nxmpi.pipeline.transform import checkpoint_folder
+from nxmpi.pipeline.wrapper import publish_results
+from nxmpi.simulate.presets import preset
+from nxmpi.simulate.write import simulate
 
 from mpi4py import MPI  # isort: skip
 
@@ -209,6 +214,27 @@ def test_a_volume_that_is_complete_is_not_counted(three, tmp_path):
     half = left["symmetrize"]
     assert numbers(half, half) == numbers(again["symmetrize"])
     assert left["pdf"] == again["pdf"]
+
+
+def test_room_for_files_that_are_replaced(tmp_path, monkeypatch):
+    path = simulate(MPI.COMM_SELF, tmp_path / "e", preset("tiny"))
+    choices = choices_of("--compression", "none")
+    run_reduce(MPI.COMM_SELF, path, choices, BEFORE_PDF, redo=False)
+    cost, folder, sizes = planned(path)["pdf"], ScanFiles(path).folder, []
+
+    def taken():
+        return sum(each.stat().st_size for each in folder.iterdir())
+
+    def publish(*args):
+        sizes.append(taken())
+        publish_results(*args)
+
+    monkeypatch.setattr(delta_pdf, "publish_results", publish)
+    before = taken()
+    run_pdf(MPI.COMM_SELF, path, choices.pdf, choices.output)
+    # of small volumes most is the border of their chunks
+    most, kept = max(sizes) - before, taken() - before
+    assert 1.3 < most / kept < cost.written / cost.kept
 
 
 DAMAGES = {

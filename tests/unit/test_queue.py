@@ -1,7 +1,5 @@
 """What Slurm says of jobs, read from lines that it printed (22.05)."""
 
-import os
-
 import pytest
 
 from nxmpi.slurm import queue
@@ -63,21 +61,6 @@ def test_sacct():
         "12_1": Seen(state="CANCELLED", reason="cancelled, signal 15", nodes="n4"),
         "13": Seen(state="COMPLETED"),
     }
-
-
-@pytest.fixture
-def commands(tmp_path, monkeypatch):
-    """Return a function that puts a command of Slurm first on the path, and the file of calls."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    calls = tmp_path / "calls"
-
-    def put(name, lines):
-        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n{lines}\n')
-        (folder / name).chmod(0o755)
-
-    return put, calls
 
 
 def test_all_jobs_are_asked_about_at_once(commands):

@@ -1,6 +1,5 @@
 """Chains of jobs, and what they look like for sbatch."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -287,17 +286,9 @@ def test_what_is_no_number_of_a_job_is_refused(after):
 
 
 @pytest.fixture
-def commands(tmp_path, monkeypatch):
-    """Return a function that puts commands of Slurm first on the path, and the file of calls."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    calls = tmp_path / "calls"
-
-    def put(name, lines=""):
-        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n{lines}\n')
-        (folder / name).chmod(0o755)
-
+def answering(commands):
+    """Return the same, with commands that succeed and say nothing."""
+    put, calls = commands
     for name in ("squeue", "scancel", "scontrol"):
         put(name)
     return put, calls
@@ -311,8 +302,8 @@ LEFT_OVER = {
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["submit", "dry run"])
-def test_what_is_exported_overrides_nothing(commands, tmp_path, monkeypatch, by_hand):
-    put, calls = commands
+def test_what_is_exported_overrides_nothing(answering, tmp_path, monkeypatch, by_hand):
+    put, calls = answering
     put("sbatch", f"env >{tmp_path}/env; echo 12")
     for name, value in (LEFT_OVER | {"SBATCH_ACCOUNT": "a", "NXMPI_GO_ON": "submit"}).items():
         monkeypatch.setenv(name, value)
@@ -329,9 +320,9 @@ def test_what_is_exported_overrides_nothing(commands, tmp_path, monkeypatch, by_
     assert {"SBATCH_ACCOUNT=a", "NXMPI_GO_ON=submit"} < found
 
 
-def commands_like_those_of_a_site(commands, banner):
+def commands_like_those_of_a_site(answering, banner):
     """Let sbatch count jobs from 11 on, and say more than their numbers."""
-    put, calls = commands
+    put, calls = answering
     count = calls.with_name("count")
     count.write_text("10")
     next_number = f"n=$(($(cat {count}) + 1)); echo $n >{count}"
@@ -349,8 +340,8 @@ def commands_like_those_of_a_site(commands, banner):
     ],
 )
 @pytest.mark.parametrize("by_hand", [False, True], ids=["submit", "dry run"])
-def test_number_of_a_job_is_found_in_whatever_sbatch_says(commands, tmp_path, banner, by_hand):
-    calls = commands_like_those_of_a_site(commands, banner)
+def test_number_of_a_job_is_found_in_whatever_sbatch_says(answering, tmp_path, banner, by_hand):
+    calls = commands_like_those_of_a_site(answering, banner)
     chain = plan_chain([work("300K", ("combine", "pdf"), folder=tmp_path)])
     if by_hand:
         subprocess.run(["bash", "-c", shell_script(chain, [PARAMS] * 2)], check=True)
@@ -370,10 +361,10 @@ def test_number_of_a_job_is_found_in_whatever_sbatch_says(commands, tmp_path, ba
     ],
 )
 def test_job_that_is_in_the_queue_although_sbatch_told_no_number_is_cancelled(
-    commands, tmp_path, fails, told
+    answering, tmp_path, fails, told
 ):
-    put, _ = commands
-    calls = commands_like_those_of_a_site(commands, f"[ $n = 11 ] && echo $n && exit; {fails}")
+    put, _ = answering
+    calls = commands_like_those_of_a_site(answering, f"[ $n = 11 ] && echo $n && exit; {fails}")
     chain = plan_chain([work("300K", ("combine", "pdf"), folder=tmp_path, pdf=("--radius", "1"))])
     scan = chain[0].wrappers[0]
     queue = (
@@ -391,8 +382,8 @@ def test_job_that_is_in_the_queue_although_sbatch_told_no_number_is_cancelled(
     assert cancelled == ["scancel 12", "scancel 11"]
 
 
-def test_a_queue_that_cannot_be_looked_at_is_told(commands, tmp_path):
-    put, _ = commands
+def test_a_queue_that_cannot_be_looked_at_is_told(answering, tmp_path):
+    put, _ = answering
     put("sbatch", "echo 'sbatch: error: Socket timed out' >&2; exit 1")
     put("squeue", "echo 'slurm_load_jobs error: no contact' >&2; exit 1")
     told = "Socket timed out; it may be in the queue nevertheless: squeue: slurm_load"
