@@ -1,11 +1,16 @@
 """What is called on login nodes, some of which have no MPI that starts."""
 
+import re
+
 import pytest
 from system.mpi import run_nxmpi
 from system.scans import simulated
 
 WITHOUT_MPI = {"OMPI_MCA_pml": "nosuch"}
-"""Open MPI finds no way to send messages, and ends the process in MPI_Init."""
+"""Open MPI finds no way to send messages, and ends the process in MPI_Init.
+
+What it says of that differs: its daemon (ORTE) may fail to hand the message on.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,9 @@ def test_their_refusals_too(scan):
 def test_work_on_frames_wants_mpi(scan, args):
     result = run(scan, *(scan.wrapper.name if word == "SCAN" else word for word in args))
     assert result.returncode != 0
-    assert "MPI" in result.stderr
+    assert re.search("MPI|ORTE", result.stderr)
+    assert "Error: " not in result.stderr
+    assert result.stdout == ""
 
 
 def test_more_processes_than_one_are_refused_still(scan):
