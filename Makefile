@@ -143,7 +143,7 @@ RANKS := 2 3 4
 SERIAL := tests/unit tests/property tests/regression tests/mpi
 
 serial: setup
-	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "parallel[1] and ($(SUITE))" $(SERIAL)
+	@timeout $(TIMEOUT) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -o faulthandler_timeout=$(HANG) -m "parallel[1] and ($(SUITE))" $(SERIAL)
 	timeout $(TIMEOUT) $(BIN)/python -m pytest -q --benchmark-disable benchmarks
 
 mpi: setup

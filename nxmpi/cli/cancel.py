@@ -26,8 +26,7 @@ def cancel(comm: MPI.Intracomm, /, scans: tuple[Path, ...]) -> None:
     \b
     nxmpi cancel sample_300K.nxs
     """
-    if comm.size > 1:
-        raise click.UsageError(f"expected one process, found {comm.size}")
+    shared.require_one_process(comm)
     ended = run_cancel(scans)
     for wrapper, job, item in ended:
         click.echo(f"{wrapper}: {job.step}: job {item.id} cancelled, was {item.state}")

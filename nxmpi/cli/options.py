@@ -18,6 +18,8 @@ from nxmpi.params import NormParams, OutputParams, ScanParams
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mpi4py import MPI
+
 FILE = click.Path(path_type=Path)
 Axis = tuple[float, float, float]
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -113,6 +115,12 @@ def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], A
         return command
 
     return decorate
+
+
+def require_one_process(comm: MPI.Intracomm) -> None:
+    """Refuse to run on several processes what is asked on a login node."""
+    if comm.size > 1:
+        raise click.UsageError(f"expected one process, found {comm.size}")
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def plan(
         return
     if scan is None:
         raise click.UsageError("Missing argument 'SCAN'.")
-    steps, redo = chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
+    steps, redo = chosen_steps(options)
     choices = chosen(comm, options)
     n_ranks = ranks or comm.size
     if nodes > n_ranks:

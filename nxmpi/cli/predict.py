@@ -54,7 +54,7 @@ def predict(
     choose. The list is CSV: x, y and frame count from the centre of the first, phi is the true
     angle, d is in Å.
 
-    \\b
+    \b
     nxmpi predict sample_300K.nxs --d-min 1.5
     nxmpi predict sample_300K.nxs --h 0 4 --k 0 4 --l 0 0 --output hk0.png
     """

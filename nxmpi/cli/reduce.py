@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shlex
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -38,9 +39,6 @@ def reduce(
     comm: MPI.Intracomm,
     /,
     scan: Path,
-    first_step: str | None,
-    last_step: str | None,
-    only_step: str | None,
     **options: Any,
 ) -> None:
     """Run all steps on SCAN; those complete for the same input and parameters are skipped.
@@ -50,16 +48,44 @@ def reduce(
     \b
     mpiexec -n 4 nxmpi reduce sample_300K.nxs
     """
-    steps, redo = chosen_steps(first_step, last_step, only_step)
+    steps, redo = chosen_steps(options)
     choices = chosen(comm, options)
     run_reduce(comm, scan, choices, steps, redo=redo)
     click.echo(f"{scan}: complete")
 
 
-def chosen_steps(
-    first_step: str | None, last_step: str | None, only_step: str | None
-) -> tuple[tuple[str, ...], bool]:
+class Run(NamedTuple):
+    """What ``nxmpi reduce`` would do with a scan."""
+
+    scan: Path
+    context: click.Context
+    choices: Choices
+    steps: tuple[str, ...]
+    redo: bool
+
+
+def run_of(comm: MPI.Intracomm, scan: Path, text: str) -> Run:
+    """Return what ``nxmpi reduce`` would do with a scan and the options in a text.
+
+    Raises
+    ------
+    click.ClickException
+        If these are no options of reduce.
+    """
+    try:
+        words = [str(scan), *shlex.split(text)]
+    except ValueError as error:
+        raise click.UsageError(f"--options {text!r}: {error}") from error
+    context = reduce.make_context("nxmpi reduce", words, obj=comm)
+    steps, redo = chosen_steps(context.params)
+    return Run(scan, context, chosen(comm, context.params), steps, redo)
+
+
+def chosen_steps(options: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
     """Return the steps that --from, --to and --only say, and whether they are done again."""
+    first_step, last_step, only_step = (
+        options[f"{which}_step"] for which in ("first", "last", "only")
+    )
     if only_step and (first_step or last_step):
         raise click.UsageError("--only excludes --from and --to")
     first, last = only_step or first_step or STEPS[0], only_step or last_step or STEPS[-1]

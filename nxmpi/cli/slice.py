@@ -52,7 +52,7 @@ def slice_(
     and nothing in the scan is changed. Ranges, steps and thickness are those of the scan's grid
     unless they are given.
 
-    \\b
+    \b
     mpiexec -n 4 nxmpi slice sample_300K.nxs --plane "h k 0.5"
     mpiexec -n 4 nxmpi slice sample_300K.nxs --plane "h h l" --qh -5 0.02 5 --output hhl.png
     """

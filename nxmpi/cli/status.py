@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from nxmpi.cli import options as shared
-from nxmpi.cli.reduce import chosen, chosen_steps, reduce
+from nxmpi.cli.reduce import run_of
 from nxmpi.errors import InputError
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.watch import after_failures, find_ended, find_scans, standings
@@ -75,10 +74,9 @@ def status(
     nxmpi status                       # of the experiment here
     nxmpi status sample_300K.nxs --watch
     """
-    if comm.size > 1:
-        raise click.UsageError(f"expected one process, found {comm.size}")
+    shared.require_one_process(comm)
     logging.getLogger("nxmpi").setLevel(logging.ERROR)
-    choices = _choices(comm, reducing)
+    choices = run_of(comm, Path("scan.nxs"), reducing).choices
     scans = [scan for path in paths or (Path(),) for scan in find_scans(path)]
     if not scans:
         raise InputError(
@@ -93,13 +91,6 @@ def status(
         click.echo(json.dumps([_plain(scan, steps) for scan, steps in found.items()], indent=2))
         return
     _show(look, scans, choices, watch)
-
-
-def _choices(comm: MPI.Intracomm, reducing: str) -> Choices:
-    context = reduce.make_context("nxmpi reduce", ["scan.nxs", *shlex.split(reducing)], obj=comm)
-    options = dict(context.params)
-    chosen_steps(*(options[f"{which}_step"] for which in ("first", "last", "only")))
-    return chosen(comm, options)
 
 
 def _look(scans: list[Path], choices: Choices, endings: dict[str, Seen]) -> Look:

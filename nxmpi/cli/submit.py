@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nxmpi.cli import options as shared
 from nxmpi.cli.given import step_options
-from nxmpi.cli.reduce import chosen, chosen_steps, reduce
+from nxmpi.cli.reduce import run_of
 from nxmpi.nexus.schema import ScanFiles
 from nxmpi.pipeline.due import parent_of, steps_due
 from nxmpi.pipeline.estimate import disk_warnings
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+    from nxmpi.cli.reduce import Run
     from nxmpi.params import SubmitParams
     from nxmpi.pipeline.estimate import Estimate
-    from nxmpi.pipeline.reduce import Choices
     from nxmpi.pipeline.requests import Request
     from nxmpi.slurm.chain import Planned
     from nxmpi.slurm.site import Site
@@ -92,8 +91,7 @@ def submit(
     nxmpi submit sample_*.nxs --nodes 4 --options "--refine-scale --radius 0.3"
     nxmpi submit sample_*.nxs --nodes 4 --ranks-per-node 32 --plan
     """
-    if comm.size > 1:
-        raise click.UsageError(f"expected one process, found {comm.size}")
+    shared.require_one_process(comm)
     if init:
         write_site(site_file())
         click.echo(f"{site_file()}: edit it, and environment.sh of the folder that it names")
@@ -111,7 +109,7 @@ def submit(
             raise click.UsageError(f"--parent {parent}: expected one of SCANS")
     if not dry_run:
         require_idle(paths)
-    runs = {scan: _run_of(comm, scan, reducing) for scan in paths}
+    runs = {scan: run_of(comm, scan, reducing) for scan in paths}
     works = [_work(run) for run in runs.values()]
     own = {
         scan: parent and by_file.get(parent.resolve())
@@ -132,29 +130,6 @@ def submit(
     for wrapper, job in run_submit(comm, chain, params):
         where = f" {job.position}" if job.position else ""
         click.echo(f"{wrapper}: {job.step}{where}: job {job.id}")
-
-
-class Run(NamedTuple):
-    """What ``nxmpi reduce`` would do with a scan."""
-
-    scan: Path
-    context: click.Context
-    choices: Choices
-    steps: tuple[str, ...]
-    redo: bool
-
-
-def _run_of(comm: MPI.Intracomm, scan: Path, reducing: str) -> Run:
-    try:
-        words = [str(scan), *shlex.split(reducing)]
-    except ValueError as error:
-        raise click.UsageError(f"--options {reducing!r}: {error}") from error
-    context = reduce.make_context("nxmpi reduce", words, obj=comm)
-    options = dict(context.params)
-    del options["scan"]
-    which = (options.pop(f"{name}_step") for name in ("first", "last", "only"))
-    steps, redo = chosen_steps(*which)
-    return Run(scan, context, chosen(comm, options), steps, redo)
 
 
 def _work(run: Run) -> Work:

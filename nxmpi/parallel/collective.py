@@ -204,12 +204,14 @@ def first_to_speak(comm: MPI.Intracomm) -> Iterator[Callable[[], bool]]:
 
 
 def _may_speak(comm: MPI.Intracomm) -> bool:
+    if comm.size == 1:
+        return True
     sent: list[MPI.Request] = []
     for rank in range(comm.rank + 1, comm.size):
         if comm.Iprobe(tag=_NOTICE):
             return False
         sent.append(comm.Isend(b"", rank, _NOTICE))
-    deadline = time.monotonic() + (HEARING_TIME if comm.size > 1 else 0.0)
+    deadline = time.monotonic() + HEARING_TIME
     while time.monotonic() < deadline:
         if comm.Iprobe(tag=_NOTICE):
             return False

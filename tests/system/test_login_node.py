@@ -1,6 +1,8 @@
 """What is called on login nodes, some of which have no MPI that starts."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from system.mpi import run_nxmpi
@@ -42,6 +44,19 @@ def test_their_refusals_too(scan):
     assert result.stderr.startswith("Error: ")
     assert "nosuch.nxs" in result.stderr
     assert "MPI" not in result.stderr
+
+
+def test_what_nobody_expected_is_shown_whole():
+    code = (
+        "import mpi4py; mpi4py.rc.initialize = False; import click, nxmpi.cli.main as nxmpi;"
+        "nxmpi.main(click.Command('x', callback=lambda: 1 / 0))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+    assert "Error: ZeroDivisionError: division by zero" in result.stderr
 
 
 @pytest.mark.parametrize("args", [("check",), ("plan", "--calibrate"), ("frames", "SCAN")])
