@@ -15,7 +15,7 @@ from nxmpi.cli.reduce import ALL, chosen, chosen_steps
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.memory import available_memory, ranks_of_node
-from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings
+from nxmpi.pipeline.estimate import disk_warnings, estimate, memory_warnings, unknown_steps
 from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import read_rates, write_rates
 from nxmpi.pipeline.step_cost import Layout
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 @click.option(
     "--exact", is_flag=True, help="Bin all frames to count bytes; as long as a transform on 1 rank."
 )
-@click.option("--strict", is_flag=True, help="Fail if memory or disk do not suffice.")
+@click.option(
+    "--strict", is_flag=True, help="Fail if memory or disk do not suffice, or nobody can say."
+)
 @click.option("--json", "as_json", is_flag=True, help="Numbers for programs: bytes, seconds.")
 @shared.with_options(*ALL)
 @click.pass_obj
@@ -81,7 +83,7 @@ def plan(
     told = options["memory"]
     layout = Layout(n_ranks, nodes, told or free)
 
-    def make() -> tuple[str, list[str]]:
+    def make() -> tuple[str, list[str], list[str]]:
         logging.getLogger("nxmpi").setLevel(logging.WARNING)  # about input; the run says it again
         costs = plan_scan(scan, choices, steps, layout, exact=options["exact"], redo=redo)
         rates, file = read_rates()
@@ -91,16 +93,17 @@ def plan(
             for cost in costs
         ]
         folder = scan.absolute().with_suffix("")
-        warnings = memory_warnings(estimates, told or free) + disk_warnings({folder: estimates})
-        whose = _whose(rates, file)
+        warnings = memory_warnings(estimates, told or free)
+        warnings += disk_warnings({folder: estimates}, choices.output.scratch)
+        whose, unknown = _whose(rates, file), unknown_steps(estimates)
         if options["as_json"]:
-            return _as_json(estimates, layout, whose, warnings), warnings
-        return _table(estimates, layout, whose), warnings
+            return _as_json(estimates, layout, whose, warnings), warnings, unknown
+        return _table(estimates, layout, whose), warnings, unknown
 
-    text, warnings = on_root(comm, make)
+    text, warnings, unknown = on_root(comm, make)
     click.echo(text)
-    if warnings and options["strict"]:
-        raise InputError(f"{scan}: {'; '.join(warnings)}")
+    if options["strict"] and (warnings or unknown):
+        raise InputError(f"{scan}: {'; '.join(warnings + unknown)}")
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
 

@@ -158,7 +158,8 @@ def _planned(site: Site, chain: list[Planned], runs: dict[Path, Run]) -> list[Su
         )
         for warning in warnings:
             click.echo(f"Warning: {scan}: {warning}", err=True)
-    for warning in disk_warnings(results):
+    scratch = next(iter(runs.values())).choices.output.scratch  # the same for all scans
+    for warning in disk_warnings(results, scratch):
         click.echo(f"Warning: {warning}", err=True)
     return [
         _requested(site.of_step(job.step), job, requests, limits[job.step].minutes) for job in chain

@@ -94,6 +94,15 @@ def estimate(
     )  # fmt: skip
 
 
+def unknown_steps(estimates: Iterable[Estimate]) -> list[str]:
+    """Return a line of steps for each reason why nothing is known of them. Not collective."""
+    reasons: dict[str, list[str]] = {}
+    for each in estimates:
+        if not each.is_known:
+            reasons.setdefault(each.note, []).append(each.step)
+    return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
+
+
 def memory_warnings(estimates: Iterable[Estimate], node_memory: int) -> list[str]:
     """Return which steps cannot be done with the memory of a node. Not collective.
 
@@ -110,32 +119,44 @@ def memory_warnings(estimates: Iterable[Estimate], node_memory: int) -> list[str
     ]
 
 
-def disk_warnings(results: Mapping[Path, Collection[Estimate]]) -> list[str]:
-    """Return a line for each disk that results do not fit on. Not collective.
+def disk_warnings(
+    results: Mapping[Path, Collection[Estimate]], scratch: Path | None = None
+) -> list[str]:
+    """Return a line for each disk that results and scratch files do not fit on. Not collective.
 
     Parameters
     ----------
     results : mapping
         Estimates of the steps of each scan, by the folder of its results, whose nearest parent that
         exists tells how much disk there is. All scans may be at work at the same time.
+    scratch : Path, optional
+        Folder of scratch files; that of the results by default.
     """
     disks: dict[int, tuple[Path, int]] = {}
-    for folder, estimates in results.items():
-        there = next(each for each in (folder, *folder.parents) if each.exists())
-        first, needed = disks.get(there.stat().st_dev, (there, 0))
-        disks[there.stat().st_dev] = (first, needed + _room(estimates))
+    for results_folder, estimates in results.items():
+        for folder, room in _rooms(results_folder, scratch or results_folder, estimates):
+            there = next(each for each in (folder, *folder.parents) if each.exists())
+            first, needed = disks.get(there.stat().st_dev, (there, 0))
+            disks[there.stat().st_dev] = (first, needed + room)
     found = []
     for folder, needed in disks.values():
         free = shutil.disk_usage(folder).free
         if needed > free:
             found.append(
-                f"{folder}: expected {needed / GIB:.1f} GiB of disk for the results, found "
+                f"{folder}: expected {needed / GIB:.1f} GiB of disk, found "
                 f"{free / GIB:.1f} GiB free"
             )
     return found
 
 
-def _room(estimates: Collection[Estimate]) -> int:
-    """Return how much disk a scan takes at most: a file is there until a new one is complete."""
-    meanwhile = (each.scratch + each.write - each.disk for each in estimates)
-    return sum(each.disk for each in estimates) + max(meanwhile, default=0)
+def _rooms(
+    folder: Path, scratch: Path, estimates: Collection[Estimate]
+) -> list[tuple[Path, int]]:  # fmt: skip
+    """Return where a scan takes how much disk at most: old files stay until new ones are there."""
+    kept = sum(each.disk for each in estimates)
+    files = [each.write - each.disk for each in estimates]
+    scratches = [each.scratch for each in estimates]
+    if folder == scratch:
+        both = map(sum, zip(files, scratches, strict=True))
+        return [(folder, kept + max(both, default=0))]
+    return [(folder, kept + max(files, default=0)), (scratch, max(scratches, default=0))]

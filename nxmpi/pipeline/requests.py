@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from nxmpi.pipeline.estimate import estimate, memory_warnings
+from nxmpi.pipeline.estimate import estimate, memory_warnings, unknown_steps
 from nxmpi.pipeline.plan import plan_scan
 from nxmpi.pipeline.rates import read_rates
 
@@ -89,20 +89,12 @@ def requests_of(
                     asked = [request_of(each, layout.memory) for each in own_jobs or [whole]]
                     requests[cost.step] = largest_of(asked)
     estimates = [found[step] for step in steps if step in found]
-    return Requests(requests, estimates, _unknown(estimates) + warnings)
-
-
-def _unknown(estimates: list[Estimate]) -> list[str]:
-    """Return a line for each reason why nothing is known of steps."""
-    reasons: dict[str, list[str]] = {}
-    for each in estimates:
-        if not each.is_known:
-            reasons.setdefault(each.note, []).append(each.step)
-    return [
-        f"{', '.join(names)}: {why}: no time and memory are asked for but those that the site's "
-        "file and the scripts name"
-        for why, names in reasons.items()
+    unknown = [
+        f"{steps}: no time and memory are asked for but those that the site's file and the "
+        "scripts name"
+        for steps in unknown_steps(estimates)
     ]
+    return Requests(requests, estimates, unknown + warnings)
 
 
 def largest_of(requests: list[Request]) -> Request:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -79,7 +80,7 @@ def test_warnings_of_memory_and_disk(tmp_path):
     large = replace(of_cost(), disk=free, write=free)
     (told,) = disk_warnings({folder: [large, replace(large, disk=2**30, write=2**30)]})
     assert told.startswith(f"{tmp_path}: expected ")
-    assert "of disk for the results" in told
+    assert "GiB of disk, found " in told
     (scratch,) = disk_warnings({folder: [replace(of_cost(), scratch=2 * free)]})
     assert "of disk" in scratch
     (memory,) = memory_warnings([of_cost()], 100)
@@ -96,6 +97,20 @@ def test_disk_holds_all_scans_and_old_files_beside_new_ones(tmp_path, monkeypatc
     assert len(disk_warnings({one: [step, replace(step, write=701)]})) == 1
     assert disk_warnings({one: [step], other: [step]}) == []
     assert len(disk_warnings({one: [step], other: [replace(step, scratch=1)]})) == 1
+
+
+def test_scratch_files_lie_on_a_disk_of_their_own(tmp_path, monkeypatch):
+    scratch = Path("/dev/shm")
+    if scratch.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second disk")
+    free = {tmp_path: 800, scratch: 300}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    results = {tmp_path / "one": [replace(of_cost(), disk=300, write=500, scratch=300)] * 2}
+    assert len(disk_warnings(results)) == 1
+    assert disk_warnings(results, scratch) == []
+    free[scratch] = 299
+    (told,) = disk_warnings(results, scratch)
+    assert told.startswith(f"{scratch}: expected ")
 
 
 def test_rates_are_kept_and_found_again(tmp_path, monkeypatch):

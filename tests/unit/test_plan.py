@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from unit.plain_scan import CELL_NAMES, N_FRAMES, SHAPE, write_scan
 from unit.plain_scan import replace as put
 
+from nxmpi.cli.plan import plan
 from nxmpi.cli.reduce import chosen, reduce
 from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
@@ -96,6 +97,9 @@ def test_nothing_is_asked_for_of_steps_that_wait_for_a_cell(path):
     assert [step for step in STEPS if "--mem" in jobs[step]] == ["frames", "orient"]
     assert {job["--time"] for job in jobs.values()} == {"30"}
     assert told == f"Warning: {path}: {warning}\n"
+    strict = CliRunner().invoke(plan, [str(path), "--strict"], obj=MPI.COMM_SELF)
+    assert f"{path}: transform, combine, symmetrize, pdf: not known" in str(strict.exception)
+    CliRunner().invoke(plan, [str(path)], obj=MPI.COMM_SELF, catch_exceptions=False)
 
 
 def test_a_settings_file_leaves_frames_and_orient_out_everywhere(path):
@@ -174,8 +178,7 @@ def test_a_run_that_cannot_fit_is_warned_of_before_it_is_submitted(path, tmp_pat
         assert line.startswith(f"Warning: {path}: {step}: expected 0.")
         assert "GiB of memory a node to be there, found 0.0 GiB" in line
     assert lines[2:] == [
-        f"Warning: {path.with_name('300K')}: expected 0.0 GiB of disk for the results, found "
-        "0.0 GiB free"
+        f"Warning: {path.with_name('300K')}: expected 0.0 GiB of disk, found 0.0 GiB free"
     ]
 
 
