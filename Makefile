@@ -137,7 +137,7 @@ types: setup
 
 SUITE := not full
 TIMEOUT := 2400
-HANG := 120
+HANG := 300
 JOBS := 2
 RANKS := 2 3 4
 SERIAL := tests/unit tests/property tests/regression tests/mpi
