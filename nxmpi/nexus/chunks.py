@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from functools import cache, partial
 from pathlib import Path
@@ -95,6 +96,43 @@ class ChunkReader:
 
 def _pixels(frames: Frames) -> Frames:
     return frames.reshape(-1).view(f"u{frames.dtype.itemsize}")
+
+
+def is_whole(dataset: h5py.Dataset) -> bool:
+    """Return whether all chunks of a dataset are stored. Not collective.
+
+    True for virtual datasets, and those in other files, which do not tell.
+    """
+    if dataset.is_virtual or dataset.external:
+        return True
+    if dataset.chunks is None:
+        return bool(dataset.id.get_storage_size())
+    grid = zip(dataset.shape, dataset.chunks, strict=True)
+    return bool(dataset.id.get_num_chunks() == math.prod(-(-n // edge) for n, edge in grid))
+
+
+def is_stored(dataset: h5py.Dataset, first: int) -> bool:
+    """Return whether the chunks of the frames from ``first`` on are stored. Not collective."""
+    _, slow, fast = dataset.chunks
+    _, n_slow, n_fast = dataset.shape
+    return all(
+        dataset.id.get_chunk_info_by_coord((first, y, x)).byte_offset is not None
+        for y in range(0, n_slow, slow)
+        for x in range(0, n_fast, fast)
+    )
+
+
+def unwritten_frames(dataset: h5py.Dataset, first: int, stop: int) -> list[int]:
+    """Return which frames of a range have a chunk that is not stored. Not collective."""
+    if dataset.chunks is None:
+        return [] if is_whole(dataset) else list(range(first, stop))
+    length = dataset.chunks[0]
+    absent = {
+        start
+        for start in range(first // length * length, stop, length)
+        if not is_stored(dataset, start)
+    }
+    return [frame for frame in range(first, stop) if frame // length * length in absent]
 
 
 def find_decoder(dataset: h5py.Dataset) -> Decoder | None:

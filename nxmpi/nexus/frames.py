@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.errors import InputError
-from nxmpi.nexus.chunks import ChunkReader, find_decoder
+from nxmpi.nexus.chunks import ChunkReader, find_decoder, is_whole, unwritten_frames
 from nxmpi.nexus.growing_stack import GrowingStack
 from nxmpi.nexus.stack import Stack, never, open_stack
 
@@ -47,9 +47,11 @@ class StackReader:
         self.masked = mask is not None
         self.is_over: Callable[[], bool] = never
         self._raw = (
-            _OpenStack(raw) if raw.wait is None else GrowingStack(raw, lambda: self.is_over())
+            _OpenStack(raw, sparse=False)
+            if raw.wait is None
+            else GrowingStack(raw, lambda: self.is_over())
         )
-        self._mask = _OpenStack(mask) if mask else None
+        self._mask = _OpenStack(mask, sparse=True) if mask else None
         self._rooms = deque(np.empty((0, 0), self.dtype) for _ in range(n_rooms))
 
     def read(self, frames: I8, out: Frames | None = None) -> tuple[Frames, Frames, I8]:
@@ -122,16 +124,28 @@ class StackReader:
 class _OpenStack:
     """A stack and the fastest way to its frames."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, sparse: bool) -> None:
+        """Open the file. Not collective.
+
+        Parameters
+        ----------
+        sparse : bool
+            What was never written is 0, rather than missing.
+        """
         self.stack = stack
         self.dataset = open_stack(stack)
         self.dtype = self.dataset.dtype.newbyteorder("=")
         self.n_pixels = stack.shape[1] * stack.shape[2]
         decode = find_decoder(self.dataset)
         self._chunks = ChunkReader(self.dataset, decode) if decode else None
+        self._has_gaps = not sparse and not is_whole(self.dataset)
 
     def read(self, first: int, out: Frames) -> dict[int, str]:
         """Fill ``out``, (n, n_pixels) of ``dtype``; return bad frames, and why. Not collective."""
+        gaps = unwritten_frames(self.dataset, first, first + len(out)) if self._has_gaps else []
+        return self._read(first, out) | dict.fromkeys(gaps, "it was never written, or not whole")
+
+    def _read(self, first: int, out: Frames) -> dict[int, str]:
         if self._chunks is not None:
             return self._chunks.read(first, out)
         images = out.reshape(-1, *self.dataset.shape[1:])

@@ -14,6 +14,7 @@ from nxmpi.model import Detector, Geometry, Goniometer, Lattice, Matrix, Sample
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import (
     find,
+    find_whole,
     location,
     read_array,
     read_attribute,
@@ -23,6 +24,8 @@ from nxmpi.nexus.values import (
 )
 
 log = logging.getLogger(__name__)
+SPACING_TOLERANCE = 1e-3
+"""Of the rotation during a frame, against the steps of phi [1]."""
 
 
 def read_sample(entry: h5py.Group) -> Sample:
@@ -150,12 +153,12 @@ def _required(entry: h5py.Group, path: str, expected: str) -> float:
 
 
 def _optional(entry: h5py.Group, path: str, expected: str) -> float:
-    return require_number(entry, path, expected) if find(entry, path) is not None else 0.0
+    return require_number(entry, path, expected) if find_whole(entry, path) is not None else 0.0
 
 
 def _read_orientation(entry: h5py.Group) -> Matrix:
     path = f"{schema.DETECTOR}/{schema.ORIENTATION}"
-    dataset = find(entry, path)
+    dataset = find_whole(entry, path)
     if dataset is None:
         log.info("%s: no %s, taking %s", entry.name, schema.ORIENTATION, schema.DEFAULT_ORIENTATION)
         return parse_orientation(schema.DEFAULT_ORIENTATION)
@@ -179,16 +182,22 @@ def read_goniometer(entry: h5py.Group, n_frames: int) -> Goniometer:
     if phi is None:
         phi = np.array(require_number(entry, phi_path, "the rotation angle phi"))
     phi = np.atleast_1d(phi).ravel()
+    attribute = entry[phi_path].attrs.get("step")
     if phi.size > 1:
         if phi.size < n_frames:
             raise SchemaError(
                 entry.file.filename, location(entry, phi_path),
                 f"phi of {n_frames} frames", f"{phi.size} values",
             )  # fmt: skip
-        step = float(np.median(np.diff(phi)))
+        spacing = float(np.median(np.diff(phi)))
+        step = spacing if attribute is None else float(np.asarray(attribute).ravel()[0])
+        if abs(step - spacing) > SPACING_TOLERANCE * abs(spacing):
+            log.warning(
+                "%s: phi has steps of %g°, its attribute 'step' says that %g° are turned during a "
+                "frame: taking that", location(entry, phi_path), spacing, step,
+            )  # fmt: skip
         angles = phi[:n_frames]
     else:
-        attribute = entry[phi_path].attrs.get("step")
         if attribute is None:
             raise SchemaError(
                 entry.file.filename, location(entry, phi_path),
@@ -215,7 +224,7 @@ def read_goniometer(entry: h5py.Group, n_frames: int) -> Goniometer:
 def _read_angle(entry: h5py.Group, names: tuple[str, ...]) -> float:
     """Return an angle of the goniometer, under the first of its names that is there."""
     paths = [f"{schema.GONIOMETER}/{name}" for name in names]
-    path = next((path for path in paths if find(entry, path) is not None), None)
+    path = next((path for path in paths if find_whole(entry, path) is not None), None)
     if path is None:
         log.info("%s: no %s, taking 0", entry.name, paths[0])
         return 0.0

@@ -15,6 +15,7 @@ import h5py
 
 from nxmpi.errors import EndedError, InputError, SchemaError
 from nxmpi.nexus import schema
+from nxmpi.nexus.chunks import is_stored
 from nxmpi.nexus.values import location, read_array
 
 if TYPE_CHECKING:
@@ -191,23 +192,15 @@ def missing_frames(
     """
     n = dataset.shape[0]
     missing = list(range(max(start, n), stop))
-    length, *edges = dataset.chunks
-    corners = [
-        (y, x)
-        for y in range(0, dataset.shape[1], edges[0])
-        for x in range(0, dataset.shape[2], edges[1])
-    ]
+    length = dataset.chunks[0]
 
-    def is_stored(first: int) -> bool:
-        return first < n and all(
-            dataset.id.get_chunk_info_by_coord((first, y, x)).byte_offset is not None
-            for y, x in corners
-        )
+    def is_found(first: int) -> bool:
+        return first < n and is_stored(dataset, first)
 
     def is_there(first: int) -> bool:
         behind = first + length
         is_last = settled and behind >= n_frames
-        return is_stored(first) and (length == 1 or is_last or is_stored(behind))
+        return is_found(first) and (length == 1 or is_last or is_found(behind))
 
     for first in range(start // length * length, min(stop, n), length):
         if not is_there(first):

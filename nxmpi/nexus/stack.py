@@ -18,7 +18,7 @@ from nxmpi.nexus.growing import (
     require_growing,
     until_seen,
 )
-from nxmpi.nexus.values import find, location, open_file, require
+from nxmpi.nexus.values import find_whole, location, open_file, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,10 +167,10 @@ def read_pixel_mask(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
     Raises
     ------
     SchemaError
-        If the mask has another shape than the frames.
+        If the mask has another shape than the frames, or a link leads nowhere.
     """
     path = f"{schema.DETECTOR}/{schema.PIXEL_MASK}"
-    dataset = find(entry, path)
+    dataset = find_whole(entry, path)
     if dataset is None:
         return np.zeros(shape, bool)
     if dataset.shape != shape:

@@ -12,6 +12,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.values import (
     find,
     location,
+    own,
     put,
     read_array,
     read_attribute,
@@ -32,7 +33,7 @@ RESULTS = (
         name
         for twin in (schema.REGULAR, schema.MASKED)
         for name in (twin.symmetrized, twin.total_pdf, twin.pdf,
-                     f"{twin.prefix}{schema.AGREEMENT}")
+                     f"{twin.prefix}{schema.AGREEMENT}", f"{twin.prefix}{schema.SHELLS}")
     ),
     schema.MASKED.group,
 )  # fmt: skip
@@ -91,7 +92,8 @@ def summed_values(entries: list[h5py.Group]) -> dict[str, F8]:
     Raises
     ------
     SchemaError
-        If a scan lacks a monitor that the first has, or has another number of values.
+        If a scan lacks a monitor that the first has, or has another number of values, or if some
+        scans alone tell a time or a limit.
     """
     result = {}
     for path in _monitors(entries[0]):
@@ -106,7 +108,11 @@ def summed_values(entries: list[h5py.Group]) -> dict[str, F8]:
     for path in ADDED:
         numbers = [read_number(entry, path) for entry in entries]
         told = [number for number in numbers if number is not None]
-        if len(told) == len(numbers):
+        if 0 < len(told) < len(numbers):
+            entry = entries[numbers.index(None)]
+            expected = "a number, as in the other scans"
+            raise SchemaError(entry.file.filename, location(entry, path), expected, "none")
+        if told:
             result[path] = np.array(sum(told))
     return result
 
@@ -114,14 +120,17 @@ def summed_values(entries: list[h5py.Group]) -> dict[str, F8]:
 def put_values(target: h5py.Group, values: Mapping[str, F8]) -> None:
     """Put values in the place of those at their paths, or of the signals there."""
     for path, value in values.items():
+        own(target, path)
         group = target[path]
         where = f"{path}/{signal_name(group)}" if isinstance(group, h5py.Group) else path
+        own(target, where)
         put(target, where, value, **dict(target[where].attrs))
 
 
 def put_pixel_mask(target: h5py.Group, bad: list[Mask]) -> None:
     """Put the pixels that are bad in any scan. Not collective."""
     path = f"{schema.DETECTOR}/{schema.PIXEL_MASK}"
+    own(target, path)
     dataset = find(target, path)
     attributes = dict(dataset.attrs) if dataset is not None else {}
     put(target, path, np.any(bad, axis=0).astype(np.int8), **attributes)

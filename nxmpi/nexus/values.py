@@ -72,6 +72,22 @@ def find(group: h5py.Group, path: str) -> h5py.Dataset | h5py.Group | None:
         return None
 
 
+def find_whole(group: h5py.Group, path: str) -> h5py.Dataset | h5py.Group | None:
+    """Return what is at a path, None where nothing is.
+
+    Raises
+    ------
+    SchemaError
+        If a link leads nowhere: what was measured is lost then, rather than was not measured.
+    """
+    found = find(group, path)
+    absence = "nothing" if found is not None else _absence(group, path)
+    if absence != "nothing":
+        expected = "something at the end of a link"
+        raise SchemaError(group.file.filename, location(group, path), expected, absence)
+    return found
+
+
 def require(group: h5py.Group, path: str, expected: str) -> h5py.Dataset | h5py.Group:
     """Return what is at a path.
 
@@ -89,6 +105,8 @@ def require(group: h5py.Group, path: str, expected: str) -> h5py.Dataset | h5py.
 def _absence(group: h5py.Group, path: str) -> str:
     parent, _, name = path.rpartition("/")
     owner = find(group, parent) if parent else group
+    if owner is None:
+        return _absence(group, parent)
     if not isinstance(owner, h5py.Group):
         return "nothing"
     link = owner.get(name, getlink=True) if owner.get(name, getclass=True, getlink=True) else None
@@ -107,9 +125,9 @@ def read_number(group: h5py.Group, path: str) -> float | None:
     Raises
     ------
     SchemaError
-        If there is something else.
+        If there is something else, or a link leads nowhere.
     """
-    dataset = find(group, path)
+    dataset = find_whole(group, path)
     if dataset is None:
         return None
     value = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty(0)
@@ -133,8 +151,8 @@ def require_number(group: h5py.Group, path: str, expected: str) -> float:
 
 
 def read_text(group: h5py.Group, path: str) -> str:
-    """Return a string, empty where there is none."""
-    dataset = find(group, path)
+    """Return a string, empty where there is none. Raises `SchemaError` if a link leads nowhere."""
+    dataset = find_whole(group, path)
     if not isinstance(dataset, h5py.Dataset):
         return ""
     value = np.asarray(dataset[()]).ravel()
@@ -154,10 +172,16 @@ def _as_text(value: object) -> str:
 
 
 def read_array(group: h5py.Group, path: str) -> F8 | None:
-    """Return an array as float64, None where there is none; of a group, its signal."""
-    found = find(group, path)
+    """Return an array as float64, None where there is none; of a group, its signal.
+
+    Raises
+    ------
+    SchemaError
+        If these are no numbers, or a link leads nowhere.
+    """
+    found = find_whole(group, path)
     if isinstance(found, h5py.Group):
-        found = find(found, signal_name(found))
+        found = find_whole(found, signal_name(found))
     if not isinstance(found, h5py.Dataset):
         return None
     try:
@@ -177,11 +201,31 @@ def signal_name(group: h5py.Group) -> str:
     return str((marked or names or ["data"])[0])
 
 
+def own(group: h5py.Group, path: str) -> None:
+    """Copy what external links on the way to a path lead to, in their place. Not collective.
+
+    What is written at the path then stays in the file of the group.
+    """
+    names = path.split("/")
+    for n in range(1, len(names) + 1):
+        step = "/".join(names[:n])
+        if isinstance(group.get(step, getlink=True), h5py.ExternalLink):
+            there = require(group, step, "something at the end of a link")
+            del group[step]
+            group.copy(there, step)
+
+
 def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5py.Dataset:
     """Write a dataset in the place of whatever was there, with its attributes.
 
     Strings have a fixed length, which parallel HDF5 can write.
+
+    Raises
+    ------
+    SchemaError
+        If a link on the way leads to another file, which is not ours to change.
     """
+    _require_own(group, path)
     if group.get(path, getlink=True) is not None:
         del group[path]
     if isinstance(value, str):
@@ -192,8 +236,19 @@ def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5
     return dataset
 
 
+def _require_own(group: h5py.Group, path: str) -> None:
+    owner = path.rpartition("/")[0]
+    there = find(group, owner) if owner else None
+    if there is not None and there.file.filename != group.file.filename:
+        raise SchemaError(
+            group.file.filename, location(group, owner), "a group of this file, to write into",
+            f"a link to {there.file.filename}:{there.name}",
+        )  # fmt: skip
+
+
 def replace_group(parent: h5py.Group, path: str, nx_class: str) -> h5py.Group:
     """Return a new group in the place of whatever was there."""
+    _require_own(parent, path)
     if parent.get(path, getlink=True) is not None:
         del parent[path]
     group = parent.create_group(path)

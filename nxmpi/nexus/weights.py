@@ -7,7 +7,7 @@ from nxmpi._typing import F8
 from nxmpi.crystal.monitor import mend_ends, smooth_monitor
 from nxmpi.errors import SchemaError
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, location, read_array, read_attribute
+from nxmpi.nexus.values import find, find_whole, location, read_array, read_attribute
 
 
 def read_monitor(
@@ -36,7 +36,7 @@ def read_monitor(
     """
     candidates = [name] if name else list(schema.MONITORS)
     paths = [*candidates, *(f"{schema.LOGS}/{candidate}" for candidate in candidates)]
-    path = next((path for path in paths if find(entry, path) is not None), None)
+    path = next((path for path in paths if find_whole(entry, path) is not None), None)
     file = entry.file.filename
     if path is None:
         there = [key for key in entry if _is_monitor(find(entry, key))]
@@ -57,13 +57,9 @@ def read_monitor(
             file, where, "positive values in all frames used",
             f"{monitor[frame]:g} in frame {frame} ({wrong.size} such frames)",
         )  # fmt: skip
-    if raw:
-        return monitor, where
-    if np.isnan(monitor).any():
-        found = f"NaN in frame {int(np.flatnonzero(np.isnan(monitor))[0])}"
-        expected = "numbers, to be smoothed (--raw-monitor takes them as they are)"
-        raise SchemaError(file, where, expected, found)
-    return smooth_monitor(monitor), where
+    if not raw:  # of others, such as those with a closed shutter, nothing may leak in
+        monitor[used] = smooth_monitor(monitor[used])
+    return monitor, where
 
 
 def _is_monitor(found: h5py.Group | h5py.Dataset | None) -> bool:

@@ -26,7 +26,7 @@ from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.parallel.signals import wishes
 from nxmpi.pipeline.program import transform_by_program
 from nxmpi.pipeline.program_task import Job
-from nxmpi.pipeline.scan import read_scan
+from nxmpi.pipeline.scan import read_scan_to_bin
 from nxmpi.pipeline.transform import STEP, plan_position, run_transform
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _transform_if_due(group: MPI.Intracomm, job: Job, name: str) -> list[Path] |
     """Return what was written, None if there is a wish to stop. Collective on ``group``."""
 
     def read() -> tuple[Scan, Measured]:
-        scan = read_scan(job.wrapper, replace(job.scan, entries=(name,)), job.norm)
+        scan = read_scan_to_bin(job.wrapper, replace(job.scan, entries=(name,)), job.norm)
         return scan, _as_known(scan.measured[0], job.program)
 
     with step_lock(group, job.wrapper, name, STEP):

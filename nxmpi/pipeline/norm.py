@@ -11,9 +11,11 @@ from nxmpi.crystal.factors import PixelFactors
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_detector
+from nxmpi.nexus.process import read_inputs
 from nxmpi.nexus.values import entry_names, find, location, read_array, read_number, require_number
 from nxmpi.nexus.weights import read_transmission
-from nxmpi.pipeline.flux import read_frame_factors
+from nxmpi.pipeline.flux import read_frame_factors, weight_of
+from nxmpi.pipeline.inputs import hash_input
 from nxmpi.pipeline.parameters import Layers, resolve
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Norm:
     """Part of a frame in which a pixel is dead after each count; 0 leaves it out [1/count]."""
     origins: dict[str, str]
     """Where each factor in use came from."""
+    doubt: str = ""
+    """Why the sample's transmission is not that for this flux; empty if it is."""
 
 
 def read_norm(
@@ -51,7 +55,9 @@ def read_norm(
     frames, origins = read_frame_factors(entry, params, norm, layers, used, n)
     path = f"{schema.SUMS}/{schema.TRANSMISSION}"
     sample = read_transmission(entry, path, used, n) if norm.transmission else None
+    doubt = ""
     if sample is not None:
+        doubt = _doubt(entry, frames, origins, used, n)
         frames["transmission"] = sample
         origins["transmission"] = location(entry, path)
     blocked = 0.0
@@ -63,7 +69,42 @@ def read_norm(
             raise SchemaError(entry.file.filename, location(entry, path), expected, f"{time:g} s")
         blocked = norm.dead_time * 1e-9 / time
         origins["dead_time"] = f"{norm.dead_time:.9g} ns of {time:.9g} s"
-    return Norm(frames=frames, pixels=PixelFactors(), blocked=blocked, origins=origins)
+    return Norm(
+        frames=frames, pixels=PixelFactors(), blocked=blocked, origins=origins, doubt=doubt
+    )  # fmt: skip
+
+
+def _doubt(
+    entry: h5py.Group, frames: dict[str, F8], origins: dict[str, str], used: slice, n: int
+) -> str:  # fmt: skip
+    """Return why a transmission that was found earlier is not that for this flux.
+
+    Both would hold what the flux has gained or lost: it would count twice, or not at all.
+    """
+    recorded = read_inputs(entry, schema.MAX_TASK)
+    if not recorded:  # of another program, which does not tell
+        return ""
+    before = {
+        name.removeprefix("factor_"): f"{text}"
+        for name, text in recorded.items() if name.startswith("factor_")
+    }  # fmt: skip
+    then, now = ({_without_unit(text) for text in each.values()} for each in (before, origins))
+    if then != now:
+        return f"that for {_told(then)}, not for {_told(now)}"
+    frames_then = (recorded["first_frame"], recorded["last_frame"])
+    is_alike = before == origins and frames_then == (used.start, used.stop - 1)
+    if is_alike and recorded["weight"] != hash_input(weight_of(frames, n)):
+        return f"that for other values of {_told(now)}"
+    return ""
+
+
+def _without_unit(origin: str) -> str:
+    """Return where a factor came from, without what counts as 1."""
+    return origin.partition(" / ")[0]
+
+
+def _told(origins: set[str]) -> str:
+    return ", ".join(sorted(origins)) or "a constant flux"
 
 
 def with_pixels(

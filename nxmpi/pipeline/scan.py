@@ -87,6 +87,25 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams, *, guess: bool =
     return Scan(files=files, measured=measured, grid=grid, sample=sample)
 
 
+def read_scan_to_bin(path: Path, params: ScanParams, norm: NormParams) -> Scan:
+    """Return a scan whose frames are going to be binned as they are. Not collective.
+
+    Raises
+    ------
+    InputError
+        As `read_scan`, and if the sample's transmission is not that for the flux in use.
+    """
+    scan = read_scan(path, params, norm)
+    for each in scan.measured:
+        if each.norm.doubt:
+            raise InputError(
+                f"{path}:/{each.position.name}: expected the sample's transmission for this flux, "
+                f"found {each.norm.doubt} (run nxmpi frames with the same options, or use "
+                "--no-transmission)"
+            )
+    return scan
+
+
 def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
     """Return the first and the last frame that are used. Not collective."""
     first = resolve(schema.FIRST, params.first_frame, layers, 0, _whole)

@@ -22,7 +22,7 @@ from nxmpi.nexus.volume import RECIPROCAL, axis_label, axis_values, grid_from_ax
 from nxmpi.parallel.collective import all_or_none, kept_on_root
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.follow import positions_in_turn
-from nxmpi.pipeline.scan import Measured, Scan, read_scan
+from nxmpi.pipeline.scan import Measured, Scan, read_scan_to_bin
 from nxmpi.stages.combine import combine
 from nxmpi.stages.slice import Binned, bin_frames
 from nxmpi.stages.tables import bcast_tables, build_tables
@@ -128,7 +128,7 @@ def _require_plain(grid: HKLGrid) -> HKLGrid:
 
 
 def _read(wrapper: Path, params: SliceParams, scan_params: ScanParams, norm: NormParams) -> Scan:
-    scan = read_scan(wrapper, replace(scan_params, mask=params.masked), norm)
+    scan = read_scan_to_bin(wrapper, replace(scan_params, mask=params.masked), norm)
     grid = section_grid(params, scan.grid)
     if math.prod(grid.shape) > MOST_VOXELS:
         raise InputError(

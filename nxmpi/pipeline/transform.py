@@ -24,7 +24,7 @@ from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.binning import Binning, bin_frames
 from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
-from nxmpi.pipeline.scan import Measured, Scan, read_scan
+from nxmpi.pipeline.scan import Measured, Scan, read_scan_to_bin
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
 from nxmpi.stages.bricks import Pillar, fill_pillar, pillars_held
@@ -83,7 +83,7 @@ def run_transform(
     StoppedError
         On every rank, if any heard a wish to stop and something is left to do.
     """
-    scan = kept_on_root(comm, lambda: read_scan(wrapper, scan_params, norm))
+    scan = kept_on_root(comm, lambda: read_scan_to_bin(wrapper, scan_params, norm))
     names = comm.bcast([m.position.name for m in scan.measured] if scan else None)
     written: list[Path] = []
     for index, name in enumerate(names):

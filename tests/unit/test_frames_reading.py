@@ -157,17 +157,52 @@ def test_without_the_decompressor_hdf5_reads(path, monkeypatch):
 
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("storage", ["bitshuffle-lz4", "lz4", "plain"])
-def test_frames_that_were_never_written_are_the_fill_value(path, storage, length):
+def test_frames_that_were_never_written_are_bad(path, storage, length):
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset(
-            "entry/data/data", (N, *SHAPE), "i4", fillvalue=-7, chunks=(length, *SHAPE),
-            **(OURS | HDF5S)[storage],
-        )  # fmt: skip
+            "entry/data/data", (N, *SHAPE), "i4", chunks=(length, *SHAPE), **(OURS | HDF5S)[storage]
+        )
         dataset[4] = counts()[4]
-    expected = np.full((N, *SHAPE), -7)
+    there = [4] if length == 1 else [3, 4, 5]  # of a chunk that is there the others are 0
+    with pytest.raises(InputError, match="expected frame 0 to be readable, found: it was never"):
+        read(path)
+    data, bad = read(path, skip_bad_frames=True)
+    assert [*bad] == [n for n in range(N) if n not in there]
+    expected = np.zeros((N, *SHAPE), int)
     expected[4] = counts()[4]
-    np.testing.assert_array_equal(read(path)[0], expected.reshape(N, -1))
-    np.testing.assert_array_equal(read(path, range(5, 9))[0], expected.reshape(N, -1)[5:9])
+    np.testing.assert_array_equal(data, expected[there].reshape(len(there), -1))
+
+
+def test_a_frame_with_a_part_that_was_never_written_is_bad(path):
+    y, x = SHAPE[0] // 2 + 1, SHAPE[1] // 3 + 1
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset(
+            "entry/data/data", (N, *SHAPE), "i4", chunks=(1, y, x), compression="gzip"
+        )
+        dataset[:6] = counts()[:6]
+        dataset[6, :y] = counts()[6, :y]
+        dataset[7:] = counts()[7:]
+    assert [*read(path, skip_bad_frames=True)[1]] == [6]
+
+
+def test_a_dataset_that_was_never_written_is_bad(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/data/data", (N, *SHAPE), "i4")
+    assert [*read(path, skip_bad_frames=True)[1]] == [*range(N)]
+
+
+@pytest.mark.parametrize("chunks", [(1, *SHAPE), (2, 3, 5)])
+def test_of_masks_what_was_never_written_excludes_nothing(path, chunks):
+    write(path, counts(), **HDF5S["plain"])
+    mask = path.with_name("mask.h5")
+    with h5py.File(mask, "w") as file:
+        dataset = file.create_dataset("entry/data/data", (N, *SHAPE), "i1", chunks=chunks)
+        dataset[3] = 1
+    reader = StackReader(stack(path), stack(mask), skip_bad_frames=False)
+    excluded = reader.read(np.arange(N))[1]
+    reader.close()
+    assert excluded[3].all()
+    assert not np.delete(excluded, 3, axis=0).any()
 
 
 @pytest.mark.parametrize("storage", ["bitshuffle-lz4", "bitshuffle", "lz4"])
@@ -178,9 +213,7 @@ def test_chunks_stored_without_their_filter_are_read(path, storage):
         )
         dataset[:3] = counts()[:3]
     put(path, 3, counts()[3:6].tobytes(), filter_mask=1)
-    expected = counts()
-    expected[6:] = 0
-    np.testing.assert_array_equal(read(path)[0], expected.reshape(N, -1))
+    np.testing.assert_array_equal(read(path, range(6))[0], counts()[:6].reshape(6, -1))
 
 
 def test_chunks_of_several_frames_are_decompressed_once(path, monkeypatch):
