@@ -9,6 +9,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.parameters import parent_file
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.pipeline.combined import volumes_due
+from nxmpi.pipeline.inputs import OVERWRITE
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import pdfs_due
 from nxmpi.pipeline.peaked import is_another_programs
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     Reasons = dict[str, str]
     """Why something is to be done, by position or task; what is complete is not in it."""
 
-OVERWRITE = "--overwrite"
 BY_POSITIONS = ("frames", "transform")
 """Steps that are done at one position and not at another."""
 

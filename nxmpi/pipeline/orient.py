@@ -14,6 +14,7 @@ from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.pipeline.crystal_search import find_crystal, seen_with
+from nxmpi.pipeline.inputs import OVERWRITE
 from nxmpi.pipeline.oriented import publish_orientations
 from nxmpi.pipeline.peaked import (
     Peaked,
@@ -135,7 +136,7 @@ def orientation_due(
                 )
             fitted = replace(params, free=tuple(g for g in params.free if g != "cell"))
         positions = read_peaked(wrapper, names, needs_cell=needs_cell)
-        reasons = dict.fromkeys(names, "--overwrite")
+        reasons = dict.fromkeys(names, OVERWRITE)
         if not output.overwrite:
             reasons = {
                 each.name: reason_to_orient(wrapper[each.name], each, params, unasked=unasked)

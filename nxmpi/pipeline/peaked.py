@@ -28,7 +28,7 @@ from nxmpi.nexus.geometry import (
 )
 from nxmpi.nexus.peaks import read_indices, read_peaks
 from nxmpi.nexus.process import read_inputs
-from nxmpi.pipeline.inputs import hash_input, json_input, what_changed
+from nxmpi.pipeline.inputs import NOT_DONE, hash_input, json_input, what_changed
 from nxmpi.pipeline.scan import read_stacks
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def reason_to_orient(
         is_there = read_indices(entry) is not None
         return what_changed(recorded, inputs) or ("" if is_there else "indices are gone")
     if position.UB is None:
-        return "not done yet"
+        return NOT_DONE
     if recorded == {}:
         raise InputError(
             f"{entry.file.filename}:{entry.name}: {schema.REFINE_TASK} was done by another "

@@ -11,6 +11,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.params import OutputParams
 from nxmpi.pipeline.due import BY_POSITIONS, reasons_of
+from nxmpi.pipeline.inputs import NOT_DONE
 from nxmpi.pipeline.peaked import is_another_programs
 from nxmpi.pipeline.reduce import STEPS, steps_to_run
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.reduce import Choices
 
 State = Literal["done", "partly done", "out of date", "to do", "cannot be done"]
-NOT_DONE = "not done yet"
 BY_ANOTHER = "by another program"
 _ANOTHER = re.compile(r"was done by another program")
 KEEP = OutputParams()

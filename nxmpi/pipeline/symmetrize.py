@@ -32,9 +32,9 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.averaged import Plan, averaged, told
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
+from nxmpi.pipeline.inputs import Inputs, fingerprint, identity, json_input, reason_to_make
 from nxmpi.pipeline.volume import write_or_stop
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable
+from nxmpi.pipeline.wrapper import now, publish_results, require_writable_for
 from nxmpi.stages.bricks import Pillar
 from nxmpi.stages.planes import to_slabs
 
@@ -76,24 +76,11 @@ def run_symmetrize(
         On every rank, if any heard a wish to stop; the volume under way is to be begun again.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
+        files = schema.ScanFiles(wrapper)
+        plans = on_root(
+            comm, lambda: require_writable_for(files, averages_due(files, params, output))
+        )
         return [_symmetrize_twin(comm, plan, output) for plan in plans]
-
-
-def plans_due(
-    files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
-) -> list[Plan]:  # fmt: skip
-    """Return the volumes that are not complete. Not collective.
-
-    Raises
-    ------
-    InputError
-        If what they are made of is missing or makes no sense, or results cannot be written.
-    """
-    plans = averages_due(files, params, output)
-    if plans:
-        require_writable(files)
-    return plans
 
 
 def averages_due(
@@ -130,15 +117,14 @@ def averages_due(
                 "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
                 "outliers": params.outliers or 0.0,
                 "cell": list(astuple(sample.lattice)), "grid": json_input(asdict(grid)),
-                "volume": read_fingerprint(file) or f"{file.stat().st_mtime_ns}",
+                "volume": identity(file),
             }  # fmt: skip
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                done, reason = is_complete(
-                    wrapper[schema.SHARED], twin.symmetrize_task, files.symmetrized(twin), inputs
-                )
-            log.info("%s: %s", twin.symmetrize_task, "complete" if done else reason)
-            if not done:
+            reason = reason_to_make(
+                wrapper[schema.SHARED], twin.symmetrize_task, files.symmetrized(twin), inputs,
+                overwrite=output.overwrite,
+            )  # fmt: skip
+            log.info("%s: %s", twin.symmetrize_task, reason or "complete")
+            if reason:
                 group = group_of(files.wrapper, operators, grid)
                 plans.append(
                     Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,

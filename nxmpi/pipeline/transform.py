@@ -23,7 +23,7 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.binning import Binning, bin_frames
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
+from nxmpi.pipeline.inputs import Inputs, fingerprint, reason_to_make, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import now, publish_results, require_writable
@@ -145,11 +145,9 @@ def position_due(
     reasons = []
     with open_file(scan.files.wrapper) as wrapper:
         for twin, inputs in twins.items():
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                file = scan.files.transform(name, twin)
-                done, reason = is_complete(wrapper[name], twin.transform_task, file, inputs)
-            reasons += [] if done else [f"{twin.transform_task} ({reason})"]
+            task, file = twin.transform_task, scan.files.transform(name, twin)
+            reason = reason_to_make(wrapper[name], task, file, inputs, overwrite=output.overwrite)
+            reasons += [f"{task} ({reason})"] if reason else []
     return Plan(
         name=name, raw=measured.raw, mask=measured.mask, grid=scan.grid, sample=scan.sample,
         files=scan.files, twins=twins if reasons else {}, reason=", ".join(reasons),
