@@ -11,9 +11,10 @@ import numpy as np
 
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, NxmpiError
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.agreement import link_agreement, write_agreement, write_numbers
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.volume import (
     SHOWN,
     VolumeFile,
@@ -34,7 +35,7 @@ from nxmpi.pipeline.inputs import fingerprint
 from nxmpi.pipeline.program_merge import find_program, merged
 from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable_for
+from nxmpi.pipeline.wrapper import publish_results, require_writable_for
 from nxmpi.stages.agreement import find_agreement, no_scales, refine_scales
 from nxmpi.stages.combine import add, combine, subtract
 from nxmpi.stages.overlaps import Overlaps, gather_overlaps, pillar_overlaps
@@ -286,9 +287,5 @@ def _write_records(
     volume = _file(plan, plan.target)
     link_agreement(entry, plan.twin, volume, agreement)
     write_volume_group(entry, plan.twin.group, volume, f"nxmpi {STEP}", SHOWN)
-    process = Process(
-        task=plan.twin.combine_task, start_time=start_time, end_time=now(), note=note,
-        inputs=plan.inputs,
-    )  # fmt: skip
-    write_process(entry, process)
+    write_process(entry, plan.twin.combine_task, plan.inputs, start_time=start_time, note=note)
     write_numbers(entry[f"{schema.WORKFLOW}/{plan.twin.combine_task}"], agreement)

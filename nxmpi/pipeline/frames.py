@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.growing import settled_identity
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.parallel.arrays import bcast_array, largest_arrays, sum_arrays
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
@@ -27,7 +28,7 @@ from nxmpi.pipeline.inputs import Inputs, file_input, fingerprint
 from nxmpi.pipeline.mask import write_mask
 from nxmpi.pipeline.searched import Searched, frame_tables, read_searched
 from nxmpi.pipeline.tasks import tasks_due
-from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.pipeline.wrapper import publish_results
 from nxmpi.stages.frames import frames_pass
 from nxmpi.stages.own_frames import FrameTables, PassResult
 from nxmpi.stages.profiles import FITTED
@@ -152,7 +153,8 @@ def _search_position(
 
             def change(file: h5py.File) -> None:
                 write_found(file[name], position, found, params)
-                _record(file[name], due, start_time, note)
+                for task, inputs in due.items():
+                    write_process(file[name], task, inputs, start_time=start_time, note=note)
 
             publish_results(wrapper, written, change)
             shutil.rmtree(folder, ignore_errors=True)
@@ -197,11 +199,3 @@ def _gather(comm: MPI.Intracomm, result: PassResult) -> Gathered | None:
         strong_pixels=strong_pixels, fitted=fitted,
         bad_frames=sorted(n for some in bad_frames for n in some),
     )  # fmt: skip
-
-
-def _record(entry: h5py.Group, due: dict[str, Inputs], start_time: str, note: str) -> None:
-    for task, inputs in due.items():
-        process = Process(
-            task=task, start_time=start_time, end_time=now(), note=note, inputs=inputs
-        )
-        write_process(entry, process)

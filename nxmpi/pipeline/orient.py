@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import has_orientation
 from nxmpi.nexus.values import chosen_entries, entry_names, open_file
@@ -23,7 +24,7 @@ from nxmpi.pipeline.peaked import (
     read_peaked,
     reason_to_orient,
 )
-from nxmpi.pipeline.wrapper import now, require_writable
+from nxmpi.pipeline.wrapper import require_writable
 from nxmpi.stages.grains import find_grains
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import nxmpi
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.crystal.laue import coset_leaders, keeps_lattice, laue_operators, voxel_group
 from nxmpi.errors import InputError
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.shells import R_INT, R_WEIGHTED, describe_residuals, write_shells
 from nxmpi.nexus.values import entry_names, find, open_file, require
 from nxmpi.nexus.volume import (
@@ -34,7 +35,7 @@ from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.averaged import Plan, averaged, told
 from nxmpi.pipeline.inputs import Inputs, fingerprint, identity, json_input, reason_to_make
 from nxmpi.pipeline.volume import write_or_stop
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable_for
+from nxmpi.pipeline.wrapper import publish_results, require_writable_for
 from nxmpi.stages.bricks import Pillar
 from nxmpi.stages.planes import to_slabs
 
@@ -276,15 +277,12 @@ def _publish(
         "data": schema.SYMMETRIZED, "weights": schema.NORM,
         "data_errors": schema.SYMMETRIZED_ERRORS, schema.CHI2: schema.CHI2,
     }  # fmt: skip
-    process = Process(
-        task=plan.twin.symmetrize_task, start_time=start_time, end_time=now(), note=line,
-        inputs=plan.inputs,
-    )  # fmt: skip
 
     def change(file: h5py.File) -> None:
         entry, (volume, shells) = file[schema.SHARED], made
         _write_shells(entry, f"{plan.twin.prefix}{schema.SHELLS}", volume, shells)
         write_volume_group(entry, plan.twin.symmetrized, volume, f"nxmpi {STEP}", links)
-        write_process(entry, process)
+        task = plan.twin.symmetrize_task
+        write_process(entry, task, plan.inputs, start_time=start_time, note=line)
 
     publish_results(plan.files.wrapper, [plan.target], change)

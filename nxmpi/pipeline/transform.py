@@ -12,8 +12,9 @@ import numpy as np
 from nxmpi.crystal.factors import pixel_factors
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.kernels.packing import PACKED
+from nxmpi.log import now
 from nxmpi.nexus import schema
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.values import open_file
 from nxmpi.nexus.volume import SHOWN, VolumeFile, title_of, write_volume_group
 from nxmpi.parallel.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ from nxmpi.pipeline.binning import Binning, bin_frames
 from nxmpi.pipeline.inputs import Inputs, fingerprint, reason_to_make, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable
+from nxmpi.pipeline.wrapper import publish_results, require_writable
 from nxmpi.stages.bricks import Pillar, fill_pillar, pillars_held
 from nxmpi.stages.tables import build_tables
 
@@ -267,8 +268,6 @@ def write_records(
     for twin, inputs in plan.twins.items():
         volume = volume_file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
         write_volume_group(entry, twin.group, volume, f"nxmpi {STEP}", SHOWN)
-        process = Process(
-            task=twin.transform_task, start_time=start_time, end_time=now(),
-            note=f"{line}{bad}", inputs=inputs,
-        )  # fmt: skip
-        write_process(entry, process)
+        write_process(
+            entry, twin.transform_task, inputs, start_time=start_time, note=f"{line}{bad}"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from nxmpi.parallel.h5 import edited
@@ -72,8 +71,3 @@ def publish_results(
             change(file)
         for target in written:
             publish(temporary(target), target)
-
-
-def now() -> str:
-    """Return the time, for records: ISO with its zone, to the second."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
