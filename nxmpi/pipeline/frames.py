@@ -84,7 +84,7 @@ def _due(
     files = schema.ScanFiles(position.wrapper)
     due = tasks_due(files, position, params, overwrite=output.overwrite)
     if not due:
-        shutil.rmtree(checkpoint_folder(files, position.name), ignore_errors=True)
+        shutil.rmtree(files.checkpoint(position.name, STEP), ignore_errors=True)
     return due
 
 
@@ -92,11 +92,6 @@ def _settled(due: dict[str, Inputs], raw: Stack) -> dict[str, Inputs]:
     """Return what results depend on, now that all frames have been written."""
     told = file_input(replace(raw, identity=settled_identity(raw)))
     return {task: {**inputs, "raw": told} for task, inputs in due.items()}
-
-
-def checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
-    """Return where an unfinished pass over the frames of a position is kept."""
-    return files.folder / f".{name}_{STEP}.checkpoint"
 
 
 def _search_position(
@@ -116,7 +111,7 @@ def _search_position(
     with all_or_none(comm):
         # one batch is worked on while the next is read
         reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames, n_rooms=2)
-    folder = checkpoint_folder(schema.ScanFiles(wrapper), name)
+    folder = schema.ScanFiles(wrapper).checkpoint(name, STEP)
     saved = Saved(
         path=folder / f"{comm.rank}-of-{comm.size}",
         key=comm.bcast(fingerprint(due) if comm.rank == 0 else ""),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nxmpi.crystal.factors import pixel_factors
+from nxmpi.crystal.factors import pixel_factors, whole_factor
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.kernels.packing import PACKED
 from nxmpi.log import now
@@ -126,7 +123,7 @@ def plan_position(
         require_writable(scan.files)
     else:
         log.info("%s: transform is complete", plan.name)
-        Checkpoint(checkpoint_folder(scan.files, plan.name), "").remove()
+        Checkpoint(scan.files.checkpoint(plan.name, STEP), "").remove()
     return plan
 
 
@@ -160,7 +157,7 @@ def _transform_position(
     output: OutputParams,
 ) -> list[Path]:  # fmt: skip
     timer, start_time = Timer(), now()
-    folder = checkpoint_folder(plan.files, plan.name)
+    folder = plan.files.checkpoint(plan.name, STEP)
     store = Checkpoint(folder, f"{fingerprint(_together(plan))} {PACKED}")
     binning = Binning(
         name=f"{plan.files.wrapper}:/{plan.name}",
@@ -206,10 +203,7 @@ def _write_volumes(
     measured: Measured | None,
 ) -> None:  # fmt: skip
     """Write all volumes under their temporary names. Collective on ``comm``."""
-    factors: dict[str, F8] = {}
-    if measured is not None:
-        detector, norm = measured.position.geometry.detector, measured.norm
-        factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
+    factors = factors_of(measured)
     fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
     for twin, target in targets_of(plan).items():
         some = 1 if twin == schema.MASKED else 2
@@ -227,11 +221,6 @@ def _write_volumes(
         write_volume(comm, output, file, pillars_held(bricks), fill)
 
 
-def checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
-    """Return where an unfinished transform of a position is kept."""
-    return files.folder / f".{name}_{STEP}.checkpoint"
-
-
 def _together(plan: Plan) -> Inputs:
     return {twin.group: inputs for twin, inputs in plan.twins.items()}
 
@@ -240,8 +229,29 @@ def tables_of(grid: HKLGrid, measured: Measured, params: TransformParams) -> Tab
     """Return the tables of a position. Not collective."""
     position, norm = measured.position, measured.norm
     detector = position.geometry.detector
-    factor = math.prod(pixel_factors(detector, norm.pixels).values(), start=np.ones(detector.shape))
+    factor = whole_factor(detector, pixel_factors(detector, norm.pixels))
     return build_tables(position, factor, grid, params, norm.blocked)
+
+
+def factors_of(measured: Measured | None) -> dict[str, F8]:
+    """Return all factors of the norm of a position, as they are written by the root.
+
+    Not collective.
+
+    Parameters
+    ----------
+    measured : Measured or None
+        The root's alone: others have no factors.
+
+    Returns
+    -------
+    dict of (n_frames,) or (n_slow, n_fast) float64
+        [1]
+    """
+    if measured is None:
+        return {}
+    detector, norm = measured.position.geometry.detector, measured.norm
+    return {**norm.frames, **pixel_factors(detector, norm.pixels)}
 
 
 def volume_file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:

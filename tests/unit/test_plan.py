@@ -29,7 +29,6 @@ from nxmpi.pipeline.reduce import STEPS, run_reduce
 from nxmpi.pipeline.requests import STOPPING, TIMES, requests_of
 from nxmpi.pipeline.status import scan_states
 from nxmpi.pipeline.step_cost import Layout
-from nxmpi.pipeline.transform import checkpoint_folder
 from nxmpi.pipeline.wrapper import publish_results
 from nxmpi.simulate.presets import preset
 from nxmpi.simulate.write import simulate
@@ -263,7 +262,7 @@ def test_what_is_submitted_planned_and_told_of_are_the_same_steps(
 
 def test_looking_for_what_is_due_changes_nothing(three, tmp_path):
     path = copied(three, tmp_path)
-    kept = checkpoint_folder(ScanFiles(path), "f1") / "part"
+    kept = ScanFiles(path).checkpoint("f1", "transform") / "part"
     kept.parent.mkdir()
     kept.touch()
     before = sorted(path.parents[2].rglob("*"))
