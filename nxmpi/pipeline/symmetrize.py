@@ -27,16 +27,15 @@ from nxmpi.nexus.volume import (
     write_volume_group,
 )
 from nxmpi.parallel.collective import on_root
-from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
+from nxmpi.parallel.slabs import chunked_slabs
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.averaged import Plan, averaged, told
 from nxmpi.pipeline.inputs import Inputs, fingerprint, identity, json_input, reason_to_make
-from nxmpi.pipeline.volume import write_or_stop
+from nxmpi.pipeline.volume import write_slabs
 from nxmpi.pipeline.wrapper import publish_results, require_writable_for
-from nxmpi.stages.bricks import Pillar
 from nxmpi.stages.planes import to_slabs
 
 if TYPE_CHECKING:
@@ -190,12 +189,7 @@ def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> P
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
     average = averaged(comm, plan, timer)
-    n_l = plan.grid.array_shape[0]
-    rows = -(-n_l // CHUNK)
-    slabs = [
-        (min(start * CHUNK, n_l), min(stop * CHUNK, n_l))
-        for start, stop in (block_range(rows, comm.size, rank) for rank in range(comm.size))
-    ]
+    slabs = chunked_slabs(plan.grid.array_shape[0], comm.size, CHUNK)
     volume = _file(plan, average.n_left_out)
     with unpublished_removed(comm, [plan.target]):
         with timer.part("exchange"):
@@ -204,9 +198,9 @@ def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> P
                 stop_if_wished(comm)
                 made[name] = to_slabs(comm, average.values.pop(name), plan.group, slabs)
         with timer.part("write"):
-            write = partial(_create, shells=average.shells)
-            temporary_file = volume._replace(path=temporary(plan.target))
-            _write(comm, made, slabs[comm.rank][0], output, (temporary_file, write))
+            create = partial(_create, shells=average.shells)
+            file = volume._replace(path=temporary(plan.target))
+            write_slabs(comm, output, file, made, (slabs[comm.rank][0], 0), create)
         line = (
             f"{plan.twin.symmetrize_task}: {len(plan.group.matrices)} operators, "
             f"{told(average, plan.outliers)}, {timer.summary(comm)}"
@@ -214,23 +208,6 @@ def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> P
         on_root(comm, lambda: _publish(plan, start_time, line, (volume, average.shells)))
     log.info("%s", line)
     return plan.target
-
-
-def _write(
-    comm: MPI.Intracomm, made: Values, start: int, output: OutputParams,
-    target: tuple[VolumeFile, partial[None]],
-) -> None:  # fmt: skip
-    n, n_k, n_h = made[schema.NORM].shape
-    pillars = [
-        Pillar(start + l, k, 0, n_h) for l in range(0, n, CHUNK) for k in range(0, n_k, CHUNK)
-    ]
-
-    def fill(pillar: Pillar) -> Values:
-        l, k = pillar.l - start, pillar.k
-        return {name: values[l : l + CHUNK, k : k + CHUNK] for name, values in made.items()}
-
-    volume, create = target
-    write_or_stop(comm, output, volume, pillars, fill, create)
 
 
 def _file(plan: Plan, n_left_out: int) -> VolumeFile:
