@@ -13,7 +13,7 @@ from nxmpi.pipeline.inputs import OVERWRITE
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import pdfs_due
 from nxmpi.pipeline.peaked import is_another_programs
-from nxmpi.pipeline.reduce import STEPS, look_ahead, steps_to_run
+from nxmpi.pipeline.reduce import BY_POSITION, STEPS, look_ahead, steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.symmetrize import averages_due
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     Reasons = dict[str, str]
     """Why something is to be done, by position or task; what is complete is not in it."""
-
-BY_POSITIONS = ("frames", "transform")
-"""Steps that are done at one position and not at another."""
 
 
 def steps_due(
@@ -74,7 +71,7 @@ def steps_due(
         positions = names
         if not due:
             reasons = readers[step]()
-            if step in BY_POSITIONS or not reasons:
+            if step in BY_POSITION or not reasons:
                 positions = tuple(reasons)
             if positions and step == "frames" and "transform" in steps:
                 look_ahead(wrapper, choices, steps)

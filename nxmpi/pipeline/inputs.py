@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 import nxmpi
-from nxmpi.errors import InputError
+from nxmpi.errors import AnotherProgramError, InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.process import read_inputs
 
@@ -142,7 +142,7 @@ def reason_to_make(
 
     Raises
     ------
-    InputError
+    AnotherProgramError
         If another program made the result that is there: it is not replaced unasked.
     """
     if overwrite:
@@ -150,7 +150,7 @@ def reason_to_make(
     recorded = read_inputs(entry, task)
     found = read_fingerprint(file, path)
     if file.exists() and (recorded == {} or not found):
-        raise InputError(
+        raise AnotherProgramError(
             f"{entry.file.filename}:{entry.name}: {task} was done by another program, and its "
             f"result {file.name} is kept; --overwrite replaces it"
         )

@@ -13,7 +13,7 @@ import nxmpi
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.crystal.lattice import is_near
 from nxmpi.crystal.symmetry import highest_symmetry, is_compatible, symmetrized
-from nxmpi.errors import InputError
+from nxmpi.errors import AnotherProgramError, InputError
 from nxmpi.model import Geometry, Lattice
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import (
@@ -222,7 +222,7 @@ def reason_to_orient(
 
     Raises
     ------
-    InputError
+    AnotherProgramError
         If another program refined it.
     """
     recorded = read_inputs(entry, schema.REFINE_TASK)
@@ -235,7 +235,7 @@ def reason_to_orient(
     if position.UB is None:
         return NOT_DONE
     if recorded == {}:
-        raise InputError(
+        raise AnotherProgramError(
             f"{entry.file.filename}:{entry.name}: {schema.REFINE_TASK} was done by another "
             "program and is kept; --overwrite replaces it"
         )

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
+BY_POSITION = ("frames", "transform")
+"""Steps that are done at one position and not at another, each under a lock of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

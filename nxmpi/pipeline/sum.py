@@ -33,7 +33,7 @@ from nxmpi.parallel.publish import (
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import file_input
 from nxmpi.pipeline.matched import Part, match
-from nxmpi.pipeline.reduce import STEPS
+from nxmpi.pipeline.reduce import BY_POSITION, STEPS
 from nxmpi.stages.sum import add_frames
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ log = logging.getLogger(__name__)
 TASK = "nxsum"
 BATCH = 4
 """Frames that a rank adds at a time."""
-BY_POSITION = ("frames", "transform")
-"""Steps that have a lock for each position."""
 
 
 def run_sum(
