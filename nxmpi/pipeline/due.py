@@ -16,7 +16,7 @@ from nxmpi.pipeline.peaked import is_another_programs
 from nxmpi.pipeline.reduce import BY_POSITION, STEPS, look_ahead, steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
-from nxmpi.pipeline.symmetrize import averages_due
+from nxmpi.pipeline.symmetrize_plan import averages_due
 from nxmpi.pipeline.tasks import task_reasons
 from nxmpi.pipeline.transform import position_due
 from nxmpi.pipeline.wrapper import require_writable

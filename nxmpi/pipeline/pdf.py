@@ -22,7 +22,7 @@ from nxmpi.pipeline.delta_pdf import STEP, make_pdf
 from nxmpi.pipeline.inputs import Inputs, fingerprint, json_input, read_fingerprint, reason_to_make
 from nxmpi.pipeline.parameters import read_layers, resolve
 from nxmpi.pipeline.real_space import Choices, Plan
-from nxmpi.pipeline.symmetrize import STEP as SYMMETRIZE
+from nxmpi.pipeline.symmetrize_plan import STEP as SYMMETRIZE
 from nxmpi.pipeline.wrapper import require_writable_for
 
 if TYPE_CHECKING:

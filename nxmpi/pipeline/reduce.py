@@ -15,7 +15,8 @@ from nxmpi.pipeline.frames import run_frames
 from nxmpi.pipeline.orient import run_orient
 from nxmpi.pipeline.pdf import run_pdf
 from nxmpi.pipeline.scan import read_scan
-from nxmpi.pipeline.symmetrize import group_of, operators_of, run_symmetrize
+from nxmpi.pipeline.symmetrize import run_symmetrize
+from nxmpi.pipeline.symmetrize_plan import group_of, operators_of
 
 if TYPE_CHECKING:
     from pathlib import Path
