@@ -18,8 +18,8 @@ from unit.plain_scan import replace as put
 from nxmpi.cli.reduce import chosen, reduce
 from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
-from nxmpi.errors import InputError
-from nxmpi.nexus.schema import ScanFiles
+from nxmpi.errors import AnotherProgramError, InputError
+from nxmpi.nexus.schema import REGULAR, ScanFiles
 from nxmpi.pipeline import delta_pdf
 from nxmpi.pipeline.due import steps_due
 from nxmpi.pipeline.pdf import run_pdf
@@ -277,3 +277,13 @@ def test_what_cannot_be_done_is_an_error_for_a_submission_and_told_by_status(pat
         steps_due(path, choices_of())
     first = scan_states(path, choices_of())[0]
     assert (first.state, "data/data" in first.reason) == ("cannot be done", True)
+
+
+def test_a_result_of_another_program_stops_a_submission_and_is_done_for_status(three, tmp_path):
+    path = copied(three, tmp_path)
+    with h5py.File(ScanFiles(path).combined(REGULAR), "r+") as file:
+        del file["entry/data"].attrs["fingerprint"]
+    with pytest.raises(AnotherProgramError, match="nxcombine was done by another program"):
+        steps_due(path, choices_of())
+    (told,) = (each for each in scan_states(path, choices_of()) if each.step == "combine")
+    assert (told.state, told.reason) == ("done", "by another program")
