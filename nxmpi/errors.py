@@ -16,6 +16,10 @@ class SchemaError(InputError):
         super().__init__(f"{file}:{path}: expected {expected}, found {found}")
 
 
+class AnotherProgramError(InputError):
+    """A result of another program, which is not replaced unasked."""
+
+
 class LockedError(NxmpiError):
     """A file or step that somebody else is working on."""
 

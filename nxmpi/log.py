@@ -1,7 +1,8 @@
-"""Logging: the root speaks, the others only warn."""
+"""Logging: the root speaks, the others only warn; and the time, for records."""
 
 import logging
 import sys
+from datetime import datetime
 
 
 def configure(rank: int, size: int, *, verbose: bool) -> None:
@@ -22,3 +23,8 @@ def configure(rank: int, size: int, *, verbose: bool) -> None:
     logger.propagate = False
     quiet = logging.WARNING if rank else logging.INFO
     logger.setLevel(logging.DEBUG if verbose else quiet)
+
+
+def now() -> str:
+    """Return the time, for records: ISO with its zone, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.cctw.result import COUNTS, EXACT, NORM
+from nxmpi.cctw.result import EXACT
 from nxmpi.cctw.scratch import OUTPUT, VOLUME, require_filters
 from nxmpi.errors import InputError
+from nxmpi.nexus.schema import COUNTS, NORM
 from nxmpi.nexus.volume import open_volume
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from nxmpi.errors import NxmpiError
+from nxmpi.nexus.schema import COUNTS, NORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F4, F8
 
-COUNTS, NORM = "v", "n"
 EXACT = 2.0**24
 """From which on single precision loses counts."""
 TOLERANCE = 1e-4

@@ -39,8 +39,9 @@ from nxmpi.parallel.collective import abort, describe, first_to_speak
 from nxmpi.parallel.h5 import must_not_end_in_order
 from nxmpi.parallel.launch import Alone
 from nxmpi.parallel.signals import heed_signals
+from nxmpi.pipeline.reduce import STEPS
 
-CAN_STOP = ("reduce", "frames", "orient", "transform", "combine", "symmetrize", "pdf")
+CAN_STOP = ("reduce", *STEPS)
 """Commands that a signal stops where they can be gone on with; it ends the others at once."""
 
 

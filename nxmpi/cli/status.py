@@ -14,6 +14,7 @@ import click
 from nxmpi.cli import options as shared
 from nxmpi.cli.reduce import run_of
 from nxmpi.errors import InputError
+from nxmpi.pipeline.inputs import NOT_DONE
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.watch import after_failures, find_ended, find_scans, standings
 from nxmpi.slurm.queue import NoSlurmError, queued
@@ -172,6 +173,6 @@ def _notes(found: Found) -> list[str]:
         lines += [
             escape(f"{scan.stem} {each.step}: {each.state}: {each.detail}")
             for each in _steps(steps)
-            if each.detail and each.detail != "not done yet" and not each.detail.startswith("after")
+            if each.detail and each.detail != NOT_DONE and not each.detail.startswith("after")
         ]
     return lines

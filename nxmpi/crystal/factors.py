@@ -1,5 +1,7 @@
 """The factors of the norm that belong to pixels: what a pixel sees of the scattering."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,3 +144,19 @@ def pixel_factors(detector: Detector, chosen: PixelFactors) -> dict[str, F8]:
     if chosen.flat_field is not None:
         factors["flat_field"] = chosen.flat_field
     return factors
+
+
+def whole_factor(detector: Detector, factors: Mapping[str, F8]) -> F8:
+    """Return the product of factors of the pixels, 1 where there are none.
+
+    Parameters
+    ----------
+    factors : mapping of str to (n_slow, n_fast) float64
+        As `pixel_factors` returns them [1].
+
+    Returns
+    -------
+    (n_slow, n_fast) float64
+        [1]
+    """
+    return math.prod(factors.values(), start=np.ones(detector.shape))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h5py
 
 import nxmpi
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import find, put, read_number, read_text, replace_group
 
@@ -17,49 +17,46 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """One step that was done."""
-
-    task: str
-    """NXRefine's name of it."""
-    start_time: str
-    """ISO."""
-    end_time: str
-    """ISO."""
-    note: str
-    """For people."""
-    inputs: Mapping[str, object]
-    """All that the result depends on, by name; JSON values."""
-
-
-def write_process(entry: h5py.Group, process: Process) -> None:
-    """Record a step, replacing an earlier record of it. Not collective.
+def write_process(
+    entry: h5py.Group, task: str, inputs: Mapping[str, object], *, start_time: str, note: str
+) -> None:
+    """Record a step that ends now, replacing an earlier record of it. Not collective.
 
     The record is in the workflow collection, where NXRefine of today looks; a link in the
     entry itself serves older ones.
+
+    Parameters
+    ----------
+    task : str
+        NXRefine's name of the step.
+    inputs : mapping of str to object
+        All that the result depends on, by name; JSON values.
+    start_time : str
+        Of the step, as `nxmpi.log.now` returns it.
+    note : str
+        For people.
     """
     workflow = entry.require_group(schema.WORKFLOW)
     workflow.attrs["NX_class"] = "NXcollection"
-    index = _sequence_index(workflow, process.task)
-    group = replace_group(workflow, process.task, "NXprocess")
-    put(group, "program", process.task)
+    index = _sequence_index(workflow, task)
+    group = replace_group(workflow, task, "NXprocess")
+    put(group, "program", task)
     put(group, "sequence_index", index)
     put(group, "version", f"nxmpi v{nxmpi.__version__}")
-    note = replace_group(group, "note", "NXnote")
-    put(note, "description", process.task)
-    put(note, "type", "text/plain")
-    put(note, "data", process.note)
+    told = replace_group(group, "note", "NXnote")
+    put(told, "description", task)
+    put(told, "type", "text/plain")
+    put(told, "data", note)
     put(group, "pid", os.getpid())
-    put(group, "start_time", process.start_time)
-    put(group, "end_time", process.end_time)
+    put(group, "start_time", start_time)
+    put(group, "end_time", now())
     parameters = replace_group(group, "parameters", "NXparameters")
-    for name, value in process.inputs.items():
+    for name, value in inputs.items():
         simple = isinstance(value, str | int | float)
         put(parameters, name, value if simple else json.dumps(value))
-    if entry.get(process.task, getlink=True) is not None:
-        del entry[process.task]
-    entry[process.task] = h5py.SoftLink(f"{entry.name}/{schema.WORKFLOW}/{process.task}")
+    if entry.get(task, getlink=True) is not None:
+        del entry[task]
+    entry[task] = h5py.SoftLink(f"{entry.name}/{schema.WORKFLOW}/{task}")
 
 
 def _sequence_index(workflow: h5py.Group, task: str) -> int:

@@ -212,6 +212,10 @@ class ScanFiles:
         """Return the 3D-ΔPDF."""
         return self.folder / f"{twin.prefix}pdf.nxs"
 
+    def checkpoint(self, entry: str, step: str) -> Path:
+        """Return the folder in which an unfinished step of a position is kept."""
+        return self.folder / f".{entry}_{step}.checkpoint"
+
     def truth(self) -> Path:
         """Return the known answer of a simulated scan."""
         return self.folder / "truth.h5"

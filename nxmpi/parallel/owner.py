@@ -6,9 +6,10 @@ import json
 import os
 import socket
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from nxmpi.log import now
 
 State = Literal["running", "ended", "unknown"]
 """Of a process; ``ended`` and ``running`` are certain."""
@@ -45,7 +46,7 @@ class Owner:
             pid_namespace=_pid_namespace(),
             start_time=_stat(os.getpid())[1],
             job=os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or "",
-            since=datetime.now().astimezone().isoformat(timespec="seconds"),
+            since=now(),
             restarts=_restarts(),
             cluster=os.environ.get("SLURM_CLUSTER_NAME", ""),
         )

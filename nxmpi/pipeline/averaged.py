@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from nxmpi.crystal.metric import grid_metric, whole_metric
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import open_file, require
-from nxmpi.nexus.volume import CHUNK, read_part, title_of
+from nxmpi.nexus.volume import CHUNK, read_part
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.memory import require_memory
@@ -32,17 +31,14 @@ from nxmpi.stages.shells import compare_images
 from nxmpi.stages.symmetrize import Planes, owned_planes, symmetrize
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import h5py
     from mpi4py import MPI
     from numpy.typing import NDArray
 
     from nxmpi._typing import F8, I8
     from nxmpi.crystal.laue import VoxelGroup
-    from nxmpi.model import HKLGrid, Sample
     from nxmpi.parallel.timing import Timer
-    from nxmpi.pipeline.inputs import Inputs
+    from nxmpi.pipeline.symmetrize_plan import Plan
     from nxmpi.stages.background import Background
     from nxmpi.stages.shells import Shells
     from nxmpi.stages.symmetrize import Symmetrized
@@ -51,35 +47,6 @@ if TYPE_CHECKING:
 
 
 NEEDS = "use more nodes, or larger steps (--qh, --qk, --ql); nxmpi plan tells what suffices"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What all ranks need to know of one volume."""
-
-    twin: schema.Twin
-    files: schema.ScanFiles
-    grid: HKLGrid
-    sample: Sample
-    group: VoxelGroup
-    outliers: float | None
-    parts: int
-    """That a count was divided into."""
-    scale: float | None
-    """Of the background that was subtracted; None where none was."""
-    inputs: Inputs
-    reason: str = ""
-    """Why it is to be made."""
-
-    @property
-    def target(self) -> Path:
-        """The file that is made."""
-        return self.files.symmetrized(self.twin)
-
-    @property
-    def title(self) -> str:
-        """What the volume is called."""
-        return title_of(self.sample, self.files.scan, self.twin.symmetrized)
 
 
 class Average(NamedTuple):

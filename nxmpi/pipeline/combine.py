@@ -11,9 +11,10 @@ import numpy as np
 
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, NxmpiError
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.agreement import link_agreement, write_agreement, write_numbers
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.volume import (
     SHOWN,
     VolumeFile,
@@ -29,12 +30,12 @@ from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.agreement import describe_agreement
 from nxmpi.pipeline.background import describe_background
-from nxmpi.pipeline.combined import STEP, plans_due
+from nxmpi.pipeline.combined import STEP, volumes_due
 from nxmpi.pipeline.inputs import fingerprint
 from nxmpi.pipeline.program_merge import find_program, merged
 from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.pipeline.wrapper import publish_results, require_writable_for
 from nxmpi.stages.agreement import find_agreement, no_scales, refine_scales
 from nxmpi.stages.combine import add, combine, subtract
 from nxmpi.stages.overlaps import Overlaps, gather_overlaps, pillar_overlaps
@@ -89,7 +90,10 @@ def run_combine(
         if params.engine != "native":
             program = find_program(comm, params)
             params = replace(params, engine=program.version)
-        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
+        files = schema.ScanFiles(wrapper)
+        plans = on_root(
+            comm, lambda: require_writable_for(files, volumes_due(files, params, output))
+        )
         return [_combine_twin(comm, plan, params, output, program) for plan in plans]
 
 
@@ -283,9 +287,5 @@ def _write_records(
     volume = _file(plan, plan.target)
     link_agreement(entry, plan.twin, volume, agreement)
     write_volume_group(entry, plan.twin.group, volume, f"nxmpi {STEP}", SHOWN)
-    process = Process(
-        task=plan.twin.combine_task, start_time=start_time, end_time=now(), note=note,
-        inputs=plan.inputs,
-    )  # fmt: skip
-    write_process(entry, process)
+    write_process(entry, plan.twin.combine_task, plan.inputs, start_time=start_time, note=note)
     write_numbers(entry[f"{schema.WORKFLOW}/{plan.twin.combine_task}"], agreement)

@@ -15,8 +15,7 @@ from nxmpi.nexus.process import read_inputs
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import read_grid
 from nxmpi.pipeline.background import find_background
-from nxmpi.pipeline.inputs import identity, is_complete
-from nxmpi.pipeline.wrapper import require_writable
+from nxmpi.pipeline.inputs import identity, reason_to_make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,22 +51,6 @@ class Plan:
     def target(self) -> Path:
         """The file that is made."""
         return self.files.combined(self.twin)
-
-
-def plans_due(
-    files: schema.ScanFiles, params: CombineParams, output: OutputParams
-) -> list[Plan]:  # fmt: skip
-    """Return the volumes that are not complete. Not collective.
-
-    Raises
-    ------
-    InputError
-        If what they are made of is missing or makes no sense, or results cannot be written.
-    """
-    plans = volumes_due(files, params, output)
-    if plans:
-        require_writable(files)
-    return plans
 
 
 def volumes_due(
@@ -106,16 +89,12 @@ def volumes_due(
             inputs["background"] = background.inputs if background else "none"
             if schema.SHARED not in wrapper:
                 raise InputError(f"{files.wrapper}:/{schema.SHARED}: expected a group, found none")
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                done, reason = is_complete(
-                    wrapper[schema.SHARED], twin.combine_task, files.combined(twin), inputs
-                )
-            log.info(
-                "%s is complete" if done else "%s (%s)",
-                *((twin.combine_task,) if done else (twin.combine_task, reason)),
-            )
-            if not done:
+            reason = reason_to_make(
+                wrapper[schema.SHARED], twin.combine_task, files.combined(twin), inputs,
+                overwrite=output.overwrite,
+            )  # fmt: skip
+            log.info("%s: %s", twin.combine_task, reason or "complete")
+            if reason:
                 plans.append(
                     Plan(twin=twin, files=files, names=names, grid=grid, sample=sample,
                          inputs=inputs, background=background, parts=parts, reason=reason)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nxmpi.crystal.holes import find_holes
+from nxmpi.log import now
 from nxmpi.nexus import schema
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.volume import write_volume_group
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.memory import ranks_of_node, require_memory
@@ -29,7 +30,7 @@ from nxmpi.pipeline.real_space import (
     write_beside,
     write_real,
 )
-from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.pipeline.wrapper import publish_results
 from nxmpi.stages.cost_volumes import pdf_memory, pdf_shared
 from nxmpi.stages.fill import punch_and_fill
 from nxmpi.stages.karen import Smoothed, karen
@@ -182,10 +183,6 @@ def _publish(plan: Plan, start_time: str, line: str) -> None:
         "data_errors": schema.SYMMETRIZED_ERRORS, "filled_data": schema.FILLED,
         "punched_data": schema.PUNCHED,
     }  # fmt: skip
-    process = Process(
-        task=plan.twin.pdf_task, start_time=start_time, end_time=now(), note=line,
-        inputs=plan.inputs,
-    )  # fmt: skip
 
     def change(file: h5py.File) -> None:
         entry, command = file[schema.SHARED], f"nxmpi {STEP}"
@@ -196,6 +193,6 @@ def _publish(plan: Plan, start_time: str, line: str) -> None:
             (total_file(plan), plan.twin.total_pdf), (pdf_file(plan), plan.twin.pdf),
         ):  # fmt: skip
             write_volume_group(entry, group, target, command, {name: name for name in target.fills})
-        write_process(entry, process)
+        write_process(entry, plan.twin.pdf_task, plan.inputs, start_time=start_time, note=line)
 
     publish_results(plan.files.wrapper, plan.targets, change)

@@ -9,13 +9,14 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.parameters import parent_file
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.pipeline.combined import volumes_due
+from nxmpi.pipeline.inputs import OVERWRITE
 from nxmpi.pipeline.orient import orientation_due
 from nxmpi.pipeline.pdf import pdfs_due
 from nxmpi.pipeline.peaked import is_another_programs
-from nxmpi.pipeline.reduce import STEPS, look_ahead, steps_to_run
+from nxmpi.pipeline.reduce import BY_POSITION, STEPS, look_ahead, steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
-from nxmpi.pipeline.symmetrize import averages_due
+from nxmpi.pipeline.symmetrize_plan import averages_due
 from nxmpi.pipeline.tasks import task_reasons
 from nxmpi.pipeline.transform import position_due
 from nxmpi.pipeline.wrapper import require_writable
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
     Reasons = dict[str, str]
     """Why something is to be done, by position or task; what is complete is not in it."""
-
-OVERWRITE = "--overwrite"
-BY_POSITIONS = ("frames", "transform")
-"""Steps that are done at one position and not at another."""
 
 
 def steps_due(
@@ -74,7 +71,7 @@ def steps_due(
         positions = names
         if not due:
             reasons = readers[step]()
-            if step in BY_POSITIONS or not reasons:
+            if step in BY_POSITION or not reasons:
                 positions = tuple(reasons)
             if positions and step == "frames" and "transform" in steps:
                 look_ahead(wrapper, choices, steps)

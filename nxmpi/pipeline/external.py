@@ -10,7 +10,7 @@ from nxmpi.cctw.dialect import ask
 from nxmpi.cctw.scratch import require_readable
 from nxmpi.crystal.factors import PixelFactors
 from nxmpi.errors import CollectiveError, InputError, StoppedError
-from nxmpi.nexus.values import chosen_entries, open_file
+from nxmpi.nexus.values import open_file
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import (
     all_or_none,
@@ -26,7 +26,7 @@ from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.parallel.signals import wishes
 from nxmpi.pipeline.program import transform_by_program
 from nxmpi.pipeline.program_task import Job
-from nxmpi.pipeline.scan import read_scan_to_bin
+from nxmpi.pipeline.scan import chosen_positions, read_scan_to_bin
 from nxmpi.pipeline.transform import STEP, plan_position, run_transform
 
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ def _transform_all(group: MPI.Intracomm, job: Job, names: list[str]) -> _Done:
 
 def _names(wrapper: Path, params: ScanParams) -> list[str]:
     with open_file(wrapper) as file:
-        names = chosen_entries(file, params.entries)
-    if params.settings and len(names) != 1:
-        raise InputError("a settings file holds for one position: name it with --entry")
-    return names
+        return chosen_positions(file, params)
 
 
 def _transform_if_due(group: MPI.Intracomm, job: Job, name: str) -> list[Path] | None:

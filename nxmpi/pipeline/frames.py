@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.growing import settled_identity
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.parallel.arrays import bcast_array, largest_arrays, sum_arrays
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
@@ -27,7 +28,7 @@ from nxmpi.pipeline.inputs import Inputs, file_input, fingerprint
 from nxmpi.pipeline.mask import write_mask
 from nxmpi.pipeline.searched import Searched, frame_tables, read_searched
 from nxmpi.pipeline.tasks import tasks_due
-from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.pipeline.wrapper import publish_results
 from nxmpi.stages.frames import frames_pass
 from nxmpi.stages.own_frames import FrameTables, PassResult
 from nxmpi.stages.profiles import FITTED
@@ -83,7 +84,7 @@ def _due(
     files = schema.ScanFiles(position.wrapper)
     due = tasks_due(files, position, params, overwrite=output.overwrite)
     if not due:
-        shutil.rmtree(checkpoint_folder(files, position.name), ignore_errors=True)
+        shutil.rmtree(files.checkpoint(position.name, STEP), ignore_errors=True)
     return due
 
 
@@ -91,11 +92,6 @@ def _settled(due: dict[str, Inputs], raw: Stack) -> dict[str, Inputs]:
     """Return what results depend on, now that all frames have been written."""
     told = file_input(replace(raw, identity=settled_identity(raw)))
     return {task: {**inputs, "raw": told} for task, inputs in due.items()}
-
-
-def checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
-    """Return where an unfinished pass over the frames of a position is kept."""
-    return files.folder / f".{name}_{STEP}.checkpoint"
 
 
 def _search_position(
@@ -115,7 +111,7 @@ def _search_position(
     with all_or_none(comm):
         # one batch is worked on while the next is read
         reader = StackReader(raw, None, skip_bad_frames=params.skip_bad_frames, n_rooms=2)
-    folder = checkpoint_folder(schema.ScanFiles(wrapper), name)
+    folder = schema.ScanFiles(wrapper).checkpoint(name, STEP)
     saved = Saved(
         path=folder / f"{comm.rank}-of-{comm.size}",
         key=comm.bcast(fingerprint(due) if comm.rank == 0 else ""),
@@ -152,7 +148,8 @@ def _search_position(
 
             def change(file: h5py.File) -> None:
                 write_found(file[name], position, found, params)
-                _record(file[name], due, start_time, note)
+                for task, inputs in due.items():
+                    write_process(file[name], task, inputs, start_time=start_time, note=note)
 
             publish_results(wrapper, written, change)
             shutil.rmtree(folder, ignore_errors=True)
@@ -197,11 +194,3 @@ def _gather(comm: MPI.Intracomm, result: PassResult) -> Gathered | None:
         strong_pixels=strong_pixels, fitted=fitted,
         bad_frames=sorted(n for some in bad_frames for n in some),
     )  # fmt: skip
-
-
-def _record(entry: h5py.Group, due: dict[str, Inputs], start_time: str, note: str) -> None:
-    for task, inputs in due.items():
-        process = Process(
-            task=task, start_time=start_time, end_time=now(), note=note, inputs=inputs
-        )
-        write_process(entry, process)

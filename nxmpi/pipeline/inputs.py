@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 import nxmpi
-from nxmpi.errors import InputError
+from nxmpi.errors import AnotherProgramError, InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.process import read_inputs
 
@@ -61,6 +61,8 @@ def transform_inputs(
     }
 
 
+NOT_DONE, OVERWRITE = "not done yet", "--overwrite"
+"""Reasons to make a result."""
 BEFORE, AFTER = "before", "after"
 """Among what is recorded of a refinement: `frames_geometry` before and after it."""
 
@@ -129,36 +131,37 @@ def fingerprint(inputs: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def is_complete(
-    entry: h5py.Group, task: str, file: Path, inputs: Inputs, path: str = schema.VOLUME
-) -> tuple[bool, str]:
-    """Return whether a result is there for these inputs; if not, why it is to be made.
+def reason_to_make(
+    entry: h5py.Group, task: str, file: Path, inputs: Inputs, path: str = schema.VOLUME, *,
+    overwrite: bool,
+) -> str:  # fmt: skip
+    """Return why a result is to be made, empty if it is there for these inputs.
 
     Not collective. The record in the wrapper and the data file must both be of these inputs;
     the latter keeps them at ``path``.
 
     Raises
     ------
-    InputError
+    AnotherProgramError
         If another program made the result that is there: it is not replaced unasked.
     """
+    if overwrite:
+        return OVERWRITE
     recorded = read_inputs(entry, task)
     found = read_fingerprint(file, path)
     if file.exists() and (recorded == {} or not found):
-        raise InputError(
+        raise AnotherProgramError(
             f"{entry.file.filename}:{entry.name}: {task} was done by another program, and its "
             f"result {file.name} is kept; --overwrite replaces it"
         )
     if recorded is None:
-        return False, "not done yet"
+        return NOT_DONE
     if not file.exists():
-        return False, f"{file.name} is gone"
+        return f"{file.name} is gone"
     changed = what_changed(recorded, inputs)
     if changed:
-        return False, changed
-    if found != fingerprint(inputs):
-        return False, f"{file.name} is of other inputs"
-    return True, ""
+        return changed
+    return "" if found == fingerprint(inputs) else f"{file.name} is of other inputs"
 
 
 def what_changed(recorded: Mapping[str, object], inputs: Inputs) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import has_orientation
 from nxmpi.nexus.values import chosen_entries, entry_names, open_file
@@ -14,6 +15,7 @@ from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.pipeline.crystal_search import find_crystal, seen_with
+from nxmpi.pipeline.inputs import OVERWRITE
 from nxmpi.pipeline.oriented import publish_orientations
 from nxmpi.pipeline.peaked import (
     Peaked,
@@ -22,7 +24,7 @@ from nxmpi.pipeline.peaked import (
     read_peaked,
     reason_to_orient,
 )
-from nxmpi.pipeline.wrapper import now, require_writable
+from nxmpi.pipeline.wrapper import require_writable
 from nxmpi.stages.grains import find_grains
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def orientation_due(
                 )
             fitted = replace(params, free=tuple(g for g in params.free if g != "cell"))
         positions = read_peaked(wrapper, names, needs_cell=needs_cell)
-        reasons = dict.fromkeys(names, "--overwrite")
+        reasons = dict.fromkeys(names, OVERWRITE)
         if not output.overwrite:
             reasons = {
                 each.name: reason_to_orient(wrapper[each.name], each, params, unasked=unasked)

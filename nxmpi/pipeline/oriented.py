@@ -16,10 +16,10 @@ from nxmpi.nexus.orientation import (
     write_symmetry,
 )
 from nxmpi.nexus.peaks import read_peaks, write_angles, write_indices
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.pipeline.inputs import AFTER, BEFORE, frames_geometry, geometry_inputs
 from nxmpi.pipeline.peaked import orient_inputs, read_again
-from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.pipeline.wrapper import publish_results
 
 if TYPE_CHECKING:
     import h5py
@@ -53,13 +53,7 @@ def publish_orientations(
                 AFTER: geometry_inputs(after.detector, after.wavelength),
                 "min_indexed": params.min_indexed,
             }
-            write_process(
-                entry,
-                Process(
-                    task=schema.REFINE_TASK, start_time=start_time, end_time=now(), note=note,
-                    inputs=inputs,
-                ),
-            )  # fmt: skip
+            write_process(entry, schema.REFINE_TASK, inputs, start_time=start_time, note=note)
 
     publish_results(files.wrapper, [], change)
 

@@ -19,11 +19,11 @@ from nxmpi.nexus.volume import read_grid
 from nxmpi.parallel.collective import on_root
 from nxmpi.parallel.locks import step_lock
 from nxmpi.pipeline.delta_pdf import STEP, make_pdf
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
+from nxmpi.pipeline.inputs import Inputs, fingerprint, json_input, read_fingerprint, reason_to_make
 from nxmpi.pipeline.parameters import read_layers, resolve
 from nxmpi.pipeline.real_space import Choices, Plan
-from nxmpi.pipeline.symmetrize import STEP as SYMMETRIZE
-from nxmpi.pipeline.wrapper import require_writable
+from nxmpi.pipeline.symmetrize_plan import STEP as SYMMETRIZE
+from nxmpi.pipeline.wrapper import require_writable_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,22 +62,9 @@ def run_pdf(
         step_lock(comm, wrapper, schema.SHARED, STEP),
         step_lock(comm, wrapper, schema.SHARED, SYMMETRIZE),  # whose file is written anew
     ):
-        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), choices, output))
+        files = schema.ScanFiles(wrapper)
+        plans = on_root(comm, lambda: require_writable_for(files, pdfs_due(files, choices, output)))
         return [path for plan in plans for path in make_pdf(comm, plan, output)]
-
-
-def plans_due(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
-    """Return the volumes that are not complete. Not collective.
-
-    Raises
-    ------
-    InputError
-        If what they are made of is missing or makes no sense, or results cannot be written.
-    """
-    plans = pdfs_due(files, choices, output)
-    if plans:
-        require_writable(files)
-    return plans
 
 
 def pdfs_due(files: schema.ScanFiles, choices: Choices, output: OutputParams) -> list[Plan]:
@@ -96,11 +83,9 @@ def pdfs_due(files: schema.ScanFiles, choices: Choices, output: OutputParams) ->
             if twin is schema.MASKED and not files.symmetrized(twin).exists():
                 continue
             plan = _plan(wrapper, files, twin, sample, choices)
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                done, reason = _is_complete(wrapper[schema.SHARED], plan)
-            log.info("%s: %s", twin.pdf_task, "complete" if done else reason)
-            if not done:
+            reason = _reason(wrapper[schema.SHARED], plan, overwrite=output.overwrite)
+            log.info("%s: %s", twin.pdf_task, reason or "complete")
+            if reason:
                 plans.append(replace(plan, reason=reason))
     return plans
 
@@ -156,13 +141,15 @@ def _plan(
     )  # fmt: skip
 
 
-def _is_complete(entry: h5py.Group, plan: Plan) -> tuple[bool, str]:
+def _reason(entry: h5py.Group, plan: Plan, *, overwrite: bool) -> str:
+    """Return why a volume is to be made, empty if it is complete."""
     symmetrized, total, pdf = plan.targets
     filled = f"{schema.VOLUME}/{schema.FILLED}"
     for file in (total, pdf):
-        done, reason = is_complete(entry, plan.twin.pdf_task, file, plan.inputs, schema.PDF_VOLUME)
-        if not done:
-            return False, reason
-    if read_fingerprint(symmetrized, filled) != fingerprint(plan.inputs):
-        return False, f"{symmetrized.name} is of other inputs"
-    return True, ""
+        reason = reason_to_make(
+            entry, plan.twin.pdf_task, file, plan.inputs, schema.PDF_VOLUME, overwrite=overwrite
+        )
+        if reason:
+            return reason
+    is_filled = read_fingerprint(symmetrized, filled) == fingerprint(plan.inputs)
+    return "" if is_filled else f"{symmetrized.name} is of other inputs"

@@ -13,7 +13,7 @@ import nxmpi
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.crystal.lattice import is_near
 from nxmpi.crystal.symmetry import highest_symmetry, is_compatible, symmetrized
-from nxmpi.errors import InputError
+from nxmpi.errors import AnotherProgramError, InputError
 from nxmpi.model import Geometry, Lattice
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import (
@@ -28,7 +28,7 @@ from nxmpi.nexus.geometry import (
 )
 from nxmpi.nexus.peaks import read_indices, read_peaks
 from nxmpi.nexus.process import read_inputs
-from nxmpi.pipeline.inputs import hash_input, json_input, what_changed
+from nxmpi.pipeline.inputs import NOT_DONE, hash_input, json_input, what_changed
 from nxmpi.pipeline.scan import read_stacks
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def reason_to_orient(
 
     Raises
     ------
-    InputError
+    AnotherProgramError
         If another program refined it.
     """
     recorded = read_inputs(entry, schema.REFINE_TASK)
@@ -233,9 +233,9 @@ def reason_to_orient(
         is_there = read_indices(entry) is not None
         return what_changed(recorded, inputs) or ("" if is_there else "indices are gone")
     if position.UB is None:
-        return "not done yet"
+        return NOT_DONE
     if recorded == {}:
-        raise InputError(
+        raise AnotherProgramError(
             f"{entry.file.filename}:{entry.name}: {schema.REFINE_TASK} was done by another "
             "program and is kept; --overwrite replaces it"
         )

@@ -10,9 +10,8 @@ import numpy as np
 
 from nxmpi.nexus.geometry import has_cell, has_orientation
 from nxmpi.nexus.values import chosen_entries, open_file
-from nxmpi.pipeline.due import BY_POSITIONS
 from nxmpi.pipeline.plan_volumes import Volumes
-from nxmpi.pipeline.reduce import steps_to_run
+from nxmpi.pipeline.reduce import BY_POSITION, steps_to_run
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.searched import read_searched
 from nxmpi.pipeline.status import scan_states
@@ -90,7 +89,7 @@ def _left(states: Mapping[str, StepState], due: list[str], step: str) -> Left:
     The orientation is one of all positions, and so is what is made of the combined volumes.
     """
     own, before = states[step], due[: due.index(step)]
-    alike = BY_POSITIONS if step in BY_POSITIONS else BY_VOLUMES
+    alike = BY_POSITION if step in BY_POSITION else BY_VOLUMES
     is_read = own.due or own.state == "out of date"
     if not is_read or not {*before} <= {*alike}:
         return None

@@ -18,7 +18,7 @@ from nxmpi.pipeline.pdf import absences_of, with_radius
 from nxmpi.pipeline.real_space import Plan as PdfPlan
 from nxmpi.pipeline.real_space import sizes_of
 from nxmpi.pipeline.step_cost import Layout, Left, StepCost, together
-from nxmpi.pipeline.symmetrize import group_of, operators_of
+from nxmpi.pipeline.symmetrize_plan import group_of, operators_of
 from nxmpi.pipeline.transform import tables_of
 from nxmpi.stages import cost
 from nxmpi.stages.bricks import BRICK_BYTES

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from nxmpi.cctw.scratch import SCRIPT
+from nxmpi.log import now
 from nxmpi.parallel.collective import kept_on_root, on_root
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.timing import Timer
@@ -22,7 +23,7 @@ from nxmpi.pipeline.program_task import (
     require_memory,
 )
 from nxmpi.pipeline.transform import STEP, targets_of, volume_file, write_records
-from nxmpi.pipeline.wrapper import now, publish_results
+from nxmpi.pipeline.wrapper import publish_results
 
 if TYPE_CHECKING:
     from pathlib import Path

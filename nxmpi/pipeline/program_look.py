@@ -10,9 +10,9 @@ import numpy as np
 from nxmpi.cctw.write import phi_of
 from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.collective import all_or_none, kept_on_root
-from nxmpi.pipeline.program_task import factor_of
+from nxmpi.pipeline.transform import tables_of
 from nxmpi.stages.blocks import expect_blocks
-from nxmpi.stages.tables import bcast_tables, build_tables
+from nxmpi.stages.tables import bcast_tables
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -53,7 +53,7 @@ def look(
     def build() -> Tables:
         assert measured is not None  # on the root
         position = _as_the_program_has_it(measured.position)
-        return build_tables(position, factor_of(measured), plan.grid, job.params)
+        return tables_of(plan.grid, replace(measured, position=position), job.params)
 
     tables = bcast_tables(group, kept_on_root(group, build))
     used = group.bcast(np.flatnonzero(measured.position.weight > 0) if measured else None)

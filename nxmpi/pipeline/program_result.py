@@ -10,11 +10,11 @@ import numpy as np
 
 from nxmpi.cctw.result import Sums, columns_of, read_column, require_agreement, require_volume
 from nxmpi.cctw.scratch import OUTPUT, VOLUME
-from nxmpi.crystal.factors import pixel_factors
 from nxmpi.nexus import schema
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.pipeline.program_task import named
+from nxmpi.pipeline.transform import factors_of
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.stages.bricks import WIDTH, Pillar
 
@@ -70,10 +70,6 @@ def write_result(group: MPI.Intracomm, task: Task, file: VolumeFile, pillars: li
 
     Collective on ``group``.
     """
-    factors: dict[str, F8] = {}
-    if task.measured is not None:
-        detector, norm = task.measured.position.geometry.detector, task.measured.norm
-        factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
     attributes = {n: v for n, v in file.attributes.items() if n != schema.NORM_UNIT}
     path = task.folder / OUTPUT
     with h5py.File(path, "r") as source:
@@ -83,6 +79,6 @@ def write_result(group: MPI.Intracomm, task: Task, file: VolumeFile, pillars: li
             where = np.s_[pillar.l : pillar.l + WIDTH, pillar.k : pillar.k + WIDTH]
             return {name: volume[where].astype(float) for name, volume in volumes.items()}
 
-        file = file._replace(attributes=attributes, factors=factors)
+        file = file._replace(attributes=attributes, factors=factors_of(task.measured))
         write_volume(group, task.job.output, file, pillars, fill)
     on_root(group, path.unlink)

@@ -15,7 +15,7 @@ import numpy as np
 
 from nxmpi.cctw.scratch import SCRIPT, Given, write_input
 from nxmpi.cctw.write import script_of, settings_of
-from nxmpi.crystal.factors import pixel_factors
+from nxmpi.crystal.factors import pixel_factors, whole_factor
 from nxmpi.errors import InputError, NxmpiError
 from nxmpi.parallel.collective import at_abort, on_root
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi._typing import F8
     from nxmpi.cctw.dialect import Program
     from nxmpi.nexus import schema
     from nxmpi.parallel.cores import Processors
@@ -126,18 +125,12 @@ def given_of(plan: Plan, measured: Measured | None, expected: Expected) -> Given
     bad, weight = position.bad.copy(), position.weight.copy()
     bad.ravel()[expected.dead] = True
     weight[expected.bad_frames] = 0.0
-    pixels = pixel_factors(position.geometry.detector, measured.norm.pixels)
-    return Given(
-        frames=plan.raw, bad=bad, weight=weight, factor=factor_of(measured) if pixels else None,
-        lost=expected.lost,
-    )  # fmt: skip
-
-
-def factor_of(measured: Measured) -> F8:
-    """Return the product of all factors of pixels, (n_slow, n_fast) [1]."""
-    detector = measured.position.geometry.detector
+    detector = position.geometry.detector
     factors = pixel_factors(detector, measured.norm.pixels)
-    return math.prod(factors.values(), start=np.ones(detector.shape))
+    return Given(
+        frames=plan.raw, bad=bad, weight=weight,
+        factor=whole_factor(detector, factors) if factors else None, lost=expected.lost,
+    )  # fmt: skip
 
 
 def require_memory(task: Task) -> None:

@@ -26,8 +26,7 @@ from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.publish import temporary
 from nxmpi.parallel.slabs import chunked_slabs, deal_anew, even_slabs
 from nxmpi.pipeline.inputs import fingerprint
-from nxmpi.pipeline.volume import write_or_stop
-from nxmpi.stages.bricks import Pillar
+from nxmpi.pipeline.volume import write_slabs
 from nxmpi.stages.fourier import real_space_grid, to_full_slabs, transform_sizes
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def write_beside(
 ) -> None:  # fmt: skip
     """Write a copy of the symmetrized volume's file with datasets more, under a temporary name.
 
-    Collective on ``comm``; see `nxmpi.pipeline.volume.write_or_stop`.
+    Collective on ``comm``; see `nxmpi.pipeline.volume.write_slabs`.
 
     Parameters
     ----------
@@ -168,17 +167,7 @@ def write_beside(
         data[schema.FILLED].attrs[schema.FINGERPRINT] = fingerprint(plan.inputs)
 
     volume = symmetrized_file(plan, temporary(source))
-    first, n = want[comm.rank][0], want[comm.rank][1] - want[comm.rank][0]
-    _, n_k, n_h = plan.grid.array_shape
-    pillars = [
-        Pillar(first + l, k, 0, n_h) for l in range(0, n, CHUNK) for k in range(0, n_k, CHUNK)
-    ]
-
-    def fill(pillar: Pillar) -> Values:
-        l, k = pillar.l - first, pillar.k
-        return {name: slab[l : l + CHUNK, k : k + CHUNK] for name, slab in values.items()}
-
-    write_or_stop(comm, output, volume, pillars, fill, create)
+    write_slabs(comm, output, volume, values, (want[comm.rank][0], 0), create)
 
 
 def symmetrized_file(plan: Plan, path: Path) -> VolumeFile:
@@ -207,19 +196,8 @@ def write_real(
     sizes = sizes_of(plan)
     slabs = chunked_slabs(sizes[1], comm.size, CHUNK)
     slab = {name: to_full_slabs(comm, half, sizes, slabs) for name, half in values.items()}
-    start, stop = slabs[comm.rank]
-    pillars = [
-        Pillar(z, y, 0, sizes[0])
-        for y in range(start, stop, CHUNK)
-        for z in range(0, sizes[2], CHUNK)
-    ]
-
-    def fill(pillar: Pillar) -> Values:
-        z, y = pillar.l, pillar.k - start
-        return {name: part[z : z + CHUNK, y : y + CHUNK] for name, part in slab.items()}
-
     file = target._replace(path=temporary(target.path))
-    write_or_stop(comm, output, file, pillars, fill)
+    write_slabs(comm, output, file, slab, (0, slabs[comm.rank][0]))
 
 
 def total_file(plan: Plan) -> VolumeFile:

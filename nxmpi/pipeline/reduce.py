@@ -15,7 +15,8 @@ from nxmpi.pipeline.frames import run_frames
 from nxmpi.pipeline.orient import run_orient
 from nxmpi.pipeline.pdf import run_pdf
 from nxmpi.pipeline.scan import read_scan
-from nxmpi.pipeline.symmetrize import group_of, operators_of, run_symmetrize
+from nxmpi.pipeline.symmetrize import run_symmetrize
+from nxmpi.pipeline.symmetrize_plan import group_of, operators_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
+BY_POSITION = ("frames", "transform")
+"""Steps that are done at one position and not at another, each under a lock of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,11 +73,11 @@ def read_scan(path: Path, params: ScanParams, norm: NormParams, *, guess: bool =
     files = schema.ScanFiles(path)
     with open_file(path) as wrapper:
         names = entry_names(wrapper)
-        chosen = [wrapper[name] for name in chosen_entries(wrapper, params.entries)]
+        chosen = [wrapper[name] for name in chosen_positions(wrapper, params)]
         layers = read_layers(wrapper, files)
         if params.settings:
-            measured, grid = _read_with_settings(chosen, params, layers)
-            return Scan(files=files, measured=measured, grid=grid, sample=None)
+            one, grid = _read_with_settings(chosen[0], params, layers, params.settings)
+            return Scan(files=files, measured=[one], grid=grid, sample=None)
         sample = read_sample(chosen[0])
         everything = [wrapper[name] for name in names]
         measured = [_read_position(entry, params, norm, layers, guess=guess) for entry in chosen]
@@ -104,6 +104,20 @@ def read_scan_to_bin(path: Path, params: ScanParams, norm: NormParams) -> Scan:
                 "--no-transmission)"
             )
     return scan
+
+
+def chosen_positions(wrapper: h5py.File, params: ScanParams) -> list[str]:
+    """Return the positions that are asked for. Not collective.
+
+    Raises
+    ------
+    InputError
+        If there is none of a name, or a settings file is for several.
+    """
+    names = chosen_entries(wrapper, params.entries)
+    if params.settings and len(names) != 1:
+        raise InputError("a settings file holds for one position: name it with --entry")
+    return names
 
 
 def frames_used(n_frames: int, params: ScanParams, layers: Layers, where: str) -> tuple[int, int]:
@@ -188,16 +202,13 @@ def _read_position(
 
 
 def _read_with_settings(
-    entries: list[h5py.Group], params: ScanParams, layers: Layers
-) -> tuple[list[Measured], HKLGrid]:
-    if len(entries) != 1 or params.settings is None:
-        raise InputError("a settings file holds for one position: name it with --entry")
-    (entry,) = entries
+    entry: h5py.Group, params: ScanParams, layers: Layers, settings: Path
+) -> tuple[Measured, HKLGrid]:
     raw, n_frames = read_stacks(entry, params.follow)
     mask = _read_mask(entry, params, raw)
     shape = raw.shape[1:]
     first, last = frames_used(n_frames, params, layers, entry.name)
-    geometry, grid = geometry_and_grid(params.settings, shape, n_frames)
+    geometry, grid = geometry_and_grid(settings, shape, n_frames)
     weight = read_weight(entry, n_frames)
     weight[:first] = 0.0
     weight[last + 1 :] = 0.0
@@ -218,7 +229,7 @@ def _read_with_settings(
     )
     pixels = PixelFactors(flat_field=factor)
     factors = Norm(frames={"weights": weight}, pixels=pixels, blocked=0.0, origins=origins)
-    return [Measured(position=position, raw=raw, mask=mask, norm=factors)], grid
+    return Measured(position=position, raw=raw, mask=mask, norm=factors), grid
 
 
 def _find_grid(

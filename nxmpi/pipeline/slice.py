@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.crystal.factors import pixel_factors
 from nxmpi.crystal.lattice import lattice_along, reciprocal_parameters
 from nxmpi.crystal.plane import parse_plane, span
 from nxmpi.errors import InputError
@@ -23,9 +22,10 @@ from nxmpi.parallel.collective import all_or_none, kept_on_root
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.follow import positions_in_turn
 from nxmpi.pipeline.scan import Measured, Scan, read_scan_to_bin
+from nxmpi.pipeline.transform import tables_of
 from nxmpi.stages.combine import combine
 from nxmpi.stages.slice import Binned, bin_frames
-from nxmpi.stages.tables import bcast_tables, build_tables
+from nxmpi.stages.tables import bcast_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,10 +153,7 @@ def _bin(
     def build() -> Tables:
         assert measured is not None  # on the root
         assert grid is not None
-        detector, factors = measured.position.geometry.detector, measured.norm
-        pixels = pixel_factors(detector, factors.pixels).values()
-        factor = math.prod(pixels, start=np.ones(detector.shape))
-        return build_tables(measured.position, factor, grid, binning, factors.blocked)
+        return tables_of(grid, measured, binning)
 
     with timer.part("tables"):
         tables = bcast_tables(comm, kept_on_root(comm, build))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from nxmpi.errors import InputError
+from nxmpi.errors import AnotherProgramError, InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.params import OutputParams
-from nxmpi.pipeline.due import BY_POSITIONS, reasons_of
+from nxmpi.pipeline.due import reasons_of
+from nxmpi.pipeline.inputs import NOT_DONE
 from nxmpi.pipeline.peaked import is_another_programs
-from nxmpi.pipeline.reduce import STEPS, steps_to_run
+from nxmpi.pipeline.reduce import BY_POSITION, STEPS, steps_to_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.reduce import Choices
 
 State = Literal["done", "partly done", "out of date", "to do", "cannot be done"]
-NOT_DONE = "not done yet"
 BY_ANOTHER = "by another program"
-_ANOTHER = re.compile(r"was done by another program")
 KEEP = OutputParams()
 
 
@@ -61,7 +59,7 @@ def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
         before = next((each.step for each in states if each.state != "done"), "")
         if step == "orient" and is_kept:  # whatever peaks there are going to be
             before = ""
-        n_parts = len(names) if step in BY_POSITIONS else 0
+        n_parts = len(names) if step in BY_POSITION else 0
         states.append(_state(step, readers[step], before, n_parts))
     return states
 
@@ -82,9 +80,9 @@ def _state(
     """
     try:
         due = read()
+    except AnotherProgramError:
+        return StepState(step=step, state="done", reason=BY_ANOTHER)
     except InputError as error:
-        if _ANOTHER.search(f"{error}"):
-            return StepState(step=step, state="done", reason=BY_ANOTHER)
         state: State = "to do" if before else "cannot be done"
         return StepState(step=step, state=state, reason=f"after {before}" if before else f"{error}")
     reasons = set(due.values())

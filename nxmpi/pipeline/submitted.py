@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError, LockedError
+from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.parallel.locks import PUBLISHING, list_locks, refusal, remove_locks, step_lock
 from nxmpi.slurm import sbatch
@@ -59,7 +59,7 @@ def run_submit(
     made: list[tuple[Path, Job]] = []
 
     def record(ids: list[int]) -> None:
-        submitted = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+        submitted = now()
         made.extend(
             pair
             for planned, job in zip(chain, ids, strict=True)

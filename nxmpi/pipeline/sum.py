@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.errors import InputError
+from nxmpi.log import now
 from nxmpi.nexus import schema, summed
 from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.mask import create_mask, link_mask
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.stack import read_pixel_mask
 from nxmpi.nexus.values import entry_names, link_to, open_file
 from nxmpi.nexus.wrapper import create_raw
@@ -32,8 +33,7 @@ from nxmpi.parallel.publish import (
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.inputs import file_input
 from nxmpi.pipeline.matched import Part, match
-from nxmpi.pipeline.reduce import STEPS
-from nxmpi.pipeline.wrapper import now
+from nxmpi.pipeline.reduce import BY_POSITION, STEPS
 from nxmpi.stages.sum import add_frames
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ log = logging.getLogger(__name__)
 TASK = "nxsum"
 BATCH = 4
 """Frames that a rank adds at a time."""
-BY_POSITION = ("frames", "transform")
-"""Steps that have a lock for each position."""
 
 
 def run_sum(
@@ -211,10 +209,7 @@ def _publish(
                     f"scan_{i}": {"scan": str(path), **file_input(raw)}
                     for i, (path, raw) in enumerate(zip(scans, part.raw, strict=True), 1)
                 }
-                process = Process(
-                    task=TASK, start_time=start_time, end_time=now(), note=note, inputs=inputs
-                )
-                write_process(entry, process)
+                write_process(entry, TASK, inputs, start_time=start_time, note=note)
     with publish_lock(files.wrapper):
         files.wrapper.unlink(missing_ok=True)  # never one beside the frames of another sum
         for path in _results(files, [part.name for part in parts]):

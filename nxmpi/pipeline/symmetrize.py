@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, astuple
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-import nxmpi
 from nxmpi.crystal.lattice import lattice_along
-from nxmpi.crystal.laue import coset_leaders, keeps_lattice, laue_operators, voxel_group
-from nxmpi.errors import InputError
+from nxmpi.log import now
 from nxmpi.nexus import schema
-from nxmpi.nexus.geometry import read_sample
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.shells import R_INT, R_WEIGHTED, describe_residuals, write_shells
-from nxmpi.nexus.values import entry_names, find, open_file, require
-from nxmpi.nexus.volume import (
-    CHUNK,
-    VolumeFile,
-    create_volume,
-    read_grid,
-    write_volume_group,
-)
+from nxmpi.nexus.volume import CHUNK, VolumeFile, create_volume, write_volume_group
 from nxmpi.parallel.collective import on_root
-from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
+from nxmpi.parallel.slabs import chunked_slabs
 from nxmpi.parallel.timing import Timer
-from nxmpi.pipeline.averaged import Plan, averaged, told
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, json_input, read_fingerprint
-from nxmpi.pipeline.volume import write_or_stop
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable
-from nxmpi.stages.bricks import Pillar
+from nxmpi.pipeline.averaged import averaged, told
+from nxmpi.pipeline.inputs import fingerprint
+from nxmpi.pipeline.symmetrize_plan import STEP, averages_due
+from nxmpi.pipeline.volume import write_slabs
+from nxmpi.pipeline.wrapper import publish_results, require_writable_for
 from nxmpi.stages.planes import to_slabs
 
 if TYPE_CHECKING:
@@ -46,14 +35,12 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi._typing import F8, I8
-    from nxmpi.crystal.laue import VoxelGroup
-    from nxmpi.model import HKLGrid, Sample
     from nxmpi.params import OutputParams, SymmetrizeParams
     from nxmpi.pipeline.averaged import Values
+    from nxmpi.pipeline.symmetrize_plan import Plan
     from nxmpi.stages.shells import Shells
 
 log = logging.getLogger(__name__)
-STEP = "symmetrize"
 
 
 def run_symmetrize(
@@ -76,139 +63,18 @@ def run_symmetrize(
         On every rank, if any heard a wish to stop; the volume under way is to be begun again.
     """
     with step_lock(comm, wrapper, schema.SHARED, STEP):
-        plans = on_root(comm, lambda: plans_due(schema.ScanFiles(wrapper), params, output))
+        files = schema.ScanFiles(wrapper)
+        plans = on_root(
+            comm, lambda: require_writable_for(files, averages_due(files, params, output))
+        )
         return [_symmetrize_twin(comm, plan, output) for plan in plans]
-
-
-def plans_due(
-    files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
-) -> list[Plan]:  # fmt: skip
-    """Return the volumes that are not complete. Not collective.
-
-    Raises
-    ------
-    InputError
-        If what they are made of is missing or makes no sense, or results cannot be written.
-    """
-    plans = averages_due(files, params, output)
-    if plans:
-        require_writable(files)
-    return plans
-
-
-def averages_due(
-    files: schema.ScanFiles, params: SymmetrizeParams, output: OutputParams
-) -> list[Plan]:  # fmt: skip
-    """Return what is to be averaged. Not collective. Nothing is changed.
-
-    Raises
-    ------
-    InputError
-        If there is no combined volume, its grid is not that of the symmetry, or another program
-        made what is there.
-    """
-    plans = []
-    with open_file(files.wrapper) as wrapper:
-        sample = read_sample(wrapper[entry_names(wrapper)[0]])
-        operators = operators_of(files.wrapper, sample, params)
-        for twin in (schema.REGULAR, schema.MASKED):
-            file = files.combined(twin)
-            grid = read_grid(find(wrapper[schema.SHARED], twin.group))
-            if twin is schema.MASKED and not file.exists():
-                continue
-            if grid is None or not file.exists():
-                raise InputError(
-                    f"{file}: expected a combined volume, found none (nxmpi combine makes it)"
-                )
-            scale, parts = _made_of(file)
-            if scale is not None and params.outliers is not None:
-                raise InputError(
-                    f"{file}:/{schema.VOLUME}: expected counts alone, of which images can be left "
-                    "out, found them less a background (do without --outliers)"
-                )
-            inputs: Inputs = {
-                "program": f"nxmpi {nxmpi.__version__}", "laue": operators.tolist(),
-                "outliers": params.outliers or 0.0,
-                "cell": list(astuple(sample.lattice)), "grid": json_input(asdict(grid)),
-                "volume": read_fingerprint(file) or f"{file.stat().st_mtime_ns}",
-            }  # fmt: skip
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                done, reason = is_complete(
-                    wrapper[schema.SHARED], twin.symmetrize_task, files.symmetrized(twin), inputs
-                )
-            log.info("%s: %s", twin.symmetrize_task, "complete" if done else reason)
-            if not done:
-                group = group_of(files.wrapper, operators, grid)
-                plans.append(
-                    Plan(twin=twin, files=files, grid=grid, sample=sample, group=group,
-                         outliers=params.outliers, scale=scale, parts=parts,
-                         inputs=inputs, reason=reason)
-                )  # fmt: skip
-    return plans
-
-
-def _made_of(file: Path) -> tuple[float | None, int]:
-    """Return the scale of the background, None where there is none, and the parts of counts."""
-    with open_file(file) as data:
-        attributes = require(data, schema.VOLUME, "a volume").attrs
-        scale = attributes.get(schema.BACKGROUND_SCALE)
-        parts = int(attributes.get(schema.COUNT_PARTS, 1))
-        return None if scale is None else float(scale), parts
-
-
-def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams) -> I8:
-    """Return the operators of the Laue group, (n, 3, 3) int64. Not collective.
-
-    Raises
-    ------
-    InputError
-        If nobody says what the symmetry is.
-    """
-    symbol = params.laue or (sample and (sample.space_group or sample.laue_group))
-    where = f"{wrapper}:/{schema.SHARED}/{schema.SAMPLE}"
-    if not symbol:
-        raise InputError(
-            f"{where}: expected a space group or Laue group, found neither (--laue names it)"
-        )
-    operators = laue_operators(symbol)
-    if sample and not keeps_lattice(operators, sample.lattice):
-        cell = " ".join(f"{value:g}" for value in astuple(sample.lattice))
-        raise InputError(
-            f"{where}: expected a cell with the symmetry {symbol}, found {cell} (--laue names "
-            "another symmetry, or setting, such as 'R -3 m :R' or 'P 1 1 2/m')"
-        )
-    return operators
-
-
-def group_of(wrapper: Path, operators: I8, grid: HKLGrid) -> VoxelGroup:
-    """Return the operators on a grid. Not collective.
-
-    Raises
-    ------
-    InputError
-        If they do not map it to itself.
-    """
-    try:
-        group = voxel_group(operators, grid)
-        coset_leaders(group.matrices)  # what cannot be done is told before work begins
-    except InputError as error:
-        raise InputError(
-            f"{wrapper}: {error}; nxmpi reduce --to combine does without symmetry"
-        ) from error
-    return group
 
 
 def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> Path:
     stop_if_wished(comm)
     timer, start_time = Timer(), now()
     average = averaged(comm, plan, timer)
-    n_l = plan.grid.array_shape[0]
-    rows = -(-n_l // CHUNK)
-    slabs = [
-        (min(start * CHUNK, n_l), min(stop * CHUNK, n_l))
-        for start, stop in (block_range(rows, comm.size, rank) for rank in range(comm.size))
-    ]
+    slabs = chunked_slabs(plan.grid.array_shape[0], comm.size, CHUNK)
     volume = _file(plan, average.n_left_out)
     with unpublished_removed(comm, [plan.target]):
         with timer.part("exchange"):
@@ -217,9 +83,9 @@ def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> P
                 stop_if_wished(comm)
                 made[name] = to_slabs(comm, average.values.pop(name), plan.group, slabs)
         with timer.part("write"):
-            write = partial(_create, shells=average.shells)
-            temporary_file = volume._replace(path=temporary(plan.target))
-            _write(comm, made, slabs[comm.rank][0], output, (temporary_file, write))
+            create = partial(_create, shells=average.shells)
+            file = volume._replace(path=temporary(plan.target))
+            write_slabs(comm, output, file, made, (slabs[comm.rank][0], 0), create)
         line = (
             f"{plan.twin.symmetrize_task}: {len(plan.group.matrices)} operators, "
             f"{told(average, plan.outliers)}, {timer.summary(comm)}"
@@ -227,23 +93,6 @@ def _symmetrize_twin(comm: MPI.Intracomm, plan: Plan, output: OutputParams) -> P
         on_root(comm, lambda: _publish(plan, start_time, line, (volume, average.shells)))
     log.info("%s", line)
     return plan.target
-
-
-def _write(
-    comm: MPI.Intracomm, made: Values, start: int, output: OutputParams,
-    target: tuple[VolumeFile, partial[None]],
-) -> None:  # fmt: skip
-    n, n_k, n_h = made[schema.NORM].shape
-    pillars = [
-        Pillar(start + l, k, 0, n_h) for l in range(0, n, CHUNK) for k in range(0, n_k, CHUNK)
-    ]
-
-    def fill(pillar: Pillar) -> Values:
-        l, k = pillar.l - start, pillar.k
-        return {name: values[l : l + CHUNK, k : k + CHUNK] for name, values in made.items()}
-
-    volume, create = target
-    write_or_stop(comm, output, volume, pillars, fill, create)
 
 
 def _file(plan: Plan, n_left_out: int) -> VolumeFile:
@@ -290,15 +139,12 @@ def _publish(
         "data": schema.SYMMETRIZED, "weights": schema.NORM,
         "data_errors": schema.SYMMETRIZED_ERRORS, schema.CHI2: schema.CHI2,
     }  # fmt: skip
-    process = Process(
-        task=plan.twin.symmetrize_task, start_time=start_time, end_time=now(), note=line,
-        inputs=plan.inputs,
-    )  # fmt: skip
 
     def change(file: h5py.File) -> None:
         entry, (volume, shells) = file[schema.SHARED], made
         _write_shells(entry, f"{plan.twin.prefix}{schema.SHELLS}", volume, shells)
         write_volume_group(entry, plan.twin.symmetrized, volume, f"nxmpi {STEP}", links)
-        write_process(entry, process)
+        task = plan.twin.symmetrize_task
+        write_process(entry, task, plan.inputs, start_time=start_time, note=line)
 
     publish_results(plan.files.wrapper, [plan.target], change)

@@ -10,10 +10,12 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.process import read_inputs
 from nxmpi.nexus.values import open_file
 from nxmpi.pipeline.inputs import (
+    NOT_DONE,
+    OVERWRITE,
     Inputs,
     file_input,
     hash_input,
-    is_complete,
+    reason_to_make,
     what_changed,
 )
 from nxmpi.pipeline.wrapper import require_writable
@@ -40,7 +42,7 @@ def tasks_due(
     Not collective. What another program did is kept, unless it is to be overwritten.
     """
     wanted = _inputs(position, params)
-    reasons = dict.fromkeys(wanted, "--overwrite")
+    reasons = dict.fromkeys(wanted, OVERWRITE)
     if not overwrite:
         reasons = task_reasons(files, position, params)
     due = {task: inputs for task, inputs in wanted.items() if reasons[task]}
@@ -78,9 +80,9 @@ def _reason(entry: h5py.Group, files: schema.ScanFiles, task: str, inputs: Input
         return ""
     if is_mask:
         mask = files.mask(entry.name.strip("/"))
-        reason = is_complete(entry, task, mask, inputs, schema.MASK)[1]
+        reason = reason_to_make(entry, task, mask, inputs, schema.MASK, overwrite=False)
     else:
-        reason = "not done yet" if recorded is None else what_changed(recorded, inputs)
+        reason = NOT_DONE if recorded is None else what_changed(recorded, inputs)
     return reason or ("" if is_there else f"{RESULTS[task]} is gone")
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nxmpi.crystal.factors import pixel_factors
+from nxmpi.crystal.factors import pixel_factors, whole_factor
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.kernels.packing import PACKED
+from nxmpi.log import now
 from nxmpi.nexus import schema
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.values import open_file
 from nxmpi.nexus.volume import SHOWN, VolumeFile, title_of, write_volume_group
 from nxmpi.parallel.checkpoint import Checkpoint
@@ -23,10 +21,10 @@ from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.binning import Binning, bin_frames
-from nxmpi.pipeline.inputs import Inputs, fingerprint, is_complete, transform_inputs
+from nxmpi.pipeline.inputs import Inputs, fingerprint, reason_to_make, transform_inputs
 from nxmpi.pipeline.scan import Measured, Scan, read_scan_to_bin
 from nxmpi.pipeline.volume import write_volume
-from nxmpi.pipeline.wrapper import now, publish_results, require_writable
+from nxmpi.pipeline.wrapper import publish_results, require_writable
 from nxmpi.stages.bricks import Pillar, fill_pillar, pillars_held
 from nxmpi.stages.tables import build_tables
 
@@ -125,7 +123,7 @@ def plan_position(
         require_writable(scan.files)
     else:
         log.info("%s: transform is complete", plan.name)
-        Checkpoint(checkpoint_folder(scan.files, plan.name), "").remove()
+        Checkpoint(scan.files.checkpoint(plan.name, STEP), "").remove()
     return plan
 
 
@@ -145,11 +143,9 @@ def position_due(
     reasons = []
     with open_file(scan.files.wrapper) as wrapper:
         for twin, inputs in twins.items():
-            done, reason = False, "--overwrite"
-            if not output.overwrite:
-                file = scan.files.transform(name, twin)
-                done, reason = is_complete(wrapper[name], twin.transform_task, file, inputs)
-            reasons += [] if done else [f"{twin.transform_task} ({reason})"]
+            task, file = twin.transform_task, scan.files.transform(name, twin)
+            reason = reason_to_make(wrapper[name], task, file, inputs, overwrite=output.overwrite)
+            reasons += [f"{task} ({reason})"] if reason else []
     return Plan(
         name=name, raw=measured.raw, mask=measured.mask, grid=scan.grid, sample=scan.sample,
         files=scan.files, twins=twins if reasons else {}, reason=", ".join(reasons),
@@ -161,7 +157,7 @@ def _transform_position(
     output: OutputParams,
 ) -> list[Path]:  # fmt: skip
     timer, start_time = Timer(), now()
-    folder = checkpoint_folder(plan.files, plan.name)
+    folder = plan.files.checkpoint(plan.name, STEP)
     store = Checkpoint(folder, f"{fingerprint(_together(plan))} {PACKED}")
     binning = Binning(
         name=f"{plan.files.wrapper}:/{plan.name}",
@@ -207,10 +203,7 @@ def _write_volumes(
     measured: Measured | None,
 ) -> None:  # fmt: skip
     """Write all volumes under their temporary names. Collective on ``comm``."""
-    factors: dict[str, F8] = {}
-    if measured is not None:
-        detector, norm = measured.position.geometry.detector, measured.norm
-        factors = {**norm.frames, **pixel_factors(detector, norm.pixels)}
+    factors = factors_of(measured)
     fills = {schema.COUNTS: 0.0, schema.NORM: 0.0, **({schema.HITS: 0.0} if volume.hits else {})}
     for twin, target in targets_of(plan).items():
         some = 1 if twin == schema.MASKED else 2
@@ -228,11 +221,6 @@ def _write_volumes(
         write_volume(comm, output, file, pillars_held(bricks), fill)
 
 
-def checkpoint_folder(files: schema.ScanFiles, name: str) -> Path:
-    """Return where an unfinished transform of a position is kept."""
-    return files.folder / f".{name}_{STEP}.checkpoint"
-
-
 def _together(plan: Plan) -> Inputs:
     return {twin.group: inputs for twin, inputs in plan.twins.items()}
 
@@ -241,8 +229,29 @@ def tables_of(grid: HKLGrid, measured: Measured, params: TransformParams) -> Tab
     """Return the tables of a position. Not collective."""
     position, norm = measured.position, measured.norm
     detector = position.geometry.detector
-    factor = math.prod(pixel_factors(detector, norm.pixels).values(), start=np.ones(detector.shape))
+    factor = whole_factor(detector, pixel_factors(detector, norm.pixels))
     return build_tables(position, factor, grid, params, norm.blocked)
+
+
+def factors_of(measured: Measured | None) -> dict[str, F8]:
+    """Return all factors of the norm of a position, as they are written by the root.
+
+    Not collective.
+
+    Parameters
+    ----------
+    measured : Measured or None
+        The root's alone: others have no factors.
+
+    Returns
+    -------
+    dict of (n_frames,) or (n_slow, n_fast) float64
+        [1]
+    """
+    if measured is None:
+        return {}
+    detector, norm = measured.position.geometry.detector, measured.norm
+    return {**norm.frames, **pixel_factors(detector, norm.pixels)}
 
 
 def volume_file(plan: Plan, twin: schema.Twin, path: Path, unit: float) -> VolumeFile:
@@ -269,8 +278,6 @@ def write_records(
     for twin, inputs in plan.twins.items():
         volume = volume_file(plan, twin, plan.files.transform(plan.name, twin), 0.0)
         write_volume_group(entry, twin.group, volume, f"nxmpi {STEP}", SHOWN)
-        process = Process(
-            task=twin.transform_task, start_time=start_time, end_time=now(),
-            note=f"{line}{bad}", inputs=inputs,
-        )  # fmt: skip
-        write_process(entry, process)
+        write_process(
+            entry, twin.transform_task, inputs, start_time=start_time, note=f"{line}{bad}"
+        )

@@ -14,7 +14,6 @@ from nxmpi.nexus.values import open_file
 from nxmpi.parallel.checkpoint import MANIFEST
 from nxmpi.parallel.locks import list_locks
 from nxmpi.pipeline.status import scan_states
-from nxmpi.pipeline.transform import checkpoint_folder
 from nxmpi.slurm.left import ask_slurm
 from nxmpi.slurm.queue import LEFT, ended
 from nxmpi.slurm.record import read_record
@@ -255,7 +254,7 @@ def _progress_of(log: Path, step: str) -> tuple[str, float | None]:
 
 def _saved_progress(wrapper: Path, entry: str, step: str) -> tuple[str, float | None]:
     """Return how many frames the last checkpoint of a position holds."""
-    manifest = checkpoint_folder(schema.ScanFiles(wrapper), entry) / MANIFEST
+    manifest = schema.ScanFiles(wrapper).checkpoint(entry, step) / MANIFEST
     if step != "transform" or not manifest.exists():
         return "", None
     try:

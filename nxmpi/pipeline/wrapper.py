@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nxmpi.parallel.h5 import edited
 from nxmpi.parallel.locks import publish_lock
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     import h5py
 
     from nxmpi.nexus.schema import ScanFiles
+
+Plan = TypeVar("Plan")
 
 
 def require_writable(files: ScanFiles) -> None:
@@ -31,6 +32,16 @@ def require_writable(files: ScanFiles) -> None:
     require_folder(files.folder)
     with publish_lock(files.wrapper):
         pass
+
+
+def require_writable_for(files: ScanFiles, plans: list[Plan]) -> list[Plan]:
+    """Return plans; if there are any, make sure that their results can be written.
+
+    Not collective. Errors are those of `require_writable`.
+    """
+    if plans:
+        require_writable(files)
+    return plans
 
 
 def publish_results(
@@ -60,8 +71,3 @@ def publish_results(
             change(file)
         for target in written:
             publish(temporary(target), target)
-
-
-def now() -> str:
-    """Return the time, for records: ISO with its zone, to the second."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")

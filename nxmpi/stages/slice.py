@@ -10,14 +10,12 @@ import numpy as np
 
 from nxmpi.parallel.arrays import sum_arrays
 from nxmpi.stages.bricks import fill_pillar, pillars_held
-from nxmpi.stages.transform import Workspace, transform
+from nxmpi.stages.transform import NoStore, Workspace, transform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from mpi4py import MPI
 
-    from nxmpi._typing import F8, I8
+    from nxmpi._typing import F8
     from nxmpi.kernels.tiles import Tables
     from nxmpi.parallel.timing import Timer
     from nxmpi.params import TransformParams
@@ -50,7 +48,7 @@ def bin_frames(
         Leave out what the 3-D mask excludes.
     """
     params = replace(params, hits=False, checkpoint=math.inf)
-    volume = transform(comm, tables, reader, params, Workspace(store=_Nowhere(), timer=timer))
+    volume = transform(comm, tables, reader, params, Workspace(store=NoStore(), timer=timer))
     parts = (volume.kept,) if masked else (volume.kept, volume.excluded)
     n_h, n_k, n_l = (int(n) for n in tables.shape)
     counts, norm = np.zeros((n_l, n_k, n_h)), np.zeros((n_l, n_k, n_h))
@@ -64,13 +62,3 @@ def bin_frames(
         counts[where], norm[where] = values
     with timer.part("gather"):
         return Binned(sum_arrays(comm, counts), sum_arrays(comm, norm), volume.bad_frames)
-
-
-class _Nowhere:
-    """No checkpoints."""
-
-    def load(self, comm: MPI.Intracomm) -> tuple[object | None, Iterator[tuple[int, I8]]]:
-        return None, iter(())
-
-    def save(self, comm: MPI.Intracomm, state: object, pieces: Iterable[tuple[int, I8]]) -> None:
-        pass

@@ -95,7 +95,7 @@ def test_sums_are_those_of_the_transforms(nxcctw, fresh, native, tmp_path, n):
     before = scan.files()
     again = by_cctw(0, nxcctw, scan)
     assert again.returncode == 0
-    assert "nxcombine is complete" in again.stderr
+    assert "nxcombine: complete" in again.stderr
     assert scan.files() == before
 
 

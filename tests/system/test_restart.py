@@ -146,7 +146,7 @@ def test_second_run_leaves_everything_as_it_is_and_says_so(done):
     assert done.files() == before
     for text in ("f1: frames: complete", "f2: frames: complete",
                  "f1: transform is complete", "f2: transform is complete",
-                 "nxcombine is complete", "nxmasked_combine is complete"):  # fmt: skip
+                 "nxcombine: complete", "nxmasked_combine: complete"):  # fmt: skip
         assert text in said
 
 
@@ -214,7 +214,7 @@ def test_changed_parameter_is_named_and_all_that_depends_on_it_is_done_again(don
     said = reduce(done, *options)
     assert touched(done, before) == {*VOLUMES, WRAPPER}
     assert f"nxtransform ({named})" in said
-    assert "nxcombine (changed since: f1, f2)" in said
+    assert "nxcombine: changed since: f1, f2" in said
     before = done.files()
     reduce(done, *options)
     assert touched(done, before) == set()
@@ -233,7 +233,7 @@ def test_changed_raw_frames_are_named_and_only_what_depends_on_them_is_done_agai
     assert "f1: transform is complete" in said
     changed = "(changed since: raw, weight)"  # the sample's transmission with the frames
     assert f"f2: nxtransform {changed}, nxmasked_transform {changed}" in said
-    assert "nxcombine (changed since: f2)" in said
+    assert "nxcombine: changed since: f2" in said
 
 
 def test_changed_mask_is_named_for_the_masked_twin(done):
@@ -241,8 +241,8 @@ def test_changed_mask_is_named_for_the_masked_twin(done):
         file["entry/mask"][4] = 1
     said = reduce(done)
     assert "f1: nxmasked_transform (changed since: mask)" in said
-    assert "nxcombine is complete" in said
-    assert "nxmasked_combine (changed since: f1)" in said
+    assert "nxcombine: complete" in said
+    assert "nxmasked_combine: changed since: f1" in said
 
 
 def test_volume_that_was_deleted_is_made_again(done, reduced):

@@ -19,8 +19,8 @@ from nxmpi.cli.plan import plan
 from nxmpi.cli.reduce import chosen, reduce
 from nxmpi.cli.status import status
 from nxmpi.cli.submit import submit
-from nxmpi.errors import InputError
-from nxmpi.nexus.schema import ScanFiles
+from nxmpi.errors import AnotherProgramError, InputError
+from nxmpi.nexus.schema import REGULAR, ScanFiles
 from nxmpi.pipeline import delta_pdf
 from nxmpi.pipeline.due import steps_due
 from nxmpi.pipeline.pdf import run_pdf
@@ -30,7 +30,6 @@ from nxmpi.pipeline.reduce import STEPS, run_reduce
 from nxmpi.pipeline.requests import STOPPING, TIMES, requests_of
 from nxmpi.pipeline.status import scan_states
 from nxmpi.pipeline.step_cost import Layout
-from nxmpi.pipeline.transform import checkpoint_folder
 from nxmpi.pipeline.wrapper import publish_results
 from nxmpi.simulate.presets import preset
 from nxmpi.simulate.write import simulate
@@ -266,7 +265,7 @@ def test_what_is_submitted_planned_and_told_of_are_the_same_steps(
 
 def test_looking_for_what_is_due_changes_nothing(three, tmp_path):
     path = copied(three, tmp_path)
-    kept = checkpoint_folder(ScanFiles(path), "f1") / "part"
+    kept = ScanFiles(path).checkpoint("f1", "transform") / "part"
     kept.parent.mkdir()
     kept.touch()
     before = sorted(path.parents[2].rglob("*"))
@@ -281,3 +280,13 @@ def test_what_cannot_be_done_is_an_error_for_a_submission_and_told_by_status(pat
         steps_due(path, choices_of())
     first = scan_states(path, choices_of())[0]
     assert (first.state, "data/data" in first.reason) == ("cannot be done", True)
+
+
+def test_a_result_of_another_program_stops_a_submission_and_is_done_for_status(three, tmp_path):
+    path = copied(three, tmp_path)
+    with h5py.File(ScanFiles(path).combined(REGULAR), "r+") as file:
+        del file["entry/data"].attrs["fingerprint"]
+    with pytest.raises(AnotherProgramError, match="nxcombine was done by another program"):
+        steps_due(path, choices_of())
+    (told,) = (each for each in scan_states(path, choices_of()) if each.step == "combine")
+    assert (told.state, told.reason) == ("done", "by another program")

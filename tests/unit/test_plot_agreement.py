@@ -8,7 +8,7 @@ from unit.test_plot import add_combined, add_positions, panel, write_scan
 from nxmpi.model import Agreement, HKLGrid
 from nxmpi.nexus import schema
 from nxmpi.nexus.agreement import link_agreement, write_agreement, write_numbers
-from nxmpi.nexus.process import Process, write_process
+from nxmpi.nexus.process import write_process
 from nxmpi.nexus.volume import VolumeFile
 from nxmpi.pipeline.agreement import describe_agreement
 from nxmpi.plot.figure import draw
@@ -57,10 +57,7 @@ def scan(tmp_path):
         entry = wrapper[schema.SHARED]
         link_agreement(entry, schema.REGULAR, volume, found)
         note = f"a line\n{describe_agreement(found, refined=True)}"
-        write_process(
-            entry,
-            Process(task="nxcombine", start_time="", end_time="", note=note, inputs={}),
-        )
+        write_process(entry, "nxcombine", {}, start_time="", note=note)
         write_numbers(entry[f"{schema.WORKFLOW}/nxcombine"], found)
     return path, found
 
