@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
+    from nxmpi.slurm.params import SubmitParams
 
 LAST_NUMBER = "grep -Ex '[0-9]+(;.*)?' | tail -n 1 | cut -d';' -f1"
 """Finds the number of a job in what sbatch says, as `_number` does."""

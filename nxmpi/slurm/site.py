@@ -11,7 +11,7 @@ from typing import Any
 import nxmpi
 from nxmpi.configuration import user_file
 from nxmpi.errors import InputError
-from nxmpi.params import SubmitParams
+from nxmpi.slurm.params import SubmitParams
 
 TEMPLATE = """\
 # Defaults of nxmpi submit at this site. Options on the command line override them.

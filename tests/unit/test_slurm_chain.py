@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from nxmpi.errors import InputError
-from nxmpi.params import SubmitParams
 from nxmpi.slurm.chain import Wait, Work, plan_chain
 from nxmpi.slurm.command import BatchError
+from nxmpi.slurm.params import SubmitParams
 from nxmpi.slurm.sbatch import (
     command_line,
     log_file,
