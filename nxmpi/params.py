@@ -1,7 +1,6 @@
 """Choices: one frozen dataclass per stage, validated, written into the output as it is."""
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,14 @@ WindowShape = Literal["tukey", "blackman", "gaussian", "lanczos", "none"]
 Support = Literal["sphere", "ellipsoid"]
 Precision = Literal["single", "double"]
 ExportFormat = Literal["yell", "numpy", "ccp4map"]
+
+
+def _require_above_0(params: object, *names: str) -> None:
+    """Raise `InputError` for a field that is neither a finite number above 0 nor None."""
+    for name in names:
+        value = getattr(params, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name}: expected a number above 0, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +52,7 @@ class NormParams:
     """Of a pixel after each count [ns]."""
 
     def __post_init__(self) -> None:
-        for name in ("efficiency", "air", "dead_time"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}: expected a number above 0, found {value}")
+        _require_above_0(self, "efficiency", "air", "dead_time")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +91,7 @@ class TransformParams:
             raise InputError(f"split: expected three numbers of at least 1, found {self.split}")
         if self.memory < 0:
             raise InputError(f"memory: expected a size, found {self.memory}")
-        if not self.checkpoint > 0:
-            raise InputError(f"checkpoint: expected a time above 0, found {self.checkpoint}")
+        _require_above_0(self, "checkpoint")
 
 
 ParameterGroup = Literal[
@@ -118,8 +121,7 @@ class OrientParams:
     """What is refined."""
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0:
-            raise InputError(f"tolerance: expected an angle above 0, found {self.tolerance}")
+        _require_above_0(self, "tolerance")
         if self.grains < 1:
             raise InputError(f"grains: expected at least 1, found {self.grains}")
         if not 0 < self.min_indexed <= 1:
@@ -193,10 +195,7 @@ class FramesParams:
     def __post_init__(self) -> None:
         if self.batch_frames < 1:
             raise InputError(f"batch of frames: expected at least 1, found {self.batch_frames}")
-        for name in ("sigma_background", "sigma_strong", "gain", "checkpoint"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name}: expected a number above 0, found {value}")
+        _require_above_0(self, "sigma_background", "sigma_strong", "gain", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,12 +224,9 @@ class ScanParams:
     """Wait for frames that are still to be written, so long for the next [s]."""
 
     def __post_init__(self) -> None:
-        if self.follow is not None and not self.follow > 0:
-            raise InputError(f"follow-timeout: expected a time above 0, found {self.follow}")
+        _require_above_0(self, "follow", "norm")
         if self.polarization is not None and not -1 <= self.polarization <= 1:
             raise InputError(f"polarization: expected -1 to 1, found {self.polarization}")
-        if self.norm is not None and not self.norm > 0:
-            raise InputError(f"norm: expected a number above 0, found {self.norm}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,10 +254,7 @@ class CombineParams:
                 f"refine-scale: expected none with the engine {self.engine}, which adds positions "
                 "as they are (--engine native combines with scales, whatever transformed)"
             )
-        if not (math.isfinite(self.background_scale) and self.background_scale > 0):
-            raise InputError(
-                f"background-scale: expected a number above 0, found {self.background_scale}"
-            )
+        _require_above_0(self, "background_scale")
 
 
 Range = tuple[float, float, float]
@@ -288,8 +281,7 @@ class SliceParams:
             raise InputError("slice: expected a plane or a box")
         if self.box is not None and self.thickness is not None:
             raise InputError("thickness: expected a plane, found a box")
-        if self.thickness is not None and not self.thickness > 0:
-            raise InputError(f"thickness: expected above 0, found {self.thickness}")
+        _require_above_0(self, "thickness")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -314,10 +306,7 @@ class CutParams:
             raise InputError("cut: a box has neither width nor step")
         if self.line is not None and self.along:
             raise InputError("cut: a line has no axes that are left")
-        for name in ("width", "step"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name}: expected above 0, found {value}")
+        _require_above_0(self, "width", "step")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -330,8 +319,7 @@ class SymmetrizeParams:
     """Leave out images that are farther from the others of their orbit [standard deviations]."""
 
     def __post_init__(self) -> None:
-        if self.outliers is not None and not (math.isfinite(self.outliers) and self.outliers > 0):
-            raise InputError(f"outliers: expected a number above 0, found {self.outliers}")
+        _require_above_0(self, "outliers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -364,10 +352,7 @@ class PunchParams:
     """Edge of the box of a running median [voxels], which then stands in for all of this."""
 
     def __post_init__(self) -> None:
-        for name in ("radius", "satellite_radius", "central_radius"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name}: expected a number above 0 [1/Å], found {value}")
+        _require_above_0(self, "radius", "satellite_radius", "central_radius")
         if not all(math.isfinite(value) for row in self.satellites for value in row):
             raise InputError(f"satellites: expected numbers, found {self.satellites}")
         if not 0 <= self.growth < 0.5 or not self.epsilon >= 0 or self.power < 1:
@@ -399,8 +384,7 @@ class WindowParams:
     """[1/Å]; None for the largest sphere that the grid holds."""
 
     def __post_init__(self) -> None:
-        if self.q_max is not None and not self.q_max > 0:
-            raise InputError(f"q_max: expected a number above 0 [1/Å], found {self.q_max}")
+        _require_above_0(self, "q_max")
         if self.q_max is not None and self.support == "ellipsoid":
             raise InputError("q_max: expected none with the ellipsoid, which touches the grid")
 
@@ -416,8 +400,7 @@ class PdfParams:
     precision: Precision = "single"
 
     def __post_init__(self) -> None:
-        if self.spacing is not None and not self.spacing > 0:
-            raise InputError(f"spacing: expected a number above 0 [Å], found {self.spacing}")
+        _require_above_0(self, "spacing")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -431,76 +414,3 @@ class OutputParams:
     """Do again what is complete, and replace what another program wrote."""
     scratch: Path | None = None
     """Folder for volumes that memory does not hold; None for the scan's own."""
-
-
-OF_THE_CHAIN = {
-    "array": "tasks are the scans given, or the positions of one",
-    "clusters": "submit from a machine of that cluster",
-    "dependency": "use --after",
-    "error": "nxmpi logs and nxmpi status look for it in the log",
-    "export": "set variables in environment.sh",
-    "export-file": "set variables in environment.sh",
-    "hold": "use --extra=--begin=TIME, or scontrol hold afterwards",
-    "job-name": "nxmpi status and nxmpi cancel know jobs by it",
-    "kill-on-invalid-dep": "what waits for a job that failed is cancelled",
-    "output": "nxmpi logs and nxmpi status look for it beside the results",
-    "parsable": "it is given already",
-    "test-only": "use --dry-run",
-    "wait": "use nxmpi status --watch",
-    "wrap": "put commands into environment.sh",
-}
-"""Options of sbatch that are not the user's in a chain of jobs, and what to do about it."""
-SHORT = {
-    "a": "array", "M": "clusters", "d": "dependency", "e": "error", "H": "hold", "J": "job-name",
-    "o": "output", "W": "wait",
-}  # fmt: skip
-"""The same in one letter."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SubmitParams:
-    """What a batch job asks for; None leaves it to the job script or the site."""
-
-    jobs: Path
-    """Folder of the job scripts."""
-    nodes: int = 1
-    ranks_per_node: int | None = None
-    account: str | None = None
-    partition: str | None = None
-    time: str | None = None
-    """Limit, as Slurm reads it: 04:00:00."""
-    mem: str | None = None
-    """Memory of a node, as Slurm reads it: 200G."""
-    constraint: str | None = None
-    """Features that the nodes must have."""
-    mpi: str | None = None
-    """How ranks are started: a type of ``srun --mpi``, or mpiexec."""
-    after: str | None = None
-    """Jobs that must have ended well before any begins, as Slurm reads them: 12 or 12_3:13."""
-    extra: tuple[str, ...] = ()
-    """Further options of sbatch, but those of `OF_THE_CHAIN`."""
-
-    def __post_init__(self) -> None:
-        for name in ("nodes", "ranks_per_node"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}: expected 1 or more, found {value}")
-        if self.after is not None and not re.fullmatch(r"\d+(_\d+)?(:\d+(_\d+)?)*", self.after):
-            raise InputError(f"after: expected jobs as 12 or 12:13, found '{self.after}'")
-        for option in self.extra:
-            if not re.match(r"--?[A-Za-z]", option):
-                raise InputError(f"extra: expected options of sbatch, found '{option}'")
-            taken = _taken(option)
-            if taken:
-                raise InputError(
-                    f"extra: expected no --{taken}, found '{option}': {OF_THE_CHAIN[taken]}"
-                )
-
-
-def _taken(option: str) -> str | None:
-    """Return which option of `OF_THE_CHAIN` this is, abbreviated or behind other letters too."""
-    if option.startswith("--"):
-        name = option[2:].partition("=")[0]
-        return next((taken for taken in OF_THE_CHAIN if taken.startswith(name)), None)
-    letter = re.match(r"-[hOQsvV]*([adeHJMoW])", option)  # behind those that take no value
-    return SHORT[letter[1]] if letter else None

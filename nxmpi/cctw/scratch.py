@@ -16,6 +16,7 @@ import numpy as np
 
 from nxmpi.cctw.dialect import Places
 from nxmpi.errors import InputError
+from nxmpi.nexus.chunks import filters_of
 from nxmpi.parallel.packed import unpack_mask
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def require_filters(dataset: h5py.Dataset) -> None:
         If one is neither HDF5's own nor among the plugins that this package brings.
     """
     known = {LZF, *hdf5plugin.FILTERS.values()}
-    plist = dataset.id.get_create_plist()
-    for code in (plist.get_filter(i)[0] for i in range(plist.get_nfilters())):
+    for code, *_ in filters_of(dataset):
         if code > BUILT_IN and code not in known:
             raise InputError(
                 f"{dataset.file.filename}:{dataset.name}: expected a filter that CCTW can be "

@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from nxmpi.errors import CollectiveError
-from nxmpi.parallel.check import inspect, write_trial
+from nxmpi.parallel.trial import write_trial
+from nxmpi.pipeline.installation import inspect
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from nxmpi.parallel.check import Installation
+    from nxmpi.pipeline.installation import Installation
 
 
 @click.command()

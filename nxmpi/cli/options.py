@@ -6,14 +6,14 @@ import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import numpy as np
 
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.errors import InputError
-from nxmpi.params import NormParams, OutputParams, ScanParams
+from nxmpi.params import Compression, NormParams, OutputParams, ScanParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +41,8 @@ class Size(click.ParamType[int]):
 OUTPUT = (
     click.option("--overwrite", is_flag=True, help="Do again what is complete."),
     click.option(
-        "--compression", type=click.Choice(["bitshuffle-lz4", "gzip", "none"]),
-        default="bitshuffle-lz4", show_default=True,
+        "--compression", type=click.Choice(get_args(Compression)),
+        default=OutputParams().compression, show_default=True,
         help="Of the volumes; gzip for programs without plugins.",
     ),
     click.option(

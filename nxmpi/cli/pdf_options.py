@@ -21,9 +21,10 @@ from nxmpi.params import (
 )
 from nxmpi.pipeline.real_space import Choices
 
+_PUNCH, _WINDOW, _PDF = PunchParams(), WindowParams(), PdfParams()
 PUNCHING = (
     click.option(
-        "--reflections", type=click.Choice(get_args(Reflections)), default="allowed",
+        "--reflections", type=click.Choice(get_args(Reflections)), default=_PUNCH.reflections,
         show_default=True, help="Punch those that the space group allows, all integers, or none "
         "but those listed.",
     ),
@@ -40,23 +41,25 @@ PUNCHING = (
         "--radius", type=float, help="Of the holes [1/Å, with 2π]; that of the scan, or 0.2."
     ),
     click.option(
-        "--growth", type=float, default=0.0, show_default=True,
+        "--growth", type=float, default=_PUNCH.growth, show_default=True,
         help="What the radius grows by with |Q|.",
     ),
     click.option("--satellite-radius", type=float, help="Of satellites; as others by default."),
     click.option("--central-radius", type=float, help="At 0 0 0; as others by default."),
     click.option(
-        "--fill", type=click.Choice(get_args(Fill)), default="laplace", show_default=True,
+        "--fill", type=click.Choice(get_args(Fill)), default=_PUNCH.fill, show_default=True,
         help="How holes are filled.",
     ),
     click.option(
-        "--matern-power", type=int, default=1, show_default=True, help="m of (ε² - ∇²)^m u = 0."
+        "--matern-power", type=int, default=_PUNCH.power, show_default=True,
+        help="m of (ε² - ∇²)^m u = 0."
     ),
     click.option(
-        "--matern-epsilon", type=float, default=0.0, show_default=True, help="Its ε [Å]."
+        "--matern-epsilon", type=float, default=_PUNCH.epsilon, show_default=True, help="Its ε [Å]."
     ),
     click.option(
-        "--missing", type=click.Choice(get_args(Missing)), default="window", show_default=True,
+        "--missing", type=click.Choice(get_args(Missing)), default=_PUNCH.missing,
+        show_default=True,
         help="Leave what was not measured to the window, or fill it as the holes are.",
     ),
     click.option(
@@ -66,11 +69,13 @@ PUNCHING = (
 )  # fmt: skip
 WINDOWING = (
     click.option(
-        "--window", type=click.Choice(get_args(WindowShape)), default="tukey", show_default=True,
+        "--window", type=click.Choice(get_args(WindowShape)), default=_WINDOW.window,
+        show_default=True,
         help="What the volume is multiplied by, as a function of |Q|.",
     ),
     click.option(
-        "--support", type=click.Choice(get_args(Support)), default="sphere", show_default=True,
+        "--support", type=click.Choice(get_args(Support)), default=_WINDOW.support,
+        show_default=True,
         help="Where the window ends: on a sphere, or on the ellipsoid of the lattice that touches "
         "the grid.",
     ),
@@ -86,7 +91,7 @@ REAL_SPACE = (
         help="Widest spacing in real space; zeros around the volume make it finer.",
     ),
     click.option(
-        "--precision", type=click.Choice(get_args(Precision)), default="single",
+        "--precision", type=click.Choice(get_args(Precision)), default=_PDF.precision,
         show_default=True, help="Of the Fourier transform.",
     ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -11,7 +11,7 @@ from nxmpi.cli import options as shared
 from nxmpi.cli import step_options as own
 from nxmpi.cli.section import targets, write_files
 from nxmpi.parallel.collective import on_root
-from nxmpi.params import SliceParams, TransformParams
+from nxmpi.params import SliceParams, TransformParams, Voxels
 from nxmpi.pipeline.slice import run_slice
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.cli.options import Axis
+
+_TRANSFORM = TransformParams()
 
 
 @click.command("slice")
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 @click.option("--masked", is_flag=True, help="Leave out what the 3-D mask excludes.")
 @click.option("--output", type=shared.FILE, help="A .nxs, .csv or .png; a name for .nxs and .png.")
 @click.option("--vmax", type=click.FloatRange(0, min_open=True), help="Brightest intensity.")
-@click.option("--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
+@click.option("--voxels", type=click.Choice(get_args(Voxels)), default=_TRANSFORM.voxels,
               show_default=True, help="As of nxmpi transform.")  # fmt: skip
-@click.option("--split", type=(int, int, int), default=(1, 1, 1), show_default=True,
+@click.option("--split", type=(int, int, int), default=_TRANSFORM.split, show_default=True,
               help="As of nxmpi transform.")  # fmt: skip
 @click.option("--skip-bad-frames", is_flag=True, help="Leave out frames that cannot be read.")
 @shared.with_options(shared.USED, own.FOLLOWING, shared.NORM)

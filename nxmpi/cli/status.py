@@ -17,9 +17,9 @@ from nxmpi.errors import InputError
 from nxmpi.pipeline.inputs import NOT_DONE
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.watch import after_failures, find_ended, find_scans, standings
-from nxmpi.slurm.queue import NoSlurmError, queued
+from nxmpi.slurm.command import BatchError, NoSlurmError
+from nxmpi.slurm.queue import queued
 from nxmpi.slurm.record import record_path
-from nxmpi.slurm.sbatch import BatchError
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -18,6 +18,7 @@ from nxmpi.params import (
     ScanParams,
     SymmetrizeParams,
     TransformParams,
+    Voxels,
 )
 
 if TYPE_CHECKING:
@@ -27,30 +28,37 @@ GROUPS = get_args(ParameterGroup)
 BRAVAIS = (
     "aP", "mP", "mC", "oP", "oC", "oI", "oF", "tP", "tI", "hP", "hR", "cP", "cI", "cF",
 )  # fmt: skip
+_FRAMES, _TRANSFORM, _ORIENT = FramesParams(), TransformParams(), OrientParams()
 FRAMES = (
     click.option(
-        "--sigma-background", type=float, default=5.0, show_default=True,
+        "--sigma-background", type=float, default=_FRAMES.sigma_background, show_default=True,
         help="How far a place stands out of its surroundings to be looked at, in standard "
         "deviations.",
     ),
     click.option(
-        "--sigma-strong", type=float, default=7.5, show_default=True,
+        "--sigma-strong", type=float, default=_FRAMES.sigma_strong, show_default=True,
         help="Least intensity of a peak, in standard deviations.",
     ),
     click.option("--threshold", type=float, help="Least largest count of a peak; any by default."),
     click.option(
-        "--gain", type=float, default=1.0, show_default=True, help="Counts of one photon."
+        "--gain", type=float, default=_FRAMES.gain, show_default=True, help="Counts of one photon."
     ),
     click.option(
-        "--mask-t1", default="2", show_default=True,
+        "--mask-t1", default=f"{_FRAMES.mask_t1:g}", show_default=True,
         help="Change of a box between frames that is masked: counts per pixel, or 8sigma.",
     ),
-    click.option("--mask-h1", type=int, default=11, show_default=True, help="Side of that box."),
     click.option(
-        "--mask-t2", type=float, default=0.8, show_default=True,
+        "--mask-h1", type=int, default=_FRAMES.mask_h1, show_default=True,
+        help="Side of that box.",
+    ),
+    click.option(
+        "--mask-t2", type=float, default=_FRAMES.mask_t2, show_default=True,
         help="Part of a larger box that must have changed.",
     ),
-    click.option("--mask-h2", type=int, default=51, show_default=True, help="Side of that box."),
+    click.option(
+        "--mask-h2", type=int, default=_FRAMES.mask_h2, show_default=True,
+        help="Side of that box.",
+    ),
     click.option("--qmin", "q_min", type=float, help="Of the transmission's annulus [1/Å]."),
     click.option("--qmax", "q_max", type=float, help="Of the transmission's annulus [1/Å]."),
 )  # fmt: skip
@@ -74,39 +82,45 @@ FOLLOWING = (
 )  # fmt: skip
 ENGINE = (
     click.option(
-        "--engine", type=click.Choice(["native", "cctw"]), default="native", show_default=True,
+        "--engine", type=click.Choice(["native", "cctw"]), default=_TRANSFORM.engine,
+        show_default=True,
         help="What bins the frames of each position, and adds positions: this program, or CCTW.",
     ),
     click.option(
-        "--cctw", "program", envvar="NXMPI_CCTW", default="cctw", show_default=True,
+        "--cctw", "program", envvar="NXMPI_CCTW", default=_TRANSFORM.program, show_default=True,
         help="Path of CCTW, or its name on PATH.",
     ),
     click.option(
         "--cctw-timeout", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
-        default=1440.0, show_default=True, help="Minutes that CCTW may take for a volume.",
+        default=_TRANSFORM.program_time / 60, show_default=True,
+        help="Minutes that CCTW may take for a volume.",
     ),
     click.option(
         "--cctw-silence", metavar="MINUTES", type=click.FloatRange(min=0, min_open=True),
-        default=30.0, show_default=True, help="Minutes in which CCTW may print nothing.",
+        default=_TRANSFORM.program_silence / 60, show_default=True,
+        help="Minutes in which CCTW may print nothing.",
     ),
 )  # fmt: skip
 BINNING = (
     click.option(
-        "--voxels", type=click.Choice(["centred", "lower-edge"]), default="centred",
+        "--voxels", type=click.Choice(get_args(Voxels)), default=_TRANSFORM.voxels,
         show_default=True, help="Where a voxel lies about its coordinate; CCTW's is lower-edge.",
     ),
     *READING,
     click.option(
-        "--split", type=(int, int, int), default=(1, 1, 1), show_default=True,
+        "--split", type=(int, int, int), default=_TRANSFORM.split, show_default=True,
         help="Parts of a pixel along fast and slow, and of a frame's rotation, each binned by "
         "itself: smoother volumes on fine grids, at so many times the cost.",
     ),
     click.option("--hits", is_flag=True, help="Count the pixels of each voxel too."),
     click.option(
-        "--memory", type=Size(), default=0,
+        "--memory", type=Size(), default=_TRANSFORM.memory,
         help="For the volume, on each node; most of what is free by default.",
     ),
-    click.option("--batch-frames", default=32, show_default=True, help="Frames a rank holds."),
+    click.option(
+        "--batch-frames", default=_TRANSFORM.batch_frames, show_default=True,
+        help="Frames a rank holds.",
+    ),
     *ENGINE,
 )  # fmt: skip
 ORIENTING = (
@@ -120,16 +134,17 @@ ORIENTING = (
         help="Find the cell, and take it for a lattice such as cF, of those that fit.",
     ),
     click.option(
-        "--tolerance", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True,
+        "--tolerance", type=click.FloatRange(0, min_open=True), default=_ORIENT.tolerance,
+        show_default=True,
         help="Misfit up to which a cell that is found is taken for one of higher symmetry "
         "[degrees].",
     ),
     click.option(
-        "--grains", type=click.IntRange(1), default=1, show_default=True,
+        "--grains", type=click.IntRange(1), default=_ORIENT.grains, show_default=True,
         help="Crystals to look for.",
     ),
     click.option(
-        "--min-indexed", type=click.FloatRange(0, 1, min_open=True), default=0.5,
+        "--min-indexed", type=click.FloatRange(0, 1, min_open=True), default=_ORIENT.min_indexed,
         show_default=True,
         help="Part of the strong peaks, the brighter half of each position, that must be "
         "explained.",
@@ -233,7 +248,7 @@ def orient_params(options: dict[str, Any]) -> OrientParams:
     both = set(options["free"]) & set(options["hold"])
     if both:
         raise click.UsageError(f"--free and --hold exclude each other: {', '.join(sorted(both))}")
-    wanted = {*OrientParams().free, *options["free"]} - {*options["hold"]}
+    wanted = {*_ORIENT.free, *options["free"]} - {*options["hold"]}
     names = ("cell", "find_cell", "bravais", "tolerance", "grains", "min_indexed")
     return OrientParams(
         free=tuple(group for group in GROUPS if group in wanted),
@@ -249,7 +264,7 @@ def combine_params(options: dict[str, Any]) -> CombineParams:
     return CombineParams(
         refine_scale=options["refine_scale"],
         background=background,
-        background_scale=1.0 if scale is None else scale,
+        **({} if scale is None else {"background_scale": scale}),
         **_program(options),
     )
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.cli.reduce import Run
-    from nxmpi.params import SubmitParams
     from nxmpi.pipeline.estimate import Estimate
     from nxmpi.pipeline.requests import Request
     from nxmpi.slurm.chain import Planned
+    from nxmpi.slurm.params import SubmitParams
     from nxmpi.slurm.site import Site
 
 

@@ -98,6 +98,12 @@ def _pixels(frames: Frames) -> Frames:
     return frames.reshape(-1).view(f"u{frames.dtype.itemsize}")
 
 
+def filters_of(dataset: h5py.Dataset) -> list[tuple[int, int, tuple[int, ...], bytes]]:
+    """Return number, flags, options and name of each filter of a dataset. Not collective."""
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(i) for i in range(plist.get_nfilters())]
+
+
 def is_whole(dataset: h5py.Dataset) -> bool:
     """Return whether all chunks of a dataset are stored. Not collective.
 
@@ -142,8 +148,7 @@ def find_decoder(dataset: h5py.Dataset) -> Decoder | None:
     native = h5py.h5t.py_create(dataset.dtype.newbyteorder("="), logical=True)
     if sys.byteorder != "little" or not dataset.id.get_type().equal(native):
         return None
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    filters = filters_of(dataset)
     if len(filters) != 1:  # HDF5 is as fast where there is none
         return None
     code, _, options, _ = filters[0]

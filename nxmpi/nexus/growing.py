@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import struct
 import time
@@ -16,14 +15,11 @@ import h5py
 from nxmpi.errors import EndedError, InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.chunks import is_stored
-from nxmpi.nexus.values import location, read_array
+from nxmpi.nexus.values import identity_of, location, read_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nxmpi.nexus.stack import Stack
-
-log = logging.getLogger(__name__)
 PAUSE = 0.1
 """Between two looks at a file [s]."""
 CLOSING_TIME = 10.0
@@ -242,25 +238,6 @@ def _is_locked(file: Path) -> bool:
 def _status(file: Path) -> tuple[int, int] | None:
     """Return size and time of change of a file [bytes, ns], None where there is none."""
     try:
-        status = file.stat()
+        return identity_of(file)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
-
-
-def settled_identity(stack: Stack) -> tuple[int, int]:
-    """Return size and time of change of a file whose frames are all there. Not collective.
-
-    Waits for a while until its writer has closed it.
-    """
-    deadline = time.monotonic() + min(CLOSING_TIME, stack.wait or 0.0)
-    while not is_closed(stack.file):
-        if time.monotonic() > deadline:
-            log.warning(
-                "%s: still open by its writer: it will count as changed when it is closed",
-                stack.file,
-            )
-            break
-        time.sleep(PAUSE)
-    status = stack.file.stat()
-    return status.st_size, status.st_mtime_ns

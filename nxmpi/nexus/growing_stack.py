@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from nxmpi.errors import InputError
 from nxmpi.nexus.chunks import ChunkReader, find_decoder
-from nxmpi.nexus.growing import missing_frames, opened, until_seen
+from nxmpi.nexus.growing import (
+    CLOSING_TIME,
+    PAUSE,
+    is_closed,
+    missing_frames,
+    opened,
+    until_seen,
+)
+from nxmpi.nexus.values import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +27,8 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import Frames
     from nxmpi.nexus.stack import Stack
+
+log = logging.getLogger(__name__)
 
 
 class GrowingStack:
@@ -68,6 +80,23 @@ class GrowingStack:
             f"{where}: expected {n} frames, found {n - len(absent)} after {limit:g} s without a "
             f"new one; missing are {_ranges(absent)} (--follow-timeout)"
         )
+
+
+def settled_identity(stack: Stack) -> tuple[int, int]:
+    """Return size and time of change of a file whose frames are all there. Not collective.
+
+    Waits for a while until its writer has closed it.
+    """
+    deadline = time.monotonic() + min(CLOSING_TIME, stack.wait or 0.0)
+    while not is_closed(stack.file):
+        if time.monotonic() > deadline:
+            log.warning(
+                "%s: still open by its writer: it will count as changed when it is closed",
+                stack.file,
+            )
+            break
+        time.sleep(PAUSE)
+    return identity_of(stack.file)
 
 
 def _fill(dataset: h5py.Dataset, first: int, out: Frames) -> dict[int, str]:

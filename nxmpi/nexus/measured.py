@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import h5py
 import numpy as np
 
-from nxmpi.errors import InputError, SchemaError
+from nxmpi.errors import SchemaError
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, read_array, read_text, signal_name
+from nxmpi.nexus.values import find, open_file, read_array, read_text, signal_name
 from nxmpi.nexus.volume import REAL, RECIPROCAL, Space
 
 if TYPE_CHECKING:
@@ -56,13 +56,12 @@ def open_measured(path: Path) -> MeasuredVolume:
 
     Raises
     ------
+    InputError
+        If the file cannot be opened.
     SchemaError
         If there is none, or its axes are missing.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: expected a volume, found: {error}") from error
+    file = open_file(path)
     for space in (RECIPROCAL, REAL):
         group = find(file, space.group)
         if isinstance(group, h5py.Group):

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
-import numpy as np
 
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
+from nxmpi.nexus.chunks import filters_of
 from nxmpi.nexus.growing import (
     announced_frames,
     followed_link,
     require_growing,
     until_seen,
 )
-from nxmpi.nexus.values import find_whole, location, open_file, require
+from nxmpi.nexus.values import identity_of, location, open_file, read_flags, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,14 +76,13 @@ def follow_stack(entry: h5py.Group, limit: float, is_over: Callable[[], bool] = 
     def look(dataset: h5py.Dataset, settled: bool) -> Stack:
         require_growing(dataset)
         _require_filters(dataset)
-        status = file.stat()
         return Stack(
             file=file,
             path=path,
             shape=(n_frames, *dataset.shape[1:]),
             dtype=dataset.dtype.str,
             chunk_frames=dataset.chunks[0],
-            identity=(status.st_size, status.st_mtime_ns),
+            identity=identity_of(file),
             wait=limit,
         )
 
@@ -119,21 +118,18 @@ def find_stack(entry: h5py.Group, path: str = schema.RAW) -> Stack:
     if dataset.is_virtual:
         _require_sources(dataset)
     target = Path(dataset.file.filename)
-    status = target.stat()
     return Stack(
         file=target,
         path=dataset.name,
         shape=dataset.shape,
         dtype=dataset.dtype.str,
         chunk_frames=dataset.chunks[0] if dataset.chunks else 1,
-        identity=(status.st_size, status.st_mtime_ns),
+        identity=identity_of(target),
     )
 
 
 def _require_filters(dataset: h5py.Dataset) -> None:
-    plist = dataset.id.get_create_plist()
-    for i in range(plist.get_nfilters()):
-        code, _, _, name = plist.get_filter(i)
+    for code, _, _, name in filters_of(dataset):
         if not h5py.h5z.filter_avail(code):
             label = name.decode(errors="replace") or "without a name"
             raise SchemaError(
@@ -169,16 +165,7 @@ def read_pixel_mask(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
     SchemaError
         If the mask has another shape than the frames, or a link leads nowhere.
     """
-    path = f"{schema.DETECTOR}/{schema.PIXEL_MASK}"
-    dataset = find_whole(entry, path)
-    if dataset is None:
-        return np.zeros(shape, bool)
-    if dataset.shape != shape:
-        raise SchemaError(
-            entry.file.filename, location(entry, path),
-            f"the shape of the frames, {shape}", f"{dataset.shape}",
-        )  # fmt: skip
-    return np.asarray(dataset[()] != 0)
+    return read_flags(entry, f"{schema.DETECTOR}/{schema.PIXEL_MASK}", shape)
 
 
 def open_stack(stack: Stack) -> h5py.Dataset:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.errors import SchemaError
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import find, location, put, read_array, replace_group
+from nxmpi.nexus.values import put, read_array, read_flags, replace_group
 
 if TYPE_CHECKING:
     import h5py
@@ -181,12 +180,4 @@ def read_hot_pixels(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
     SchemaError
         If they are of another shape than the frames.
     """
-    path = f"{schema.DETECTOR}/{schema.HOT_PIXELS}"
-    dataset = find(entry, path)
-    if dataset is None:
-        return np.zeros(shape, bool)
-    if dataset.shape != shape:
-        expected = f"the shape of the frames, {shape}"
-        file, where = entry.file.filename, location(entry, path)
-        raise SchemaError(file, where, expected, f"{dataset.shape}")
-    return np.asarray(dataset[()] != 0)
+    return read_flags(entry, f"{schema.DETECTOR}/{schema.HOT_PIXELS}", shape)

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nxmpi._typing import F8
+from nxmpi._typing import F8, Mask
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
 
@@ -27,6 +27,12 @@ def open_file(path: Path) -> h5py.File:
     except OSError as error:
         reason = "nothing that HDF5 can open" if not h5py.is_hdf5(path) else f"{error}"
         raise InputError(f"{path}: expected an HDF5 file, found {reason}") from error
+
+
+def identity_of(file: Path) -> tuple[int, int]:
+    """Return size and time of change of a file [bytes, ns]. Not collective."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def entry_names(wrapper: h5py.File) -> list[str]:
@@ -190,6 +196,23 @@ def read_array(group: h5py.Group, path: str) -> F8 | None:
         raise SchemaError(
             group.file.filename, location(group, path), "numbers", f"{found.dtype}"
         ) from None
+
+
+def read_flags(group: h5py.Group, path: str, shape: tuple[int, int]) -> Mask:
+    """Return True for the pixels where an image is not 0, none where there is no image.
+
+    Raises
+    ------
+    SchemaError
+        If it is of another shape than the frames, or a link leads nowhere.
+    """
+    dataset = find_whole(group, path)
+    if dataset is None:
+        return np.zeros(shape, bool)
+    if dataset.shape != shape:
+        file, where = group.file.filename, location(group, path)
+        raise SchemaError(file, where, f"the shape of the frames, {shape}", f"{dataset.shape}")
+    return np.asarray(dataset[()] != 0)
 
 
 def signal_name(group: h5py.Group) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nxmpi.errors import CollectiveError
 from nxmpi.parallel.collective import all_or_none, on_root
-from nxmpi.parallel.publish import publish, remove_quietly, temporary
+from nxmpi.parallel.publish import publish_text, remove_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,9 +107,7 @@ class Checkpoint:
         manifest = {
             "key": self.key, "generation": self.generation, "state": state, "files": files,
         }  # fmt: skip
-        target = self.folder / MANIFEST
-        temporary(target).write_text(json.dumps(manifest))
-        publish(temporary(target), target)
+        publish_text(self.folder / MANIFEST, json.dumps(manifest))
 
     def remove(self) -> None:
         """Remove all that was saved. Not collective: the root calls it."""

@@ -1,9 +1,10 @@
-"""Room for volumes: memory that is taken when touched, or a scratch file."""
+"""Room for volumes, in memory or on disk: whether it is there, and taken when touched."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +94,33 @@ def require_memory(comm: MPI.Intracomm, needed: int, what: str, advice: str) -> 
                 f"{what}: expected {needed / 2**30:.2f} GiB of memory for each of {comm.size} "
                 f"ranks, found {found / 2**30:.2f} GiB ({advice})"
             )
+
+
+def require_disk(folder: Path, needed: int, what: str, advice: str) -> None:
+    """Make sure that a disk has room for what is about to be written. Not collective.
+
+    Parameters
+    ----------
+    folder : Path
+        On that disk.
+    needed : int
+        By all ranks [bytes].
+    what : str
+        Is to be done, for the message.
+    advice : str
+        What the user can do.
+
+    Raises
+    ------
+    InputError
+        If less is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{what}: expected room for {needed / 2**30:.1f} GiB in {folder}, found "
+            f"{free / 2**30:.1f} GiB free ({advice})"
+        )
 
 
 def _lines(path: Path) -> list[str]:

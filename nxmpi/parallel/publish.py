@@ -41,6 +41,13 @@ def publish(written: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
+def publish_text(path: Path, text: str) -> None:
+    """Write a small file, in place of one that is there. Not collective: for the root."""
+    written = temporary(path)
+    written.write_text(text)
+    publish(written, path)
+
+
 def remove_quietly(path: Path) -> None:
     """Remove a file if that is possible, as after a failure that matters more. Not collective."""
     with suppress(OSError):

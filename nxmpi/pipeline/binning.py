@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
 from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
-from nxmpi.parallel.memory import available_memory
+from nxmpi.parallel.memory import available_memory, require_disk
 from nxmpi.stages.tables import bcast_tables, covered_bytes, tables_of_volumes
 from nxmpi.stages.transform import Store, Transformed, Workspace, transform
 
@@ -103,12 +102,10 @@ def _scratch(
         return None
     folder = binning.scratch
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{binning.name}: expected a grid that fits memory or disk, found "
-            f"{grid} that needs {needed / gib:.1f} GiB over all ranks, {params.memory / gib:.1f} "
-            f"GiB of memory a rank and {free / gib:.1f} GiB free in {folder}; {binning.advice}"
-        )
+    require_disk(
+        folder, needed, binning.name,
+        f"for {grid}, more than {size} times {params.memory / gib:.1f} GiB of memory hold; "
+        f"{binning.advice}",
+    )  # fmt: skip
     log.info("%s: the volume lies in a scratch file in %s", binning.name, folder)
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +20,7 @@ from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
 from nxmpi.parallel.decompose import block_range
 from nxmpi.parallel.h5 import create_file
 from nxmpi.parallel.locks import step_lock
+from nxmpi.parallel.memory import require_disk
 from nxmpi.parallel.publish import publish, temporary, unpublished_removed
 from nxmpi.parallel.timing import Timer
 from nxmpi.params import TransformParams
@@ -171,16 +171,11 @@ def _task(params: CctwParams) -> Task:
 
 def _require_space(layout: Layout) -> None:
     """Raise `InputError` if the disk does not hold what takes its full room in any case."""
-    folder, gib = layout.place.file.parent, 2.0**30
     needed = 0 if layout.old is None else layout.old.stat().st_size
     if layout.chunks is None:
         needed += len(layout.paths) * prod(layout.shape) * np.dtype("f4").itemsize
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{layout.place.file}: expected room for {needed / gib:.1f} GiB in {folder}, found "
-            f"{free / gib:.1f} GiB free"
-        )
+    file = layout.place.file
+    require_disk(file.parent, needed, f"{file}", "outputData.dimensions, or another disk")
 
 
 def _shared(task: Task | None) -> tuple[Binning, Layout]:

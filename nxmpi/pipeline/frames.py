@@ -13,7 +13,7 @@ import numpy as np
 from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.frames import StackReader
-from nxmpi.nexus.growing import settled_identity
+from nxmpi.nexus.growing_stack import settled_identity
 from nxmpi.nexus.process import write_process
 from nxmpi.parallel.arrays import bcast_array, largest_arrays, sum_arrays
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root

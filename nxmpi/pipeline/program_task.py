@@ -18,6 +18,7 @@ from nxmpi.cctw.write import script_of, settings_of
 from nxmpi.crystal.factors import pixel_factors, whole_factor
 from nxmpi.errors import InputError, NxmpiError
 from nxmpi.parallel.collective import at_abort, on_root
+from nxmpi.parallel.memory import require_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,12 +97,7 @@ def program_folder(
         if folder.exists():
             log.info("%s: left behind by a run that was killed; removed", folder)
             shutil.rmtree(folder)
-        free = shutil.disk_usage(parent).free
-        if needed > free:
-            raise InputError(
-                f"{parent}: expected room for {needed / 2**30:.1f} GiB, which the program writes, "
-                f"found {free / 2**30:.1f} GiB free (--scratch)"
-            )
+        require_disk(parent, needed, f"{files.wrapper}: files of the program", "--scratch")
         folder.mkdir(mode=0o700)
         return folder
 

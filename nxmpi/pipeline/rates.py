@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nxmpi.configuration import user_file
 from nxmpi.errors import InputError
+from nxmpi.parallel.publish import publish_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIB = 2**20
 RATES = "NXMPI_RATES"
@@ -60,11 +65,7 @@ BUILT_IN = Rates(
 
 def rates_file() -> Path:
     """Return where the rates of this machine are kept."""
-    named = os.environ.get(RATES)
-    if named:
-        return Path(named)
-    folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(folder) / "nxmpi" / "rates.json"
+    return user_file(RATES, "rates.json")
 
 
 def read_rates() -> tuple[Rates, Path | None]:
@@ -97,7 +98,5 @@ def write_rates(rates: Rates) -> Path:
     """Write the rates of this machine, in place of others; return where."""
     path = rates_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(f"{json.dumps(asdict(rates), indent=2)}\n")
-    unfinished.replace(path)
+    publish_text(path, f"{json.dumps(asdict(rates), indent=2)}\n")
     return path

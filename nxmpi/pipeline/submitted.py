@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
+    from nxmpi.slurm.params import SubmitParams
     from nxmpi.slurm.queue import Queued
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from nxmpi.slurm.queue import queued, said
-from nxmpi.slurm.sbatch import BatchError
+from nxmpi.slurm.command import BatchError, ask
+from nxmpi.slurm.queue import queued
 
 if TYPE_CHECKING:
     from nxmpi.parallel.locks import Ask, Lock
@@ -46,7 +46,7 @@ def ask_slurm() -> Ask:
 
 def _cluster() -> tuple[str, bool]:
     """Return the name of the cluster, and whether it hides jobs of others."""
-    text = said("scontrol", "show", "config")
+    text = ask("scontrol", "show", "config")
     settings = dict(re.findall(r"^(ClusterName|PrivateData)\s*=\s*(\S+)", text, re.MULTILINE))
     return settings.get("ClusterName", "(unknown)"), "jobs" in settings.get("PrivateData", "jobs")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from nxmpi.slurm.queue import said
-from nxmpi.slurm.sbatch import BatchError
+from nxmpi.slurm.command import BatchError, ask
 
 
 class Limits(NamedTuple):
@@ -23,7 +22,7 @@ def limits_of(partition: str | None) -> Limits:
     Of several, separated by commas, the least of each.
     """
     try:
-        text = said("sinfo", "--noheader", "--all", "--format=%P|%m|%l")
+        text = ask("sinfo", "--noheader", "--all", "--format=%P|%m|%l")
     except BatchError:
         return Limits()
     return parse_sinfo(text, partition)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nxmpi.slurm.sbatch import BatchError
+from nxmpi.slurm.command import BatchError, ask
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
 FORMAT = "%i|%A|%F|%T|%N|%M|%r|%u|%j\x1f%k"
 """Of squeue, in all versions: job, its own number, that of the whole array, state, nodes, time so
@@ -20,12 +18,6 @@ ENDED = "JobArrayID:|,State:|,exit_code:|,Reason:|,NodeList:|"
 """Of squeue: job, state, what wait() gave, reason, nodes."""
 LEFT = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING")
 """States of a job that has not ended."""
-ANSWER = 30.0
-"""How long Slurm may take to answer [s]."""
-
-
-class NoSlurmError(BatchError):
-    """There is no Slurm on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +64,7 @@ def queued() -> list[Queued]:
     BatchError
         If it does not answer.
     """
-    return parse_squeue(said("squeue", "--noheader", "--all", "--array", f"--format={FORMAT}"))
+    return parse_squeue(ask("squeue", "--noheader", "--all", "--array", f"--format={FORMAT}"))
 
 
 def parse_squeue(text: str) -> list[Queued]:
@@ -158,37 +150,6 @@ def _how(state: str, reason: str, code: str) -> str:
 
 def _said_if_any(*args: str) -> str:
     try:
-        return said(*args)
+        return ask(*args)
     except BatchError:
         return ""
-
-
-def said(*args: str) -> str:
-    """Return what a command of Slurm says when it is asked something.
-
-    Raises
-    ------
-    NoSlurmError
-        If there is no such command.
-    BatchError
-        If it fails, with its own words, or takes longer than `ANSWER`.
-    """
-    # what the user set for squeue would hide jobs
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("SQUEUE_")}
-    try:
-        result = subprocess.run(
-            args, env=environment, capture_output=True, text=True, errors="replace", check=False,
-            timeout=ANSWER,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise NoSlurmError(f"{args[0]}: not found: is this a machine with Slurm?") from None
-    except subprocess.TimeoutExpired:
-        raise BatchError(f"{args[0]}: no answer within {ANSWER:g} s") from None
-    if result.returncode:
-        words = "; ".join(_without_prefix(result.stderr.splitlines()))
-        raise BatchError(f"{args[0]}: {words or f'status {result.returncode}'}")
-    return result.stdout
-
-
-def _without_prefix(lines: Iterable[str]) -> list[str]:
-    return [re.sub(r"^\w+: error: ", "", line) for line in lines]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
+from nxmpi.parallel.publish import publish_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,14 +75,5 @@ def add_jobs(wrapper: Path, jobs: Iterable[Job]) -> None:
     new = list(jobs)
     steps = {job.step for job in new}
     kept = [job for job in read_record(wrapper) if job.step not in steps]
-    _write(record_path(wrapper), [*kept, *new])
-
-
-def _write(path: Path, jobs: list[Job]) -> None:
-    content = {"version": VERSION, "jobs": [asdict(job) for job in jobs]}
-    new = path.with_name(f".{path.name}.tmp")
-    with new.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    content = {"version": VERSION, "jobs": [asdict(job) for job in [*kept, *new]]}
+    publish_text(record_path(wrapper), json.dumps(content, indent=1))

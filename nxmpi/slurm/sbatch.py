@@ -9,37 +9,21 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from nxmpi.errors import NxmpiError
 from nxmpi.slurm.chain import MATCHING
+from nxmpi.slurm.command import OF_OTHERS, BatchError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from nxmpi.params import SubmitParams
     from nxmpi.slurm.chain import Planned
-
-OF_THIS_RUN = (
-    "SLURM_", "SQUEUE_", "PMI_", "PMIX_", "PRTE_", "OMPI_COMM_", "OMPI_MCA_orte_", "OMPI_MCA_ess",
-)  # fmt: skip
-"""Variables that Slurm and MPI give to what they start, and what would hide jobs from squeue."""
-OF_OTHERS = (
-    "NXMPI_EXTRA", "NXMPI_FIRST_JOB", "NXMPI_WENT_ON", "SBATCH_ARRAY_INX", "SBATCH_ERROR",
-    "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_WAIT",
-)  # fmt: skip
-"""Variables that jobs which went on have, or that override what the scripts say to sbatch."""
+    from nxmpi.slurm.params import SubmitParams
 
 LAST_NUMBER = "grep -Ex '[0-9]+(;.*)?' | tail -n 1 | cut -d';' -f1"
 """Finds the number of a job in what sbatch says, as `_number` does."""
-
-
-class BatchError(NxmpiError):
-    """What the batch system refused."""
 
 
 def command_line(
@@ -175,7 +159,7 @@ def submit(
         recorded(ids)
         held = [n for n, planned in zip(ids, chain, strict=True) if not planned.waits]
         if held:
-            _run("scontrol", "release", ",".join(str(n) for n in held))
+            run("scontrol", "release", ",".join(str(n) for n in held))
     return ids
 
 
@@ -187,7 +171,7 @@ def _submitted(planned: Planned, params: SubmitParams, ids: Sequence[int]) -> in
     """
     words = command_line(planned, params, ids, hold=not planned.waits)
     try:
-        return _number(_run(*words, settings=settings_of(params)))
+        return _number(run(*words, settings=settings_of(params)))
     except BatchError as error:
         try:
             cancel(_alike(planned, params))
@@ -208,7 +192,7 @@ def _number(said: str) -> int:
 def _alike(planned: Planned, params: SubmitParams) -> list[str]:
     """Return the jobs of this user in the queue that have the name and command of a planned one."""
     wanted = f"{planned.name} {' '.join(_script(planned, params))}"
-    told = _run("squeue", "--me", "--noheader", "--format=%F %j %o").splitlines()
+    told = run("squeue", "--me", "--noheader", "--format=%F %j %o").splitlines()
     jobs = (line.partition(" ") for line in told)
     return [number for number, _, job in jobs if job == wanted]
 
@@ -256,44 +240,9 @@ def cancel(ids: Iterable[str]) -> None:
     """End jobs, waiting or running, by numbers such as 12 or 12_3."""
     names = list(ids)
     if names:
-        _run("scancel", *names)
+        run("scancel", *names)
 
 
 def log_file(log: Path, job: int, task: int | None) -> Path:
     """Return the file that a job writes to."""
     return log.with_name(f"{log.name}-{job}{'' if task is None else f'_{task}'}.log")
-
-
-def _run(*args: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Run a command of Slurm, with further variables; return what it says.
-
-    Raises
-    ------
-    BatchError
-        If it cannot be run or fails; with its own words.
-    """
-    try:
-        result = subprocess.run(
-            args,
-            env={**_environment(), **settings},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            start_new_session=True,  # the terminal's signals are for this process alone
-        )
-    except FileNotFoundError:
-        raise BatchError(f"{args[0]}: not found: is this a machine with Slurm?") from None
-    if result.returncode:
-        lines = [line.removeprefix(f"{args[0]}: error: ") for line in result.stderr.splitlines()]
-        raise BatchError(f"{args[0]}: {'; '.join(lines) or f'status {result.returncode}'}")
-    return result.stdout.strip()
-
-
-def _environment() -> dict[str, str]:
-    """Return the variables of this process but those of its own job or MPI run, or of others."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not (name.startswith(OF_THIS_RUN) or name in OF_OTHERS)
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tomllib
 from dataclasses import dataclass, field, fields, replace
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import nxmpi
+from nxmpi.configuration import user_file
 from nxmpi.errors import InputError
-from nxmpi.params import SubmitParams
+from nxmpi.slurm.params import SubmitParams
 
 TEMPLATE = """\
 # Defaults of nxmpi submit at this site. Options on the command line override them.
@@ -68,11 +68,7 @@ class Site:
 
 def site_file() -> Path:
     """Return where the defaults are: as NXMPI_SITE says, else in the user's configuration."""
-    named = os.environ.get("NXMPI_SITE")
-    if named:
-        return Path(named)
-    folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(folder) / "nxmpi" / "site.toml"
+    return user_file("NXMPI_SITE", "site.toml")
 
 
 def default_jobs() -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 
 from nxmpi.kernels.bricks import EDGE, VOXELS, Sums, Volume, add_to_slab
 from nxmpi.kernels.packing import HEADER, add_packed, pack
+from nxmpi.nexus.volume import CHUNK
 from nxmpi.parallel.arrays import PIECE, exchange, largest
 from nxmpi.parallel.memory import lazy_zeros
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8, I8
 
-WIDTH = 2 * EDGE
-"""Voxels of a pillar along l and k, and of a file's chunk along every axis."""
+WIDTH = CHUNK
+"""Voxels of a pillar along l and k: a chunk of a file has one owner. A multiple of `EDGE`."""
 BRICK_BYTES = VOXELS * 8
 """Of each integer of the voxels of a brick."""
 

@@ -1,5 +1,6 @@
 """What the transform takes: memory of a rank and traffic between ranks, as formulas."""
 
+from nxmpi.kernels.bricks import EDGE
 from nxmpi.kernels.packing import HEADER
 from nxmpi.parallel.arrays import PIECE
 from nxmpi.stages.bricks import BRICK_BYTES, WIDTH
@@ -42,7 +43,7 @@ def memory(
         that share a wedge hold one together, while each reads its part of the next; of 32-bit
         unsigned counts that one takes 64 bits.
     """
-    n_l, n_k, n_h = (-(-n // 16) for n in array_shape)
+    n_l, n_k, n_h = (-(-n // EDGE) for n in array_shape)
     pillar = 4 * 8 * WIDTH * WIDTH * array_shape[2]
     return (
         (n_narrow + 2 * n_wide) * BRICK_BYTES

@@ -10,9 +10,10 @@ from pytest_mpi.parallel_assert import parallel_assert
 
 from nxmpi.cli.check import check
 from nxmpi.errors import CollectiveError
-from nxmpi.parallel import check as work
-from nxmpi.parallel.check import inspect, write_trial
+from nxmpi.parallel import libraries, trial
 from nxmpi.parallel.launch import launched_size
+from nxmpi.parallel.trial import write_trial
+from nxmpi.pipeline.installation import inspect
 
 RANKS = pytest.mark.parallel([1, 2, 3, 7])
 
@@ -41,7 +42,7 @@ def test_trial_is_written_read_back_and_removed(comm, shared_tmp_path, root_writ
 
 @RANKS
 def test_a_value_that_reads_back_wrong_is_found(comm, shared_tmp_path, monkeypatch):
-    written = work._values
+    written = trial._values
     calls = []
 
     def spoilt(first, last):
@@ -51,7 +52,7 @@ def test_a_value_that_reads_back_wrong_is_found(comm, shared_tmp_path, monkeypat
         calls.append(first)
         return values
 
-    monkeypatch.setattr(work, "_values", spoilt)
+    monkeypatch.setattr(trial, "_values", spoilt)
     with pytest.raises(CollectiveError, match=f"what rank {comm.size - 1} wrote"):
         write_trial(comm, shared_tmp_path)
     comm.barrier()  # the root removes the file
@@ -85,7 +86,7 @@ def test_a_package_missing_on_one_rank_is_named(comm, monkeypatch):
 
 @RANKS
 def test_a_missing_filter_is_named(comm, monkeypatch):
-    monkeypatch.setitem(work.FILTERS, "imaginary", 31999)
+    monkeypatch.setitem(libraries.FILTERS, "imaginary", 31999)
     assert inspect(comm).problems == ("HDF5 has no imaginary filter",)
 
 
@@ -118,7 +119,7 @@ def test_the_command_shows_a_table_on_the_root_and_ends_well(comm, shared_tmp_pa
 def test_the_command_fails_on_all_ranks_when_something_is_missing(
     comm, shared_tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(work.FILTERS, "imaginary", 31999)
+    monkeypatch.setitem(libraries.FILTERS, "imaginary", 31999)
     arguments = ["--directory", str(shared_tmp_path)]
     result = CliRunner().invoke(check, arguments, obj=comm)
     assert isinstance(result.exception, CollectiveError)

@@ -246,7 +246,7 @@ def test_what_cannot_be_cut(combined, tmp_path):
         with pytest.raises(InputError, match=told):
             run_cut(combined, params)
     (tmp_path / "text.nxs").write_text("no volume")
-    with pytest.raises(InputError, match="expected a volume"):
+    with pytest.raises(InputError, match="expected an HDF5 file"):
         run_cut(tmp_path / "text.nxs", CutParams(box=(0, 1, 0, 1, 0, 1)))
     with h5py.File(tmp_path / "empty.nxs", "w"):
         pass

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nxmpi.slurm import queue
+from nxmpi.slurm import command
+from nxmpi.slurm.command import BatchError, NoSlurmError
 from nxmpi.slurm.queue import (
-    NoSlurmError,
     Seen,
     ended,
     parse_ended,
@@ -12,7 +12,6 @@ from nxmpi.slurm.queue import (
     parse_squeue,
     queued,
 )
-from nxmpi.slurm.sbatch import BatchError
 
 
 def test_squeue_tells_of_tasks_and_of_jobs_that_go_on():
@@ -79,7 +78,7 @@ def test_a_queue_that_does_not_answer_is_not_an_empty_one(commands, monkeypatch)
     put("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(BatchError, match=r"squeue: slurm_load_jobs error: Unable to contact"):
         queued()
-    monkeypatch.setattr(queue, "ANSWER", 0.2)
+    monkeypatch.setattr(command, "ANSWER", 0.2)
     put("squeue", "exec sleep 5")
     with pytest.raises(BatchError, match=r"squeue: no answer within 0\.2 s"):
         queued()

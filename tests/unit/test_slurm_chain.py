@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from nxmpi.errors import InputError
-from nxmpi.params import SubmitParams
 from nxmpi.slurm.chain import Wait, Work, plan_chain
+from nxmpi.slurm.command import BatchError
+from nxmpi.slurm.params import SubmitParams
 from nxmpi.slurm.sbatch import (
-    BatchError,
     command_line,
     log_file,
     settings_of,
