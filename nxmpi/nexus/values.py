@@ -248,7 +248,7 @@ def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5
     SchemaError
         If a link on the way leads to another file, which is not ours to change.
     """
-    _require_own(group, path)
+    require_own(group, path)
     if group.get(path, getlink=True) is not None:
         del group[path]
     if isinstance(value, str):
@@ -259,7 +259,14 @@ def put(group: h5py.Group, path: str, value: object, **attributes: object) -> h5
     return dataset
 
 
-def _require_own(group: h5py.Group, path: str) -> None:
+def require_own(group: h5py.Group, path: str) -> None:
+    """Make sure that what is written at a path goes into the file of the group. Not collective.
+
+    Raises
+    ------
+    SchemaError
+        If a link on the way leads to another file.
+    """
     owner = path.rpartition("/")[0]
     there = find(group, owner) if owner else None
     if there is not None and there.file.filename != group.file.filename:
@@ -271,7 +278,7 @@ def _require_own(group: h5py.Group, path: str) -> None:
 
 def replace_group(parent: h5py.Group, path: str, nx_class: str) -> h5py.Group:
     """Return a new group in the place of whatever was there."""
-    _require_own(parent, path)
+    require_own(parent, path)
     if parent.get(path, getlink=True) is not None:
         del parent[path]
     group = parent.create_group(path)

@@ -16,7 +16,7 @@ from nxmpi.nexus.frames import StackReader
 from nxmpi.nexus.mask import create_mask, link_mask
 from nxmpi.nexus.process import write_process
 from nxmpi.nexus.stack import read_pixel_mask
-from nxmpi.nexus.values import entry_names, link_to, open_file
+from nxmpi.nexus.values import entry_names, link_to, open_file, require_own
 from nxmpi.nexus.wrapper import create_raw
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
@@ -97,7 +97,11 @@ def _positions(scans: list[Path], files: schema.ScanFiles) -> tuple[str, ...]:
     if files.wrapper.parent != paths[0].parent or files.wrapper.suffix != ".nxs":
         raise InputError(f"{files.wrapper}: expected a .nxs file in the folder of {paths[0].name}")
     with open_file(paths[0]) as file:
-        return tuple(entry_names(file))
+        names = tuple(entry_names(file))
+        for name in names:  # what is written into a copy of it must not end up elsewhere
+            for path in (schema.RAW, f"{schema.REGULAR.group}/{schema.AXES[0]}"):
+                require_own(file[name], path)
+    return names
 
 
 @contextmanager

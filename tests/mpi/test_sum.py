@@ -213,6 +213,34 @@ def test_what_is_in_the_new_scan(comm, scans):
 
 
 @pytest.mark.parallel([1, 3])
+def test_scans_whose_monitors_lie_in_other_files_keep_them(comm, scans):
+    paths = ("f1/monitor1", "f2/instrument/detector/frame_time", "f2/instrument/filter")
+    before = {}
+    if comm.rank == 0:
+        for i, path in enumerate(scans):
+            shared = path.with_name(f"shared{i}.h5")
+            with h5py.File(path, "r+") as file, h5py.File(shared, "w") as other:
+                for n, name in enumerate(paths):
+                    file.copy(name, other, f"{n}")
+                    del file[name]
+                    file[name] = h5py.ExternalLink(shared.name, f"/{n}")
+            before[shared] = shared.read_bytes()
+    comm.barrier()  # the others are to see that
+    target = make(comm, scans)
+    with all_or_none(comm):
+        assert before or comm.rank
+        assert all(shared.read_bytes() == data for shared, data in before.items())
+        with h5py.File(target) as file:
+            opened = [h5py.File(path) for path in scans]
+            for name in (f"{paths[0]}/data", paths[1]):
+                expected = sum(each[name][()] for each in opened)
+                np.testing.assert_allclose(file[name][()], expected)
+                assert file[name].file.filename == str(target)
+            for each in opened:
+                each.close()
+
+
+@pytest.mark.parallel([1, 3])
 @pytest.mark.parametrize(
     ("path", "change", "told"),
     [
@@ -224,6 +252,7 @@ def test_what_is_in_the_new_scan(comm, scans):
         ("f1/data/frame_number", None, r"/f1: expected frames of shape \(11, 48, 64\), 11 used"),
         ("f2", None, r"300Kc.nxs: expected positions f1, f2 as in .*300K.nxs, found f1"),
         ("f1/monitor1", None, r"300Kc.nxs:/f1/monitor1: expected a monitor .* found none"),
+        ("f1/instrument/detector/frame_time", None, r"/frame_time: expected a number, as in the"),
     ],
 )
 def test_scans_that_differ_are_refused(comm, scans, path, change, told):
@@ -278,6 +307,19 @@ def test_calls_that_make_no_sense_and_small_differences(comm, scans):
     parallel_assert(not old.exists())
     with pytest.raises(CollectiveError, match=r"within 0.1 pixels .* found 0.\d+: detector beam"):
         run_sum(comm, scans, target, 0.1, OutputParams(overwrite=True))
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize("name", ["f1/data", "f2/transform"])
+def test_a_group_of_another_file_is_not_written_into(comm, scans, name):
+    if comm.rank == 0:
+        with h5py.File(scans[0], "r+") as file, h5py.File(scans[0].with_name("x.h5"), "w") as other:
+            file.move(name, "moved")
+            file.copy("moved", other, "there", expand_external=False)
+            file[name] = h5py.ExternalLink("x.h5", "/there")
+    comm.barrier()  # the others are to see that
+    with pytest.raises(CollectiveError, match=rf"{name}: expected a group of this file"):
+        make(comm, scans)
 
 
 @pytest.mark.parallel([1, 3])

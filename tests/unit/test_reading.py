@@ -253,6 +253,14 @@ def test_uneven_phi_is_taken_frame_by_frame(change):
     assert goniometer.step == 2.0
 
 
+@pytest.mark.parametrize("values", [PHI + 4.0 * np.arange(N_FRAMES)], ids=["a step scan"])
+def test_rotation_during_a_frame_is_that_of_the_attribute(change, told, values):
+    goniometer = change((f"{GON}/phi", values), step=STEP).geometry.goniometer
+    np.testing.assert_array_equal(goniometer.phi, values)
+    assert goniometer.step == STEP
+    assert told("/f1/instrument/goniometer/phi: phi has steps of 4°", "that 2° are turned")
+
+
 def test_phi_shorter_than_the_frames_is_an_error(change):
     with pytest.raises(SchemaError, match=r"goniometer/phi: expected phi of 9 frames, found 8"):
         change((f"{GON}/phi", np.arange(8.0)))
@@ -300,6 +308,28 @@ def test_missing_results_of_refinement_are_0(plain, change, told):
     assert found.detector == detector
     assert found.goniometer.sample_offset == (0, 0, 0)
     assert not told("taking 0")
+
+
+LOST = {"soft": h5py.SoftLink("/nowhere"), "external": h5py.ExternalLink("gone.h5", "/data")}
+
+
+@pytest.mark.parametrize("link", LOST)
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{DET}/yaw", f"{DET}/pixel_mask", f"{DET}/detector_orientation", f"{GON}/chi", GON,
+        f"{GON}/xs", "f1/monitor1", "f1/monitor1/data", "f1/data/frame_number",
+        "f1/instrument/attenuator", "f1/instrument/attenuator/attenuator_transmission",
+        "f1/frame_sums/transmission",
+    ],
+)  # fmt: skip
+def test_what_a_lost_link_led_to_is_not_taken_as_absent(path, name, link):
+    with h5py.File(path, "r+") as file:
+        replace(file, name, None)
+        file[name] = LOST[link]
+    told = "gone.h5:/data, which does not exist" if link == "external" else "to /nowhere, which"
+    with pytest.raises(SchemaError, match=rf":/{name}.*: expected .* a link .*{told}"):
+        read_scan(path, ScanParams(), NormParams())
 
 
 # --- detector
