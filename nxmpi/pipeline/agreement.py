@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nxmpi._typing import F8
     from nxmpi.model import Agreement
 
 WIDTH = 90
@@ -30,9 +33,8 @@ def describe_agreement(agreement: Agreement, *, refined: bool) -> str:
         return "one position: nothing to compare it with"
     lines = []
     if refined:
-        values = zip(agreement.names, agreement.scales, agreement.scale_errors, strict=True)
-        told = [f"{name} {value:.5f} ± {error:.5f}" for name, value, error in values if error]
-        lines.append(f"scales of the positions: {', '.join([f'{agreement.names[0]} 1', *told])}")
+        told = describe_scales(agreement.names, agreement.scales, agreement.scale_errors)
+        lines.append(f"scales of the positions: {told}")
     if not np.isfinite(agreement.chi2):
         return "\n".join([*lines, "positions do not overlap: nothing tells whether they agree"])
     lines.append(
@@ -41,6 +43,13 @@ def describe_agreement(agreement: Agreement, *, refined: bool) -> str:
         f"{100 * agreement.disagreeing:.2g} % of the cubes of 8³ voxels disagree"
     )
     return "\n".join([*lines, _table(agreement)])
+
+
+def describe_scales(names: Sequence[str], scales: F8, errors: F8) -> str:
+    """Return the scales of positions, (n,) float64 each, the first of which is 1."""
+    values = zip(names, scales, errors, strict=True)
+    told = [f"{name} {value:.5f} ± {error:.5f}" for name, value, error in values if error]
+    return ", ".join([f"{names[0]} 1", *told])
 
 
 def _table(agreement: Agreement) -> str:

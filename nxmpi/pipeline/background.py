@@ -11,6 +11,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.process import read_inputs
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import read_grid
+from nxmpi.pipeline.alike import compare_with_background
 from nxmpi.pipeline.inputs import identity
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from nxmpi.pipeline.inputs import Inputs
 
 log = logging.getLogger(__name__)
-FACTOR = "factor_"
-"""Before the names of factors of the norm among what a transform depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def find_background(
                     f"{scan.filename}, {grid}, found {found} (nxmpi transform with --qh, --qk and "
                     "--ql makes them alike)"
                 )
-            _compare(scan, wrapper, name, (twin, taken))
+            compare_with_background(scan, wrapper, name, (twin, taken))
     paths = {name: files.transform(name, taken) for name in names}
     return Background(
         scale=params.background_scale,
@@ -96,39 +95,6 @@ def _twin_of(wrapper: h5py.File, names: list[str], twin: schema.Twin) -> schema.
             f"background, found none of {', '.join(lacking)} (nxmpi transform makes them)"
         )
     return twin
-
-
-def _compare(
-    scan: h5py.File, wrapper: h5py.File, name: str, twins: tuple[schema.Twin, schema.Twin]
-) -> None:  # fmt: skip
-    """Look for differences between a background's position and the scan's that would be wrong.
-
-    Raises
-    ------
-    InputError
-        If voxels lie differently about their coordinates.
-    """
-    same = name if name in scan else entry_names(scan)[0]
-    of_scan = read_inputs(scan[same], twins[0].transform_task)
-    of_background = read_inputs(wrapper[name], twins[1].transform_task)
-    if not of_scan or not of_background:  # of another program, which tells nothing
-        return
-    if of_scan.get("voxels") != of_background.get("voxels"):
-        raise InputError(
-            f"{wrapper.filename}:/{name}: expected {of_scan.get('voxels')} voxels as in "
-            f"{scan.filename}, found them {of_background.get('voxels')} (--voxels)"
-        )
-    factors = sorted(
-        key for key in of_scan.keys() | of_background.keys() if key.startswith(FACTOR)
-    )  # fmt: skip
-    told = [
-        f"{key.removeprefix(FACTOR)}: {of_scan.get(key, 'none')}, background "
-        f"{of_background.get(key, 'none')}"
-        for key in factors
-        if of_scan.get(key) != of_background.get(key)
-    ]
-    if told:
-        log.warning("%s: factors of the norm differ: %s", name, "; ".join(told))
 
 
 def describe_background(

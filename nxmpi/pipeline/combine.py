@@ -28,7 +28,7 @@ from nxmpi.parallel.progress import progress
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
-from nxmpi.pipeline.agreement import describe_agreement
+from nxmpi.pipeline.agreement import describe_agreement, describe_scales
 from nxmpi.pipeline.background import describe_background
 from nxmpi.pipeline.combined import STEP, volumes_due
 from nxmpi.pipeline.inputs import fingerprint
@@ -114,17 +114,23 @@ def _combine_twin(
             empty = None
             if plan.background:
                 empty = open_sources(comm, plan.background.files, plan.grid.array_shape)
-        scales = no_scales(len(plan.names))
+        scales, empty_scales = no_scales(len(plan.names)), no_scales(1)
         if params.refine_scale:
             with timer.part("scales"):
-                scales = _find_scales(comm, plan, sources)
+                scales = _find_scales(comm, plan, sources, plan.names)
+                if plan.background and empty:  # its monitor may be as wrong as the scan's
+                    empty_scales = _find_scales(comm, plan, empty, [*plan.background.files])
         stack.enter_context(unpublished_removed(comm, [plan.target]))
         with timer.part("write and the rest"):
-            written = _write(comm, plan, Opened(sources, empty, scales, sums), output, timer)
+            opened = Opened(sources, empty, scales, empty_scales, sums)
+            written = _write(comm, plan, opened, output, timer)
         overlaps = gather_overlaps(comm, written.overlaps, len(plan.names))
         line = f"{plan.twin.combine_task}: {len(plan.names)} positions, {timer.summary(comm)}"
         if plan.background:
             told = describe_background(comm, plan.background, written.measured, written.lacking)
+            if params.refine_scale:
+                values, errors = empty_scales.values, empty_scales.errors
+                told += f"; its scales: {describe_scales([*plan.background.files], values, errors)}"
             line += f"\n{told}"
         printed = sums.lines if sums else []
 
@@ -167,8 +173,10 @@ def _publish(
     return note
 
 
-def _find_scales(comm: MPI.Intracomm, plan: Plan, sources: Sources) -> Scales:
-    """Return the scales of all positions, from a pass over their overlaps.
+def _find_scales(
+    comm: MPI.Intracomm, plan: Plan, sources: Sources, names: list[str]
+) -> Scales:  # fmt: skip
+    """Return the scales of the positions of a scan or its background, from their overlaps.
 
     Collective on ``comm``.
     """
@@ -177,13 +185,14 @@ def _find_scales(comm: MPI.Intracomm, plan: Plan, sources: Sources) -> Scales:
             pillar_overlaps(*sources.read(pillar), pillar, plan.grid.array_shape)
             for pillar in sources.mine
         ]
-    overlaps = gather_overlaps(comm, parts, len(plan.names))
+    overlaps = gather_overlaps(comm, parts, len(names))
+    of = "" if names is plan.names else "background: "
 
     def refine() -> Scales:
         try:
-            return refine_scales(overlaps, plan.names, plan.grid.array_shape)
+            return refine_scales(overlaps, names, plan.grid.array_shape)
         except InputError as error:
-            raise InputError(f"{plan.files.wrapper}:/{plan.twin.group}: {error}") from error
+            raise InputError(f"{plan.files.wrapper}:/{plan.twin.group}: {of}{error}") from error
 
     return on_root(comm, refine)
 
@@ -194,6 +203,7 @@ class Opened(NamedTuple):
     sources: Sources
     background: Sources | None
     scales: Scales
+    background_scales: Scales
     merged: Merged | None
     """The sums of a program."""
 
@@ -222,12 +232,14 @@ def _write(
         On every rank, if a program's sums are wrong on any.
     """
     written = Written()
-    sources, empty, scales, merged = opened
+    sources, empty, scales, empty_scales, merged = opened
 
     def fill(pillar: Pillar) -> dict[str, F8]:
         with timer.part("read"):
             counts, norm = sources.read(pillar)
             background = empty.read(pillar) if empty else None
+        if background is not None:
+            background[1][...] *= empty_scales.values[:, None, None, None]
         norm *= scales.values[:, None, None, None]
         with timer.part("combine"):
             sums = add(counts, norm)

@@ -14,6 +14,7 @@ from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.process import read_inputs
 from nxmpi.nexus.values import entry_names, find, open_file
 from nxmpi.nexus.volume import read_grid
+from nxmpi.pipeline.alike import require_alike
 from nxmpi.pipeline.background import find_background
 from nxmpi.pipeline.inputs import identity, reason_to_make
 
@@ -61,7 +62,8 @@ def volumes_due(
     Raises
     ------
     InputError
-        If a transform is missing or has another grid, or another program made what is there.
+        If a transform is missing, or has another grid or norm than others, or if another program
+        made what is there.
     """
     plans = []
     with open_file(files.wrapper) as wrapper:
@@ -77,6 +79,7 @@ def volumes_due(
                     f"none of {', '.join(lacking)} (nxmpi transform makes them)"
                 )
             grid = _common_grid(wrapper, names, twin)
+            require_alike(wrapper, names, twin)
             parts = math.lcm(*(_parts(wrapper[name], twin) for name in names))
             inputs: Inputs = {
                 "program": f"nxmpi {nxmpi.__version__}",
