@@ -52,39 +52,15 @@ class Candidates(NamedTuple):
     """(n, 2) float64: of the pair, and of the choice of reflections for it."""
 
 
-def index(q: F8, weight: F8, B: F8, reflections: F8, rotations: F8) -> Indexed | None:
-    """Return the orientation that explains most of the peaks, None if no pair fits the cell.
-
-    Parameters
-    ----------
-    q : (n, 3) float64
-        Scattering vectors, turned back to phi = 0 and all angles 0 [1/Å].
-    weight : (n,) float64
-        Of each peak in the score [1].
-    B : (3, 3) float64
-        See `nxmpi.crystal.lattice.reciprocal_matrix` [1/Å].
-    reflections : (m, 3) float64
-        Those allowed, at least as far out as the `SEEDS` smallest vectors.
-    rotations : (n, 3, 3) float64
-        That bring allowed reflections to allowed ones, on hkl as columns.
-
-    Notes
-    -----
-    Two peaks are given the indices of any two reflections of such lengths and such an angle, and
-    each choice makes an orientation (Busing & Levy, Acta Cryst. 22, 457 (1967)). Candidates are
-    scored by the peaks of small vectors, where errors of cell and orientation matter least; the
-    best are fitted, from small vectors to large ones, and scored by all peaks.
-    """
-    return best_of([candidates(q, weight, B, reflections, rotations)], q, weight, B)
-
-
 def candidates(
     q: F8, weight: F8, B: F8, reflections: F8, rotations: F8, share: tuple[int, int] = (0, 1)
 ) -> Candidates:  # fmt: skip
-    """Return the `BEST` orientations of a share of the pairs; see `index`.
+    """Return the `BEST` orientations of a share of the pairs; see `best_of`.
 
     Parameters
     ----------
+    reflections : (m, 3) float64
+        Those allowed, at least as far out as the `SEEDS` smallest vectors.
     rotations : (n, 3, 3) float64
         That bring allowed reflections to allowed ones, on hkl as columns.
     share : tuple of int, optional
@@ -99,7 +75,26 @@ def candidates(
 
 
 def best_of(shares: list[Candidates], q: F8, weight: F8, B: F8) -> Indexed | None:
-    """Return the best of the candidates of all shares, fitted; None if there are none."""
+    """Return the orientation that explains most of the peaks, None if no pair fits the cell.
+
+    Parameters
+    ----------
+    shares : list of Candidates
+        Of all shares of the pairs; see `candidates`.
+    q : (n, 3) float64
+        Scattering vectors, turned back to phi = 0 and all angles 0 [1/Å].
+    weight : (n,) float64
+        Of each peak in the score [1].
+    B : (3, 3) float64
+        See `nxmpi.crystal.lattice.reciprocal_matrix` [1/Å].
+
+    Notes
+    -----
+    Two peaks are given the indices of any two reflections of such lengths and such an angle, and
+    each choice makes an orientation (Busing & Levy, Acta Cryst. 22, 457 (1967)). Candidates are
+    scored by the peaks of small vectors, where errors of cell and orientation matter least; the
+    best are fitted, from small vectors to large ones, and scored by all peaks.
+    """
     best = _first(Candidates(*(np.concatenate(parts) for parts in zip(*shares, strict=True))))
     if not len(best.U):
         return None
@@ -114,7 +109,7 @@ def _first(found: Candidates) -> Candidates:
 
 
 def explain(UB: F8, q: F8, weight: F8) -> Indexed:
-    """Return the indices of peaks, and which of them are near integers; see `index`."""
+    """Return the indices of peaks, and which of them are near integers; see `best_of`."""
     hkl = np.asarray(np.linalg.solve(UB, q.T).T, np.float64)
     near = np.asarray(np.abs(hkl - np.round(hkl)).max(axis=1) < NEAR)
     return Indexed(UB, hkl, near, float(scores_of(UB[None], q, weight)[0]))
@@ -139,8 +134,8 @@ def orientations_of_pairs(
     Parameters
     ----------
     q, B, reflections, rotations
-        See `index`. Of reflections that rotations bring to each other, the first peak of a pair is
-        given one only: the others make the same crystal.
+        See `best_of` and `candidates`. Of reflections that rotations bring to each other, the
+        first peak of a pair is given one only: the others make the same crystal.
     share : tuple of int, optional
         Number of the share, and how many there are.
 

@@ -41,11 +41,18 @@ class Periods(NamedTuple):
     """(n,) int64: of their directions."""
 
 
-def index_without_cell(q: F8, weight: F8) -> Indexed | None:
+def smallest(q: F8) -> I8:
+    """Return the numbers of the peaks that directions are tried with, (n,) int64."""
+    return np.argsort(np.linalg.norm(q, axis=1), kind="stable")[:PEAKS]
+
+
+def cell_of(shares: list[Periods], q: F8, weight: F8) -> Indexed | None:
     """Return the reduced cell, in its orientation, that explains most of the peaks.
 
     Parameters
     ----------
+    shares : list of Periods
+        Of all shares of the directions; see `periods`.
     q : (n, 3) float64
         Scattering vectors, turned back to phi = 0 and all angles 0 [1/Å].
     weight : (n,) float64
@@ -63,16 +70,6 @@ def index_without_cell(q: F8, weight: F8) -> Indexed | None:
     & Rossmann, J. Appl. Cryst. 30, 1036 (1997)). Of the cells that three of them make, the
     smallest of those is taken that explain almost as much as the best.
     """
-    return cell_of([periods(q, weight)], q, weight)
-
-
-def smallest(q: F8) -> I8:
-    """Return the numbers of the peaks that directions are tried with, (n,) int64."""
-    return np.argsort(np.linalg.norm(q, axis=1), kind="stable")[:PEAKS]
-
-
-def cell_of(shares: list[Periods], q: F8, weight: F8) -> Indexed | None:
-    """Return the cell that the strongest periods of all shares make; see `index_without_cell`."""
     some = smallest(q)
     if len(some) < 3:
         return None
@@ -100,7 +97,7 @@ def periods(q: F8, weight: F8, share: tuple[int, int] = (0, 1)) -> Periods:
     Parameters
     ----------
     q, weight
-        See `index_without_cell`.
+        See `cell_of`.
     share : tuple of int, optional
         Number of the share, and how many there are.
     """
@@ -137,7 +134,7 @@ def lattice_vectors(found: F8, q: F8, weight: F8) -> F8:
     found : (m, 3) float64
         Vectors to begin with [Å].
     q, weight
-        See `index_without_cell`.
+        See `cell_of`.
 
     Returns
     -------

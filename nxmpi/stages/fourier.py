@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from numpy.typing import DTypeLike, NDArray
 
-    from nxmpi._typing import F8
     from nxmpi.crystal.laue import VoxelGroup
     from nxmpi.model import Lattice
     from nxmpi.parallel.slabs import Ranges
@@ -89,21 +88,6 @@ def real_space_grid(grid: HKLGrid, sizes: Sizes) -> HKLGrid:
     step = [1 / (n * width) for n, width in zip(sizes, grid.step, strict=True)]
     x, y, z = (-(n // 2) * width for n, width in zip(sizes, step, strict=True))
     return HKLGrid(origin=(x, y, z), step=(step[0], step[1], step[2]), shape=sizes)
-
-
-def real_space_axes(grid: HKLGrid, sizes: Sizes) -> tuple[F8, F8, F8]:
-    """Return x, y, z in units of a, b, c, or what is dual to the axes of the grid.
-
-    Returns
-    -------
-    (N_x,), (N_y,), (N_z,) float64
-        -(N // 2), …, (N - 1) // 2, by N times the step of the grid [1].
-    """
-    x, y, z = (
-        np.arange(-(n // 2), (n + 1) // 2) / (n * width)
-        for n, width in zip(sizes, grid.step, strict=True)
-    )
-    return x, y, z
 
 
 def half_planes(sizes: Sizes, size: int, rank: int) -> tuple[int, int]:

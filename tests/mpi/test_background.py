@@ -6,6 +6,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from mpi.scans import add_masks, sums
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
@@ -15,8 +16,6 @@ from nxmpi.nexus.process import read_inputs
 from nxmpi.params import CombineParams, NormParams, OutputParams, ScanParams, TransformParams
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.transform import run_transform
-from nxmpi.simulate.presets import preset
-from nxmpi.simulate.write import simulate
 
 RANKS = [1, 2, 3, 4, 7]
 GRID = ((-3.0, 0.1, 3.0), (-4.0, 0.1, 4.0), (-4.0, 0.13, 4.0))
@@ -28,25 +27,6 @@ def transform(comm, wrapper, grid=GRID, **params):
         comm, wrapper, ScanParams(grid=grid), NormParams(), TransformParams(**params),
         OutputParams(),
     )  # fmt: skip
-
-
-def add_mask(wrapper, part):
-    files = schema.ScanFiles(wrapper)
-    with h5py.File(wrapper, "r+") as file:
-        for name in [name for name in file if name != "entry"]:
-            shape = file[name][schema.RAW].shape
-            with h5py.File(files.mask(name), "w") as mask:
-                mask[schema.MASK] = (np.random.default_rng(3).random(shape) < part).astype("i1")
-            file[name][schema.DATA_MASK] = h5py.ExternalLink(str(files.mask(name)), schema.MASK)
-
-
-@pytest.fixture
-def scan(comm, shared_tmp_path):
-    wrapper = simulate(comm, shared_tmp_path / "e", preset("tiny"))
-    if comm.rank == 0:
-        add_mask(wrapper, 0.3)
-    comm.barrier()  # the others are to see the masks
-    return wrapper
 
 
 @pytest.fixture
@@ -65,17 +45,6 @@ def can(comm, scan, shared_tmp_path):
     return wrapper
 
 
-def sums(wrapper, twin):
-    counts, norm = 0.0, 0.0
-    with h5py.File(wrapper) as file:
-        names = [name for name in file if name != "entry"]
-    for name in names:
-        with h5py.File(schema.ScanFiles(wrapper).transform(name, twin)) as file:
-            counts = counts + file[schema.VOLUME][schema.COUNTS][()]
-            norm = norm + file[schema.VOLUME][schema.NORM][()]
-    return counts, norm
-
-
 def volume(wrapper, twin):
     with h5py.File(schema.ScanFiles(wrapper).combined(twin)) as file:
         group = file[schema.VOLUME]
@@ -86,7 +55,7 @@ def volume(wrapper, twin):
 @pytest.mark.parametrize("masked", [False, True])
 def test_intensity_and_errors_are_those_of_plain_numpy(comm, scan, can, masked):
     if masked and comm.rank == 0:
-        add_mask(can, 0.2)
+        add_masks(can, 0.2)
     comm.barrier()  # the others are to see the mask
     for wrapper in (scan, can):
         transform(comm, wrapper)

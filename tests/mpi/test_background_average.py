@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from mpi.scans import CELLS, scan_of_volume
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
@@ -15,10 +16,6 @@ from nxmpi.pipeline.real_space import Choices
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
 RANKS = [1, 2, 3, 4, 7]
-CELLS = {
-    "P 6/m m m": (5, 5, 7, 90, 90, 120), "P m -3 m": (5, 5, 5, 90, 90, 90),
-    "C 1 2/c 1": (5, 6, 7, 90, 105, 90),
-}  # fmt: skip
 N, STEP = 35, 0.1
 """Voxels along each axis: more than a chunk, and an odd number."""
 SCALE = 0.75
@@ -41,29 +38,14 @@ def experiment(mean, level):
 
 def write(comm, root, symbol, made):
     """Write a scan with a combined volume, on the root, and return its path on all ranks."""
-    path = root / "quartz" / "label" / "quartz_300K.nxs"
-    if comm.rank == 0:
-        (path.parent / "300K").mkdir(parents=True)
+
+    def volume():
         n, d, n_b, d_b = made
-        with h5py.File(path.parent / "300K" / "transform.nxs", "w") as file:
-            data = file.create_group("entry/data")
-            data.attrs["background_scale"] = SCALE
-            with np.errstate(invalid="ignore"):
-                data["v"] = (n / d - SCALE * n_b / d_b).astype("f4")
-            for name, values in (
-                ("n", d), ("counts", n), ("background_counts", n_b), ("background_norm", d_b),
-            ):  # fmt: skip
-                data[name] = values.astype("f4")
-        with h5py.File(path, "w") as file:
-            sample = file.create_group("entry/sample")
-            names = ("a", "b", "c", "alpha", "beta", "gamma")
-            for name, value in zip(names, CELLS[symbol], strict=True):
-                sample[f"unitcell_{name}"] = float(value)
-            sample["space_group"] = symbol
-            file["f1/sample"] = sample
-            for name in ("Qh", "Qk", "Ql"):
-                file[f"entry/transform/{name}"] = AXIS
-    return comm.bcast(path)
+        with np.errstate(invalid="ignore"):
+            v = n / d - SCALE * n_b / d_b
+        return {"v": v, "n": d, "counts": n, "background_counts": n_b, "background_norm": d_b}
+
+    return scan_of_volume(comm, root, symbol, (AXIS,) * 3, volume, background_scale=SCALE)
 
 
 def made_of(path, name="symm_transform.nxs", group="entry/data"):

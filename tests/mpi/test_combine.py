@@ -1,11 +1,10 @@
 """Combined volumes and files of volumes, on any number of ranks and by both ways of writing."""
 
-import shutil
-
 import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from mpi.scans import sums
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
@@ -14,8 +13,6 @@ from nxmpi.nexus import schema
 from nxmpi.params import CombineParams, NormParams, OutputParams, ScanParams, TransformParams
 from nxmpi.pipeline.combine import run_combine
 from nxmpi.pipeline.transform import run_transform
-from nxmpi.simulate.presets import preset
-from nxmpi.simulate.write import simulate
 from nxmpi.stages.combine import combine
 
 RANKS = [1, 2, 3, 4, 7]
@@ -25,23 +22,6 @@ GRIDS = {
     "of one plane": ((-3.0, 0.1, 3.0), (-4.0, 0.1, 4.0), (0.0, 0.13, 0.0)),
     "not reached": ((50.0, 0.1, 55.0), (50.0, 0.1, 55.0), (50.0, 0.1, 55.0)),
 }
-
-
-@pytest.fixture
-def scan(comm, shared_tmp_path):
-    """Return a scan with a 3-D mask for each position."""
-    wrapper = simulate(comm, shared_tmp_path / "e", preset("tiny"))
-    if comm.rank == 0:
-        files = schema.ScanFiles(wrapper)
-        with h5py.File(wrapper, "r+") as file:
-            for name in ("f1", "f2"):
-                shape = file[name][schema.RAW].shape
-                with h5py.File(files.mask(name), "w") as mask:
-                    mask[schema.MASK] = (np.random.default_rng(3).random(shape) < 0.3).astype("i1")
-                target = h5py.ExternalLink(str(files.mask(name)), schema.MASK)
-                file[name][schema.DATA_MASK] = target
-    comm.barrier()  # the others are to see the masks
-    return wrapper
 
 
 def transform(comm, wrapper, grid="small", **output):
@@ -59,38 +39,24 @@ def datasets(path):
     return found
 
 
-def copy_on_root(comm, wrapper, name):
-    """Return the wrapper of a copy of the whole experiment."""
-    root, part = wrapper.parents[2], wrapper.relative_to(wrapper.parents[2])
-    if comm.rank == 0:
-        shutil.copytree(root, root.with_name(name))
-    comm.barrier()  # the others are to see the copy
-    return root.with_name(name) / part
-
-
 @pytest.mark.parallel(RANKS)
 @pytest.mark.parametrize("grid", list(GRIDS))
 @pytest.mark.parametrize("root_writes", [False, True])
-def test_files_hold_what_one_rank_writes(comm, scan, grid, root_writes):
-    other = copy_on_root(comm, scan, "alone")
+def test_files_hold_what_one_rank_writes(comm, scan, twin, grid, root_writes):
     transform(comm, scan, grid, root_writes=root_writes)
     run_combine(comm, scan, CombineParams(), OutputParams(root_writes=root_writes))
     if comm.rank == 0:
-        transform(MPI.COMM_SELF, other, grid, root_writes=True, compression="gzip")
-        run_combine(
-            MPI.COMM_SELF,
-            other,
-            CombineParams(),
-            OutputParams(root_writes=True, compression="none"),
-        )
-        files, wanted = schema.ScanFiles(scan), schema.ScanFiles(other)
+        transform(MPI.COMM_SELF, twin, grid, root_writes=True, compression="gzip")
+        output = OutputParams(root_writes=True, compression="none")
+        run_combine(MPI.COMM_SELF, twin, CombineParams(), output)
+        files, wanted = schema.ScanFiles(scan), schema.ScanFiles(twin)
         pairs = [
             pair
-            for twin in (schema.REGULAR, schema.MASKED)
+            for kind in (schema.REGULAR, schema.MASKED)
             for pair in (
-                (files.transform("f1", twin), wanted.transform("f1", twin)),
-                (files.transform("f2", twin), wanted.transform("f2", twin)),
-                (files.combined(twin), wanted.combined(twin)),
+                (files.transform("f1", kind), wanted.transform("f1", kind)),
+                (files.transform("f2", kind), wanted.transform("f2", kind)),
+                (files.combined(kind), wanted.combined(kind)),
             )
         ]
         differing = [one.name for one, two in pairs if datasets(one) != datasets(two)]
@@ -107,11 +73,7 @@ def test_combined_volume_is_the_ratio_of_sums_in_plain_numpy(comm, scan):
     run_combine(comm, scan, CombineParams(), OutputParams())
     files = schema.ScanFiles(scan)
     for twin in (schema.REGULAR, schema.MASKED):
-        counts, norm = 0.0, 0.0
-        for name in ("f1", "f2"):
-            with h5py.File(files.transform(name, twin), "r") as file:
-                counts = counts + file[schema.VOLUME][schema.COUNTS][()]
-                norm = norm + file[schema.VOLUME][schema.NORM][()]
+        counts, norm = sums(scan, twin)
         with h5py.File(files.combined(twin), "r") as file:
             found = {name: part[()] for name, part in file[schema.VOLUME].items()}
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -124,19 +86,18 @@ def test_combined_volume_is_the_ratio_of_sums_in_plain_numpy(comm, scan):
 
 
 @pytest.mark.parallel(RANKS)
-def test_refined_scales_and_all_that_follows_are_those_of_one_rank(comm, scan):
-    other = copy_on_root(comm, scan, "alone")
+def test_refined_scales_and_all_that_follows_are_those_of_one_rank(comm, scan, twin):
     params = CombineParams(refine_scale=True)
     transform(comm, scan)
     run_combine(comm, scan, params, OutputParams())
-    files, wanted = schema.ScanFiles(scan), schema.ScanFiles(other)
+    files, wanted = schema.ScanFiles(scan), schema.ScanFiles(twin)
     if comm.rank == 0:
-        transform(MPI.COMM_SELF, other)
-        run_combine(MPI.COMM_SELF, other, params, OutputParams())
+        transform(MPI.COMM_SELF, twin)
+        run_combine(MPI.COMM_SELF, twin, params, OutputParams())
     comm.barrier()  # the others are to see the files
-    for twin in (schema.REGULAR, schema.MASKED):
-        found = datasets(files.combined(twin))
-        parallel_assert(found == datasets(wanted.combined(twin)))
+    for kind in (schema.REGULAR, schema.MASKED):
+        found = datasets(files.combined(kind))
+        parallel_assert(found == datasets(wanted.combined(kind)))
         parallel_assert(f"/{schema.SHARED}/{schema.AGREEMENT}/{schema.CHI2}" in found)
 
 

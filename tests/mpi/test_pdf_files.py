@@ -6,6 +6,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from mpi.scans import CELLS, scan_of_volume
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
@@ -16,12 +17,9 @@ from nxmpi.pipeline.real_space import Choices
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
 RANKS = [1, 2, 3, 4, 7]
-CELLS = {
-    "P 6/m m m": (5, 5, 7, 90, 90, 120), "P m -3 m": (5, 5, 5, 90, 90, 90),
-    "C 1 2/c 1": (5, 6, 7, 90, 105, 90),
-}  # fmt: skip
 N = 41
 """Voxels along each axis: more than a chunk, and an odd number."""
+AXIS = -2 + 0.1 * np.arange(N)
 CHOICES = Choices(
     punch=PunchParams(radius=0.3, satellites=((0.5, 0, 0),), satellite_radius=0.2),
     window=WindowParams(), pdf=PdfParams(),
@@ -32,29 +30,17 @@ OUTPUT = OutputParams()
 
 def write(comm, root, symbol):
     """Write a scan with a combined volume, on the root, and return its path on all ranks."""
-    path = root / "quartz" / "label" / "quartz_300K.nxs"
-    if comm.rank == 0:
-        (path.parent / "300K").mkdir(parents=True)
-        axis = -2 + 0.1 * np.arange(N)
-        rng = np.random.default_rng(7)
-        norm = rng.uniform(1, 900, (N, N, N)).astype(np.float32) * (rng.random((N, N, N)) > 0.3)
-        norm[19:22, 19:22, 19:22] = 0  # the direct beam
-        bragg = np.exp(-((axis - np.rint(axis)) ** 2) / (2 * 0.05**2))
-        mean = 3 + 200 * bragg * bragg[:, None] * bragg[:, None, None]
-        with h5py.File(path.parent / "300K" / "transform.nxs", "w") as file:
-            with np.errstate(invalid="ignore"):
-                file["entry/data/v"] = (rng.poisson(mean * norm) / norm).astype(np.float32)
-            file["entry/data/n"] = norm.astype(np.float32)
-        with h5py.File(path, "w") as file:
-            sample = file.create_group("entry/sample")
-            names = ("a", "b", "c", "alpha", "beta", "gamma")
-            for name, value in zip(names, CELLS[symbol], strict=True):
-                sample[f"unitcell_{name}"] = float(value)
-            sample["space_group"] = symbol
-            file["f1/sample"] = sample
-            for name in ("Qh", "Qk", "Ql"):
-                file[f"entry/transform/{name}"] = axis
-    return comm.bcast(path)
+    return scan_of_volume(comm, root, symbol, (AXIS,) * 3, volume)
+
+
+def volume():
+    rng = np.random.default_rng(7)
+    norm = rng.uniform(1, 900, (N, N, N)).astype(np.float32) * (rng.random((N, N, N)) > 0.3)
+    norm[19:22, 19:22, 19:22] = 0  # the direct beam
+    bragg = np.exp(-((AXIS - np.rint(AXIS)) ** 2) / (2 * 0.05**2))
+    mean = 3 + 200 * bragg * bragg[:, None] * bragg[:, None, None]
+    with np.errstate(invalid="ignore"):
+        return {"v": rng.poisson(mean * norm) / norm, "n": norm}
 
 
 def made(path):

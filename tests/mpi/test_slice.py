@@ -4,6 +4,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from mpi.scans import sums
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
@@ -15,29 +16,10 @@ from nxmpi.params import NormParams, OutputParams, ScanParams, SliceParams, Tran
 from nxmpi.pipeline.scan import read_scan
 from nxmpi.pipeline.slice import run_slice
 from nxmpi.pipeline.transform import run_transform
-from nxmpi.simulate.presets import preset
-from nxmpi.simulate.write import simulate
 
 RANKS = [1, 2, 3, 4, 7]
 GRID = ((-3.0, 0.1, 3.0), (-4.0, 0.1, 4.0), (-4.0, 0.125, 4.0))
 ALONG = ((1.0, 1.0, 0.0), (1.0, -1.0, 0.0), (0.0, 0.0, 1.0))
-
-
-@pytest.fixture
-def scan(comm, shared_tmp_path):
-    """Return a scan with a 3-D mask for each position."""
-    wrapper = simulate(comm, shared_tmp_path / "e", preset("tiny"))
-    if comm.rank == 0:
-        files = schema.ScanFiles(wrapper)
-        with h5py.File(wrapper, "r+") as file:
-            for name in ("f1", "f2"):
-                shape = file[name][schema.RAW].shape
-                with h5py.File(files.mask(name), "w") as mask:
-                    mask[schema.MASK] = (np.random.default_rng(3).random(shape) < 0.3).astype("i1")
-                target = h5py.ExternalLink(str(files.mask(name)), schema.MASK)
-                file[name][schema.DATA_MASK] = target
-    comm.barrier()  # the others are to see the masks
-    return wrapper
 
 
 def make(comm, wrapper, params, *, norm=None, **binning):
@@ -46,15 +28,6 @@ def make(comm, wrapper, params, *, norm=None, **binning):
     )
     assert (made is None) == (comm.rank > 0)
     return made[0] if made else None
-
-
-def sums(wrapper, twin=schema.REGULAR):
-    counts, norm = 0.0, 0.0
-    for name in ("f1", "f2"):
-        with h5py.File(schema.ScanFiles(wrapper).transform(name, twin)) as file:
-            counts = counts + file[schema.VOLUME][schema.COUNTS][()]
-            norm = norm + file[schema.VOLUME][schema.NORM][()]
-    return counts, norm
 
 
 def transform(comm, wrapper, grid=GRID, axes=None, **params):

@@ -7,6 +7,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
+from mpi.scans import add_masks
 from pytest_mpi import parallel_assert
 
 from nxmpi.crystal.goniometer import rotation
@@ -57,18 +58,6 @@ def copy(first, path, seed):
                 data[...] = np.where(counts < 0, counts, rng.poisson(3.0, counts.shape))
 
 
-def add_mask(path, seed):
-    files = schema.ScanFiles(path)
-    with h5py.File(path, "r+") as file:
-        for name in NAMES:
-            shape = file[name][schema.RAW].shape
-            with h5py.File(files.mask(name), "w") as mask:
-                mask[schema.MASK] = np.random.default_rng(seed).random(shape) < 0.1
-            file[name][schema.DATA_MASK] = h5py.ExternalLink(
-                f"{files.folder.name}/{name}_mask.nxs", schema.MASK
-            )
-
-
 def frames(path, name, what=schema.RAW):
     with h5py.File(path) as file:
         return file[name][what][()]
@@ -96,7 +85,7 @@ def make(comm, scans, name="sum", **output):
 def test_volumes_of_the_sum_are_the_sums_of_volumes(comm, scans, masked):
     if masked and comm.rank == 0:
         for path in scans:
-            add_mask(path, 3)
+            add_masks(path, 0.1)
     comm.barrier()  # the others are to see the masks
     target = make(comm, scans)
     for path in (*scans, target):
@@ -119,7 +108,7 @@ def test_volumes_of_the_sum_are_the_sums_of_volumes(comm, scans, masked):
 def test_frames_and_masks_are_those_of_plain_numpy(comm, scans, dtype):
     if comm.rank == 0:
         for seed, path in enumerate(scans):
-            add_mask(path, seed)
+            add_masks(path, 0.1, seed)
             for name in NAMES:
                 alter(path, name, dtype, seed)
     comm.barrier()  # the others are to see that

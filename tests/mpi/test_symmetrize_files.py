@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from mpi.scans import CELLS, scan_of_volume
 from mpi4py import MPI
 from pytest_mpi import parallel_assert
 
@@ -11,10 +12,6 @@ from nxmpi.params import OutputParams, SymmetrizeParams
 from nxmpi.pipeline.symmetrize import run_symmetrize
 
 RANKS = [1, 2, 3, 4, 7]
-CELLS = {
-    "P 6/m m m": (5, 5, 7, 90, 90, 120), "P m -3 m": (5, 5, 5, 90, 90, 90),
-    "C 1 2/c 1": (5, 6, 7, 90, 105, 90),
-}  # fmt: skip
 N = 41
 """Voxels along each axis: more than a chunk, and an odd number."""
 PARAMS, OUTPUT = SymmetrizeParams(), OutputParams()
@@ -22,24 +19,14 @@ PARAMS, OUTPUT = SymmetrizeParams(), OutputParams()
 
 def write(comm, root, symbol, start=-2.0, steps=(0.1, 0.1, 0.1)):
     """Write a scan with a combined volume, on the root, and return its path on all ranks."""
-    path = root / "quartz" / "label" / "quartz_300K.nxs"
-    if comm.rank == 0:
-        (path.parent / "300K").mkdir(parents=True)
-        counts, norm = sums()
-        with h5py.File(path.parent / "300K" / "transform.nxs", "w") as file:
-            with np.errstate(invalid="ignore"):
-                file["entry/data/v"] = (counts / norm).astype(np.float32)
-            file["entry/data/n"] = norm.astype(np.float32)
-        with h5py.File(path, "w") as file:
-            sample = file.create_group("entry/sample")
-            names = ("a", "b", "c", "alpha", "beta", "gamma")
-            for name, value in zip(names, CELLS[symbol], strict=True):
-                sample[f"unitcell_{name}"] = float(value)
-            sample["space_group"] = symbol
-            file["f1/sample"] = sample
-            for axis, step in zip(("Qh", "Qk", "Ql"), steps, strict=True):
-                file[f"entry/transform/{axis}"] = start + step * np.arange(N)
-    return comm.bcast(path)
+    axes = [start + step * np.arange(N) for step in steps]
+    return scan_of_volume(comm, root, symbol, axes, volume)
+
+
+def volume():
+    counts, norm = sums()
+    with np.errstate(invalid="ignore"):
+        return {"v": counts / norm, "n": norm}
 
 
 def sums():

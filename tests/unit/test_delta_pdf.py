@@ -10,9 +10,10 @@ from nxmpi.crystal.holes import find_holes
 from nxmpi.crystal.laue import laue_operators, voxel_group
 from nxmpi.crystal.window import window_on, window_slab
 from nxmpi.model import HKLGrid, Lattice
+from nxmpi.nexus.volume import axis_values
 from nxmpi.params import PdfParams, PunchParams, WindowParams
 from nxmpi.stages.fill import punch_and_fill
-from nxmpi.stages.fourier import real_space_axes, transform_sizes
+from nxmpi.stages.fourier import real_space_grid, transform_sizes
 from nxmpi.stages.pdf import pdf
 
 COMM = MPI.COMM_SELF
@@ -45,7 +46,8 @@ def test_signs_after_punching(planes):
     window = window_on(WindowParams(window="none"), group, grid, LATTICE)
     weights = window_slab(window, 0, planes, np.float64)
     sizes = transform_sizes(group, grid, LATTICE, None)
-    x, y, z = real_space_axes(grid, sizes)
+    real = real_space_grid(grid, sizes)
+    x, y, z = (axis_values(real, i) for i in range(3))
     made = pdf(COMM, filled.values, weights, group, sizes, PdfParams(precision="double"))
     assert made.real.residue < 1e-12
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from nxmpi.crystal.indexing import best_of, candidates, index, nearest_equivalent
+from nxmpi.crystal.indexing import best_of, candidates, nearest_equivalent
 from nxmpi.crystal.lattice import reciprocal_matrix
 from nxmpi.crystal.laue import lattice_rotations, laue_rotations, metric_rotations
 from nxmpi.crystal.symmetry import lattice_translations, reflections
@@ -58,7 +58,9 @@ def test_half_of_the_peaks_false_and_a_cell_off_by_a_percent(name, seed):
     off = lattice_of((*(np.array(values[:3]) * 1.01), *values[3:]))
     guess = reciprocal_matrix(off)
     allowed = reflections(off, symbol, 0.99 / Q_MAX)
-    found = index(q, np.ones(len(q)), guess, allowed, laue_rotations(symbol))
+    weight = np.ones(len(q))
+    pairs = candidates(q, weight, guess, allowed, laue_rotations(symbol))
+    found = best_of([pairs], q, weight, guess)
     assert angle_between(found.UB, U, lattice) < 0.1
     assert found.explained[: len(hkl)].all()
     assert found.explained[len(hkl) :].mean() < 0.15
@@ -97,9 +99,9 @@ def test_nothing_is_found_in_no_peaks_or_in_peaks_on_a_line(n):
     values, symbol, _ = CRYSTALS["cubic"]
     lattice = lattice_of(values)
     q = np.arange(1, n + 1)[:, None] * np.array([[0.15, 0.16, 0.12]])
-    everything = reflections(lattice, symbol, 1.0)
-    rotations = laue_rotations(symbol)
-    assert index(q, np.ones(n), reciprocal_matrix(lattice), everything, rotations) is None
+    B, weight = reciprocal_matrix(lattice), np.ones(n)
+    pairs = candidates(q, weight, B, reflections(lattice, symbol, 1.0), laue_rotations(symbol))
+    assert best_of([pairs], q, weight, B) is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 1000])
@@ -114,5 +116,6 @@ def test_shares_of_the_pairs_lead_to_the_same_bits(n):
     )
     turns = laue_rotations(symbol)
     shares = [candidates(q, weight, B, allowed, turns, (i, n)) for i in range(n)]
-    found, wanted = best_of(shares, q, weight, B), index(q, weight, B, allowed, turns)
+    whole = candidates(q, weight, B, allowed, turns)
+    found, wanted = best_of(shares, q, weight, B), best_of([whole], q, weight, B)
     assert np.array_equal(found.UB, wanted.UB)

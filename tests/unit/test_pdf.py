@@ -10,10 +10,10 @@ from nxmpi.crystal.lattice import direct_matrix, reciprocal_matrix
 from nxmpi.crystal.laue import laue_operators, voxel_group
 from nxmpi.crystal.window import window_on, window_slab
 from nxmpi.model import HKLGrid, Lattice
+from nxmpi.nexus.volume import axis_values
 from nxmpi.params import PdfParams, WindowParams
 from nxmpi.stages.fourier import (
     half_planes,
-    real_space_axes,
     real_space_grid,
     to_full_slabs,
     transform_sizes,
@@ -49,10 +49,15 @@ class Space:
         assert made.real.residue <= (1e-12 if precision == "double" else 1e-5)
         return to_full_slabs(COMM, made.real.values, self.sizes, [(0, self.sizes[1])])
 
+    def axes(self):
+        """Return x, y, z in units of a, b, c."""
+        real = real_space_grid(self.grid, self.sizes)
+        return [axis_values(real, i) for i in range(3)]
+
     def at(self, *xyz):
         """Return the place, [z, y, x], of a vector in units of a, b, c."""
         places = []
-        for axis, value in zip(real_space_axes(self.grid, self.sizes), xyz, strict=True):
+        for axis, value in zip(self.axes(), xyz, strict=True):
             place = int(np.argmin(abs(axis - value)))
             assert abs(axis[place] - value) < 1e-9
             places.append(place)
@@ -122,7 +127,7 @@ def test_a_gaussian_of_q_is_a_gaussian_of_the_other_width(name):
         wide += [[0, 0.6, -0.4], [0.6, 0, 0.3], [-0.4, 0.3, 0]]
     Q = 2 * np.pi * space.hkl @ reciprocal_matrix(space.lattice).T
     found = space.pdf(np.exp(-np.einsum("...i,ij,...j", Q, wide, Q) / 2))
-    x, y, z = real_space_axes(space.grid, space.sizes)
+    x, y, z = space.axes()
     xyz = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1)
     r = xyz @ direct_matrix(space.lattice).T
     top = found[space.at(0, 0, 0)]
@@ -237,15 +242,12 @@ def test_axes_of_real_space_are_dual_to_those_of_the_grid():
 def test_coordinates_are_those_of_fftfreq(n):
     grid = HKLGrid(origin=(-1.0, -2.0, -1.5), step=(0.25, 0.5, 0.3), shape=(n, n, n))
     sizes = (n, n + 1, n + 2)
-    for axis, size, step in zip(real_space_axes(grid, sizes), sizes, grid.step, strict=True):
-        wanted = np.fft.fftshift(np.fft.fftfreq(size, step))
-        np.testing.assert_allclose(axis, wanted, atol=1e-15)
-        assert axis[size // 2] == 0
     real = real_space_grid(grid, sizes)
     assert real.shape == sizes
-    for i, axis in enumerate(real_space_axes(grid, sizes)):
-        places = real.origin[i] + real.step[i] * np.arange(sizes[i])
-        np.testing.assert_allclose(places, axis, atol=1e-12)
+    for i, (size, step) in enumerate(zip(sizes, grid.step, strict=True)):
+        axis, wanted = axis_values(real, i), np.fft.fftshift(np.fft.fftfreq(size, step))
+        np.testing.assert_allclose(axis, wanted, rtol=1e-14, atol=1e-15)
+        assert axis[size // 2] == 0
     assert half_planes(sizes, 1, 0) == (0, (n + 1) // 2 + 1)
 
 

@@ -7,7 +7,7 @@ from unit.test_indexing import CRYSTALS, angle_between, lattice_of, peaks_of
 
 from nxmpi.crystal.laue import lattice_rotations
 from nxmpi.crystal.symmetry import conventional_cells
-from nxmpi.crystal.unknown_cell import cell_of, index_without_cell, periods
+from nxmpi.crystal.unknown_cell import cell_of, periods
 
 BRAVAIS = {
     "cubic": "cP", "cubic F": "cF", "tetragonal": "tP", "hexagonal": "hP", "rhombohedral": "hR",
@@ -21,7 +21,8 @@ def test_cell_and_orientation_among_as_many_false_peaks(name, seed):
     values, symbol, _ = CRYSTALS[name]
     lattice = lattice_of(values)
     q, U, hkl = peaks_of(lattice, symbol, seed)
-    found = index_without_cell(q, np.ones(len(q)))
+    weight = np.ones(len(q))
+    found = cell_of([periods(q, weight)], q, weight)
     assert found.explained[: len(hkl)].all()
     assert found.explained[len(hkl) :].mean() < 0.15
     primitive = crystal.symmetry(unit_cell=values, space_group_symbol=symbol).niggli_cell()
@@ -39,7 +40,8 @@ def test_cell_and_orientation_among_as_many_false_peaks(name, seed):
 def test_candidates_are_of_falling_symmetry_and_the_same_lattice():
     values, symbol, _ = CRYSTALS["tetragonal"]
     q, _, _ = peaks_of(lattice_of(values), symbol, 1)
-    UB = index_without_cell(q, np.ones(len(q))).UB
+    weight = np.ones(len(q))
+    UB = cell_of([periods(q, weight)], q, weight).UB
     found = conventional_cells(UB, tolerance=1.5)
     assert [each.bravais for each in found[:1]] == ["tP"]
     assert {"oP", "oC", "mP", "aP"} <= {each.bravais for each in found}
@@ -56,7 +58,8 @@ def test_candidates_are_of_falling_symmetry_and_the_same_lattice():
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_nothing_is_found_in_no_peaks_or_in_peaks_on_a_line(n):
     q = np.arange(1, n + 1)[:, None] * np.array([[0.15, 0.16, 0.12]])
-    assert index_without_cell(q, np.ones(n)) is None
+    weight = np.ones(n)
+    assert cell_of([periods(q, weight)], q, weight) is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
@@ -65,4 +68,4 @@ def test_shares_of_the_directions_lead_to_the_same_bits(n):
     q, _, _ = peaks_of(lattice_of(values), symbol, 1)
     weight = np.ones(len(q))
     found = cell_of([periods(q, weight, (i, n)) for i in range(n)], q, weight)
-    assert np.array_equal(found.UB, index_without_cell(q, weight).UB)
+    assert np.array_equal(found.UB, cell_of([periods(q, weight)], q, weight).UB)
