@@ -1,8 +1,9 @@
-"""Scripts of settings: assignments of constants, read without the language they are written in."""
+"""Scripts of settings: assignments of constants, without the language they are written in."""
 
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nxmpi.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PIECES = re.compile(
@@ -19,6 +20,8 @@ PIECES = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 ASSIGNMENT = re.compile(r"([A-Za-z_$][\w$.]*)\s*=(?!=)\s*(.*)", re.DOTALL)
+Setting = float | int | bool | list[float] | list[int] | list[list[float]]
+"""That is written."""
 WORDS = {"true": "True", "false": "False"}
 
 
@@ -122,6 +125,14 @@ def parse_script(text: str, where: str) -> dict[str, Any]:
             raise InputError(f"{at}: expected a setting that is known, found {name}")
         values[name] = _constant(value, SETTINGS[name], f"{at}: {name}")
     return values
+
+
+def script_of(settings: Mapping[str, Setting]) -> str:
+    """Return a script that makes settings, a line each.
+
+    Numbers are written so that they are read back to the last bit.
+    """
+    return "".join(f"{name} = {json.dumps(value)};\n" for name, value in settings.items())
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

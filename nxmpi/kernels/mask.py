@@ -4,15 +4,10 @@ Sums of differences may wrap: they come out right whenever the final sum fits it
 happened on the way.
 """
 
-from typing import Any
-
 from numba import njit
-from numpy.typing import NDArray
 
 from nxmpi._typing import I8, U1, Frames
-
-Sums = NDArray[Any]
-"""Sums over boxes, of an integer type or float64."""
+from nxmpi.kernels.rows import Sums, slide
 
 
 @njit(cache=True, nogil=True)
@@ -36,14 +31,6 @@ def _start(differences: Sums, size: int, sums: Sums) -> None:
     kind = sums.dtype.type
     for i in range(sums.shape[0]):
         sums[i] = differences[i] * kind(size)
-
-
-@njit(cache=True, nogil=True)
-def _slide(entering: Sums, leaving: Sums, sums: Sums) -> None:
-    """Let a row of differences into the columns, and another out."""
-    kind = sums.dtype.type
-    for i in range(sums.shape[0]):
-        sums[i] = kind(sums[i] + kind(entering[i] - leaving[i]))
 
 
 @njit(cache=True, nogil=True)
@@ -164,7 +151,7 @@ def changed(
         if y == -after:
             _start(ring[0], size, columns)
         else:
-            _slide(ring[new % len(ring)], ring[old % len(ring)], columns)
+            slide(ring[new % len(ring)], ring[old % len(ring)], columns)
         if y >= 0:
             _replicate_edges(rows[0], before, n_fast)
             sums = _box_along(rows, size)
@@ -243,7 +230,7 @@ def changed_in_sigmas(
             count_columns[:] = 0
             _add_counts(first[0], second[0], largest, size, count_columns)
         else:
-            _slide(ring[new % len(ring)], ring[old % len(ring)], columns)
+            slide(ring[new % len(ring)], ring[old % len(ring)], columns)
             _add_counts(first[new], second[new], largest, 1, count_columns)
             _add_counts(first[old], second[old], largest, -1, count_columns)
         if y >= 0:

@@ -5,11 +5,13 @@ and a Gaussian integrated over voxels.
 """
 
 from math import erf, exp, pi, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from nxmpi._typing import F8, I4
+from nxmpi.kernels.information import damped_inverse, hold, hold_at_limits
 
 N = 14
 """Parameters: x, y, z, log of sigma x, y, z, intensity, background, its slopes and curvatures
@@ -24,17 +26,6 @@ REACH = 3.0
 """Half the size of the region that is fitted [standard deviations]."""
 MARGIN = (1.5, 1.5, 1.0)
 """What the region is larger, for the background to be seen [pixels, pixels, frames]."""
-FROM_AFAR = (4, 8, 9, 2e-3)
-"""The pace of a fit that knows little of the peak to begin with. In the first steps the
-background stays flat, so that it does not take the peak for its own. After some a peak that is
-wider than it may be is given up. After some the region stays, so that the iteration can come to
-rest. It has converged when the largest step is smaller than
-this: of a place in standard deviations of it or pixels and frames, of a width or intensity in
-parts of it; the background may still move."""
-FROM_NEAR = (0, 8, 9, 2e-3)
-"""The pace of a fit that begins where another ended."""
-ROUGHLY = (4, 6, 5, 2e-2)
-"""The pace of a fit that only tells where another may begin."""
 FAR = 0.05
 """Largest step of an iteration that has not converged after all steps, but may be used."""
 TIRED = 15
@@ -44,6 +35,29 @@ BENT = 1.0
 counts to tell, it is flat."""
 FLOOR = 1e-3
 """Least background, as a part of its mean."""
+
+
+class Pace(NamedTuple):
+    """How a fit goes on, and when it ends."""
+
+    flat: int
+    """First steps in which the background stays flat, so that it does not take the peak for its
+    own."""
+    patience: int
+    """Steps after which a peak that is wider than it may be is given up."""
+    settled: int
+    """Steps after which the region stays, so that the iteration can come to rest."""
+    at_rest: float
+    """Largest step of a fit that has converged: of a place in standard deviations of it or pixels
+    and frames, of a width or intensity in parts of it; the background may still move."""
+
+
+FROM_AFAR = Pace(flat=4, patience=8, settled=9, at_rest=2e-3)
+"""Of a fit that knows little of the peak to begin with."""
+FROM_NEAR = Pace(flat=0, patience=8, settled=9, at_rest=2e-3)
+"""Of a fit that begins where another ended."""
+ROUGHLY = Pace(flat=4, patience=6, settled=5, at_rest=2e-2)
+"""Of a fit that only tells where another may begin."""
 
 
 @njit(cache=True, nogil=True)
@@ -218,67 +232,9 @@ def add_information(
 
 
 @njit(cache=True, nogil=True)
-def invert(matrix: F8, inverse: F8) -> None:
-    """Write the inverse of a positive definite matrix, which is overwritten (Gauss, Jordan)."""
-    n = matrix.shape[0]
-    inverse[:] = 0.0
-    for i in range(n):
-        inverse[i, i] = 1.0
-    for i in range(n):
-        pivot = 1.0 / max(matrix[i, i], 1e-12)
-        for j in range(n):
-            matrix[i, j] *= pivot
-            inverse[i, j] *= pivot
-        for k in range(n):
-            factor = matrix[k, i]
-            if k != i:
-                for j in range(n):
-                    matrix[k, j] -= factor * matrix[i, j]
-                    inverse[k, j] -= factor * inverse[i, j]
-
-
-@njit(cache=True, nogil=True)
-def damped_inverse(information: F8, damping: float, inverse: F8) -> None:
-    """Write the inverse of a matrix whose diagonal is made larger by a part of itself."""
-    n = information.shape[0]
-    scaled = information.copy()
-    scale = np.empty(n)
-    for i in range(n):
-        scale[i] = 1.0 / sqrt(information[i, i]) if information[i, i] > 0 else 1.0
-    for i in range(n):
-        for j in range(n):
-            scaled[i, j] *= scale[i] * scale[j]
-        scaled[i, i] = 1.0 + damping
-    invert(scaled, inverse)
-    for i in range(n):
-        for j in range(n):
-            inverse[i, j] *= scale[i] * scale[j]
-
-
-@njit(cache=True, nogil=True)
-def hold_at_limits(values: F8, least: F8, most: F8, gradient: F8, information: F8) -> None:
-    """Take out the parameters that are at a limit and would go beyond it."""
-    for i in range(least.shape[0]):
-        low = values[i] <= least[i] and gradient[i] < 0.0
-        if low or (values[i] >= most[i] and gradient[i] > 0.0):
-            hold(i, gradient, information)
-
-
-@njit(cache=True, nogil=True)
-def hold(i: int, gradient: F8, information: F8) -> None:
-    """Take out a parameter."""
-    gradient[i] = 0.0
-    for j in range(N):
-        if j != i:
-            information[i, j] = 0.0
-            information[j, i] = 0.0
-
-
-@njit(cache=True, nogil=True)
 def fit_profile(
-    box: I4, least: F8, most: F8, pace: tuple[int, int, int, float], shares: F8, values: F8,
-    errors: F8, region: I4,
-) -> int:  # fmt: skip
+    box: I4, least: F8, most: F8, pace: Pace, shares: F8, values: F8, errors: F8, region: I4
+) -> int:
     """Find the likeliest peak in a box by Fisher's scoring.
 
     Parameters
@@ -287,9 +243,7 @@ def fit_profile(
         Counts; negative where masked.
     least, most : (8,) float64
         Limits of the parameters but slopes and curvatures.
-    pace : tuple of int, int, int, float
-        Steps with a flat background, steps after which what is too wide is given up, steps after
-        which the region stays, and the largest step of a fit that has converged; `FROM_AFAR`.
+    pace : Pace
     shares : (3, 3, m) float64
         Room to work, m being the longest side of the box.
     values : (N,) float64
@@ -306,15 +260,14 @@ def fit_profile(
     """
     gradient, step = np.empty(N), np.empty(N)
     information, inverse = np.empty((N, N)), np.empty((N, N))
-    flat, patience, settled, at_rest = pace
     largest = 0.0
     for taken in range(1, STEPS + 1):
-        if taken <= settled:
+        if taken <= pace.settled:
             set_region(values, box.shape, region)
         if add_information(box, values, region, shares, gradient, information) <= N:
             return 0
         hold_at_limits(values, least, most, gradient, information)
-        if taken <= flat:
+        if taken <= pace.flat:
             for i in range(SLOPES, N):
                 hold(i, gradient, information)
         damped_inverse(information, 1e-9 if taken > 3 else 1e-2, inverse)
@@ -328,9 +281,9 @@ def fit_profile(
                 unit = max(errors[i], abs(values[i]) if i == INTENSITY else 1.0)
                 largest = max(largest, abs(step[i]) / unit)
         part = 1.0 if taken <= TIRED else 0.5
-        if not take_step(values, step, part, least, most) and taken >= patience:
+        if not take_step(values, step, part, least, most) and taken >= pace.patience:
             return 0
-        if largest < at_rest and taken > settled:
+        if largest < pace.at_rest and taken > pace.settled:
             return taken
     return STEPS if largest < FAR else 0
 

@@ -6,12 +6,12 @@ import numpy as np
 from numba import njit
 
 from nxmpi._typing import F8, I4
+from nxmpi.kernels.information import damped_inverse
 from nxmpi.kernels.profile import (
     BACKGROUND,
     BENT,
     INTENSITY,
     N,
-    damped_inverse,
     set_region,
     write_shares,
 )

@@ -5,13 +5,13 @@ that it becomes vector instructions.
 """
 
 from math import sqrt
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from nxmpi._typing import F4, I4, U1, Frames
+from nxmpi.kernels.rows import Sums, slide
 
 OUTER = 10
 """Half the side of the box that the background is taken from, less one half [pixels]."""
@@ -23,8 +23,50 @@ RING_ROWS = 2 * OUTER + 2
 """Rows kept while boxes are summed."""
 MOST_OF_21 = (2**16 - 1) // (2 * OUTER + 1)
 """Largest sum over the 21 pixels of a column with which 21 of them fit 16 bits."""
-Sums = NDArray[Any]
-"""Sums of counts, uint16 or int32."""
+
+
+class Limits(NamedTuple):
+    """What stands out in the windows of one length."""
+
+    tables: F4
+    """(n_kinds, 2, n_fast) float32: for each kind of row, unmasked pixels of the box of 3 over
+    those of its ring, and the same of the box of 7; a huge number where there are too few."""
+    squares: F4
+    """(n_kinds, 2, n_fast) float32: variance of what is beyond the mean, for each count of the
+    ring, times the square of the level: that times the gain, the ratio r of ``tables``, and
+    1 + r."""
+    kinds: I4
+    """(n_slow,) int32: which kind each row is."""
+    level: float
+    """Least significance [standard deviations]."""
+    gain: float
+    """Counts of one photon [1]."""
+
+
+class Room(NamedTuple):
+    """Arrays to work in, uint16 or int32, with m = n_fast + 2 OUTER."""
+
+    columns: Sums
+    """(3, m): sums over 3, 7 and 21 rows of each column."""
+    rows: Sums
+    """(RING_ROWS, m): the rows that are summed."""
+    line: Sums
+    """(m,)"""
+    boxes: Sums
+    """(3, n_fast): sums over boxes of 3, 7 and 21 pixels."""
+
+
+class Strong(NamedTuple):
+    """Strong pixels of a window, in rising order of their places, (n,) each."""
+
+    places: I4
+    """int32: positions in a flattened frame; twice where both boxes stand out."""
+    strong: F4
+    """float32: significance [standard deviations]."""
+    scales: U1
+    """uint8: the box, 0 the smaller, 1 the larger."""
+    expected: F4
+    """float32: counts expected in the box."""
 
 
 @njit(cache=True, nogil=True)
@@ -36,14 +78,6 @@ def add_rows(first: Frames, second: Frames, invalid: int, out: Sums) -> None:
         one = kind(first[x]) if first[x] != none else kind(0)
         other = kind(second[x]) if second[x] != none else kind(0)
         out[x] = kind(one + other)
-
-
-@njit(cache=True, nogil=True)
-def slide(column: Sums, entering: Sums, leaving: Sums) -> None:
-    """Move sums over some rows by one row."""
-    kind = column.dtype.type
-    for x in range(column.shape[0]):
-        column[x] = kind(column[x] + kind(entering[x] - leaving[x]))
 
 
 @njit(cache=True, nogil=True)
@@ -120,9 +154,8 @@ def significance(counts: float, expected: float, ratio: float) -> float:
 
 @njit(cache=True, nogil=True)
 def write_strong_of_pixel(
-    boxes: Sums, ratios: F4, level: float, unit: float, place: int, found: int,
-    places: I4, strong: F4, scales: U1, expected: F4,
-) -> int:  # fmt: skip
+    boxes: Sums, ratios: F4, level: float, unit: float, place: int, n: int, found: Strong
+) -> int:
     """Write a pixel's boxes that are strong; see `write_strong_of_row`."""
     for scale in range(2):
         inner, outer = int(boxes[scale]), int(boxes[scale + 1])
@@ -130,42 +163,41 @@ def write_strong_of_pixel(
         here = significance(float(inner), mean, ratios[scale]) * unit
         if here < level:
             continue
-        if found < places.shape[0]:
-            places[found] = place
-            strong[found] = here
-            scales[found] = scale
-            expected[found] = mean
-        found += 1
-    return found
+        if n < found.places.shape[0]:
+            found.places[n] = place
+            found.strong[n] = here
+            found.scales[n] = scale
+            found.expected[n] = mean
+        n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
 def write_strong_of_row(
-    boxes: Sums, table: F4, squares: F4, level: float, gain: float, hits: I4, start: int,
-    found: int, places: I4, strong: F4, scales: U1, expected: F4,
-) -> int:  # fmt: skip
+    boxes: Sums, limits: Limits, kind: int, hits: I4, start: int, n: int, found: Strong
+) -> int:
     """Write the strong pixels of a row, whose first place is ``start``; see `write_strong`.
 
     Returns
     -------
     int
-        How many there are now; ``found`` were there before.
+        How many there are now; ``n`` were there before.
     """
-    least = 0.25 * level * level * gain
-    if not flag_row(boxes[0], boxes[1], boxes[2], table, squares, least, hits):
-        return found
-    unit = 1.0 / sqrt(gain)
+    table, level = limits.tables[kind], limits.level
+    least = 0.25 * level * level * limits.gain
+    if not flag_row(boxes[0], boxes[1], boxes[2], table, limits.squares[kind], least, hits):
+        return n
+    unit = 1.0 / sqrt(limits.gain)
     pairs = hits.view(np.uint64)
     for pair in range(pairs.shape[0]):
         if not pairs[pair]:
             continue
         for x in range(2 * pair, 2 * pair + 2):
             if hits[x]:
-                found = write_strong_of_pixel(
-                    boxes[:, x], table[:, x], level, unit, start + x, found,
-                    places, strong, scales, expected,
-                )  # fmt: skip
-    return found
+                n = write_strong_of_pixel(
+                    boxes[:, x], table[:, x], level, unit, start + x, n, found
+                )
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -179,11 +211,8 @@ def reach(row: Sums, limit: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def write_strong(
-    first: Frames, second: Frames, invalid: int, tables: F4, squares: F4, kinds: I4,
-    level: float, gain: float,
-    columns: Sums, rows: Sums, room: Sums, boxes: Sums,
-    wide_columns: I4, wide_room: I4, wide_boxes: I4, hits: I4,
-    places: I4, strong: F4, scales: U1, expected: F4,
+    first: Frames, second: Frames, invalid: int, limits: Limits, room: Room, wide: Room, hits: I4,
+    found: Strong,
 ) -> int:  # fmt: skip
     """Find the pixels of a window of frames that stand out, and write how much.
 
@@ -195,46 +224,28 @@ def write_strong(
     ----------
     first, second : (n_slow, n_fast) integer
         Counts, small enough for the sum over 21 x 21 pixels to fit 31 bits, and over 21 pixels
-        to fit the type of ``columns`` [counts].
+        to fit the type of ``room`` [counts].
     invalid : int
         What stands where there is no count.
-    tables : (n_kinds, 2, n_fast) float32
-        For each kind of row, unmasked pixels of the box of 3 over those of its ring, and the same
-        of the box of 7; a huge number where there are too few to tell.
-    squares : (n_kinds, 2, n_fast) float32
-        Variance of what is beyond the mean, for each count of the ring, times the square of the
-        level: that times the gain, the ratio r of ``tables``, and 1 + r.
-    kinds : (n_slow,) int32
-        Which kind each row is.
-    level : float
-        [standard deviations]
-    gain : float
-        Counts of one photon [1].
-    columns, rows, room, boxes : (3, m), (RING_ROWS, m), (m,), (3, n_fast) uint16 or int32
-        Room to work, m = n_fast + 2 OUTER.
-    wide_columns, wide_room, wide_boxes : as columns, room, boxes, int32
-        Room for the rows with sums over 21 x 21 pixels that do not fit 16 bits.
+    limits : Limits
+    room : Room
+    wide : Room
+        Of int32, for the rows with sums over 21 x 21 pixels that do not fit 16 bits.
     hits : (n_fast or one more, so that it is even,) int32
         Room to work, zero at the end where it is one more.
-    places : (n,) int32
-        Receives the strong pixels, as positions in a flattened frame, in rising order, some twice.
-    strong : (n,) float32
-        Receives their significance [standard deviations].
-    scales : (n,) uint8
-        Receives the box: 0 the smaller, 1 the larger. Where both stand out, a pixel is there
-        twice.
-    expected : (n,) float32
-        Receives the counts expected in the box.
+    found : Strong
+        Receives the strong pixels.
 
     Returns
     -------
     int
-        How many there are. If more than ``places`` holds, the rest was not written.
+        How many there are. If more than ``found`` holds, the rest was not written.
     """
     n_slow, n_fast = first.shape
+    columns, rows = room.columns, room.rows
     columns[:] = 0
     rows[:] = 0
-    found = 0
+    n = 0
     inner = slice(OUTER, OUTER + n_fast)
     narrow = columns.itemsize == 2
     for y in range(-OUTER, n_slow):
@@ -245,80 +256,17 @@ def write_strong(
         else:
             rows[slot, inner] = 0
         # what left a box long ago is still in the ring of rows; before the first there is zero
-        slide(columns[2], rows[slot], rows[(entering - 2 * OUTER - 1) % RING_ROWS])
-        slide(columns[1], rows[(y + WIDE) % RING_ROWS], rows[(y - WIDE - 1) % RING_ROWS])
-        slide(columns[0], rows[(y + NARROW) % RING_ROWS], rows[(y - NARROW - 1) % RING_ROWS])
+        slide(rows[slot], rows[(entering - 2 * OUTER - 1) % RING_ROWS], columns[2])
+        slide(rows[(y + WIDE) % RING_ROWS], rows[(y - WIDE - 1) % RING_ROWS], columns[1])
+        slide(rows[(y + NARROW) % RING_ROWS], rows[(y - NARROW - 1) % RING_ROWS], columns[0])
         if y < 0:
             continue
-        kind, start = kinds[y], y * n_fast
+        kind, start = limits.kinds[y], y * n_fast
         if narrow and reach(columns[2], MOST_OF_21):
-            wide_columns[:] = columns
-            boxes_of_row(wide_columns, wide_room, wide_boxes)
-            found = write_strong_of_row(
-                wide_boxes, tables[kind], squares[kind], level, gain, hits, start, found,
-                places, strong, scales, expected,
-            )  # fmt: skip
+            wide.columns[:] = columns
+            boxes_of_row(wide.columns, wide.line, wide.boxes)
+            n = write_strong_of_row(wide.boxes, limits, kind, hits, start, n, found)
         else:
-            boxes_of_row(columns, room, boxes)
-            found = write_strong_of_row(
-                boxes, tables[kind], squares[kind], level, gain, hits, start, found,
-                places, strong, scales, expected,
-            )  # fmt: skip
-    return found
-
-
-@njit(cache=True, nogil=True)
-def spread(places: I4, strong: F4, image: F4) -> None:
-    """Write the significance of strong pixels into a flat image."""
-    for i in range(places.shape[0]):
-        image[places[i]] = strong[i]
-
-
-@njit(cache=True, nogil=True)
-def clear(places: I4, image: F4) -> None:
-    """Write zero into a flat image at some places."""
-    for i in range(places.shape[0]):
-        image[places[i]] = 0.0
-
-
-@njit(cache=True, nogil=True)
-def flag_maxima(
-    before: F4, here: F4, after: F4, places: I4, reach: int, maxima: U1
-) -> None:  # fmt: skip
-    """Flag the strong pixels of a window that are more significant than all around them.
-
-    Parameters
-    ----------
-    before, here, after : (n_slow, n_fast) float32
-        Significance in three successive windows, zero where not strong.
-    places : (n,) int32
-        Strong pixels of the middle window.
-    reach : int
-        How far in x and y others are looked at [pixels].
-    maxima : (n,) uint8
-        Receives 1 or 0. Of equals the first in (window, y, x) counts.
-    """
-    n_slow, n_fast = here.shape
-    for i in range(places.shape[0]):
-        y, x = places[i] // n_fast, places[i] % n_fast
-        mine = here[y, x]
-        # most are told by their next neighbours
-        low, high = max(x - 1, 0), min(x + 1, n_fast - 1)
-        if (
-            here[y, low] > mine
-            or here[y, high] > mine
-            or before[y, x] >= mine
-            or after[y, x] > mine
-        ):
-            maxima[i] = 0
-            continue
-        best = np.uint8(1)
-        for v in range(max(y - reach, 0), min(y + reach + 1, n_slow)):
-            for u in range(max(x - reach, 0), min(x + reach + 1, n_fast)):
-                sooner = here[v, u] == mine and v * n_fast + u < places[i]
-                if before[v, u] >= mine or here[v, u] > mine or after[v, u] > mine or sooner:
-                    best = np.uint8(0)
-                    break
-            if not best:
-                break
-        maxima[i] = best
+            boxes_of_row(columns, room.line, room.boxes)
+            n = write_strong_of_row(room.boxes, limits, kind, hits, start, n, found)
+    return n

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nxmpi.cctw.write import phi_of
+from nxmpi.cctw.settings import phi_of
 from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.collective import all_or_none, kept_on_root
 from nxmpi.pipeline.transform import tables_of

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nxmpi.cctw.scratch import SCRIPT, Given, write_input
-from nxmpi.cctw.write import script_of, settings_of
+from nxmpi.cctw.script import script_of
+from nxmpi.cctw.settings import settings_of
 from nxmpi.crystal.factors import pixel_factors, whole_factor
 from nxmpi.errors import InputError, NxmpiError
 from nxmpi.parallel.collective import at_abort, on_root

@@ -20,7 +20,6 @@ from nxmpi.stages.search import (
     REACH_ON,
     Candidate,
     Searcher,
-    Strong,
 )
 from nxmpi.stages.windows import Windows
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import I4, I8, U1, Frames
     from nxmpi.kernels.boxes import Counts
+    from nxmpi.kernels.strong import Strong
     from nxmpi.params import FramesParams
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nxmpi.kernels.strong import Strong
 from nxmpi.stages.profiles import FITTED
-from nxmpi.stages.search import CANDIDATE, Candidate, Strong
+from nxmpi.stages.search import CANDIDATE, Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from nxmpi.kernels import strong as kernels
+from nxmpi.kernels.maxima import clear, flag_maxima, spread
+from nxmpi.kernels.strong import (
+    NARROW,
+    OUTER,
+    RING_ROWS,
+    WIDE,
+    Limits,
+    Room,
+    Strong,
+    write_strong,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nxmpi._typing import F4, I4, I8, U1, Frames
+    from nxmpi._typing import F4, F8, I4, I8, U1, Frames
 
 FEWEST_IN_RING = (12, 80)
 """Unmasked pixels that the background of the smaller and of the larger box needs."""
@@ -87,22 +97,13 @@ REACH_IN = max(2 * level.margin + level.groups * level.group for level in LEVELS
 """How far a peak that reaches over the first frame of a rank may be in its frames [frames]."""
 
 
-class Strong(NamedTuple):
-    """Strong pixels of a window, in rising order of their places in a flattened frame."""
-
-    places: I4
-    strong: F4
-    scales: U1
-    expected: F4
-
-
 NOTHING = Strong(
     np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.float32)
 )
 
 
 def search_tables(bad: U1) -> tuple[F4, I4]:
-    """Return what `nxmpi.kernels.strong.write_strong` needs to know of a pixel mask.
+    """Return ``tables`` and ``kinds`` of `Limits` for a pixel mask.
 
     Parameters
     ----------
@@ -113,9 +114,7 @@ def search_tables(bad: U1) -> tuple[F4, I4]:
     tables, kinds : (n_kinds, 2, n_fast) float32, (n_slow,) int32
         Of the rows of a detector most are alike, and few tables stay in the caches.
     """
-    n3, n7, n21 = (
-        _count(bad, half) for half in (kernels.NARROW, kernels.WIDE, kernels.OUTER)
-    )  # fmt: skip
+    n3, n7, n21 = (_count(bad, half) for half in (NARROW, WIDE, OUTER))
     tables = np.empty((bad.shape[0], 2, bad.shape[1]), np.float32)
     for scale, (inner, outer) in enumerate(((n3, n7), (n7, n21))):
         ring = outer - inner
@@ -136,6 +135,12 @@ def _count(bad: U1, half: int) -> I8:
     return count
 
 
+def _squares(ratios: F8, level: float, gain: float) -> F4:
+    """Return ``squares`` of `Limits`."""
+    exact = level**2 * gain * ratios * (1.0 + ratios)
+    return np.minimum(exact, NOWHERE).astype(np.float32)
+
+
 class Searcher:
     """The room that windows are searched in."""
 
@@ -151,23 +156,20 @@ class Searcher:
             Counts of a photon [1].
         """
         n_slow, n_fast = bad.shape
-        m = n_fast + 2 * kernels.OUTER
-        self.tables, self.kinds = search_tables(bad)
-        self.levels, self.gain = [level * each.ease for each in LEVELS], gain
-        ratios = self.tables.astype(np.float64)
-        self.squares = [
-            np.minimum(each**2 * gain * ratios * (1.0 + ratios), NOWHERE).astype(np.float32)
-            for each in self.levels
+        m = n_fast + 2 * OUTER
+        tables, kinds = search_tables(bad)
+        ratios = tables.astype(np.float64)
+        levels = [level * each.ease for each in LEVELS]
+        self.limits = [
+            Limits(tables, _squares(ratios, each, gain), kinds, each, gain) for each in levels
         ]
-        """By level: see `nxmpi.kernels.strong.write_strong`."""
         self.room = {
-            dtype: (
-                np.zeros((3, m), dtype), np.zeros((kernels.RING_ROWS, m), dtype),
-                np.zeros(m, dtype), np.zeros((3, n_fast), dtype),
+            dtype: Room(
+                np.zeros((3, m), dtype), np.zeros((RING_ROWS, m), dtype), np.zeros(m, dtype),
+                np.zeros((3, n_fast), dtype),
             )
             for dtype in (np.uint16, np.int32)
         }  # fmt: skip
-        """By type: columns, rows, room and boxes of `nxmpi.kernels.strong.write_strong`."""
         self.hits: I4 = np.zeros(n_fast + n_fast % 2, np.int32)
         self.images: F4 = np.zeros((3, n_slow, n_fast), np.float32)
         self.found = self._room_for(2**14)
@@ -184,16 +186,12 @@ class Searcher:
         Images of frames of bytes, and of three such, are summed in 16 bits.
         """
         narrow = first.dtype == np.uint8 or (first.dtype == np.uint16 and level == 1)
-        columns, rows, room, boxes = self.room[np.uint16 if narrow else np.int32]
-        wide_columns, _, wide_room, wide_boxes = self.room[np.int32]
+        room, wide = self.room[np.uint16 if narrow else np.int32], self.room[np.int32]
         while True:
             found = self.found
-            n = kernels.write_strong(
-                first, second, invalid, self.tables, self.squares[level], self.kinds,
-                self.levels[level], self.gain,
-                columns, rows, room, boxes, wide_columns, wide_room, wide_boxes, self.hits,
-                found.places, found.strong, found.scales, found.expected,
-            )  # fmt: skip
+            n = write_strong(
+                first, second, invalid, self.limits[level], room, wide, self.hits, found
+            )
             if n <= found.places.size:
                 return Strong(
                     found.places[:n].copy(), found.strong[:n].copy(), found.scales[:n].copy(),
@@ -219,11 +217,11 @@ class Searcher:
         if here.places.size:
             flat = self.images.reshape(3, -1)
             for image, strong in zip(flat, windows, strict=True):
-                kernels.spread(strong.places, strong.strong, image)
+                spread(strong.places, strong.strong, image)
             first, middle, last = self.images
-            kernels.flag_maxima(first, middle, last, here.places, REACHES[scale], flags)
+            flag_maxima(first, middle, last, here.places, REACHES[scale], flags)
             for image, strong in zip(flat, windows, strict=True):
-                kernels.clear(strong.places, image)
+                clear(strong.places, image)
         chosen = flags.astype(bool)
         result = np.empty(int(chosen.sum()), CANDIDATE)
         result["scale"] = scale

@@ -8,12 +8,13 @@ import numpy as np
 
 from nxmpi.kernels.frames import add_group, add_groups
 from nxmpi.stages.held import INVALID, WIDE, HeldFrame
-from nxmpi.stages.search import LEVELS, NOTHING, Searcher, Strong
+from nxmpi.stages.search import LEVELS, NOTHING, Searcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nxmpi._typing import I4, I8, Frames
+    from nxmpi.kernels.strong import Strong
 
 NONE = -1
 """What stands for no count in sums of frames: nothing, these are too small for all ones."""

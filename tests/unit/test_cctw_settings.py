@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from nxmpi.cctw.settings import geometry_and_grid
-from nxmpi.cctw.write import script_of, settings_of
+from nxmpi.cctw.script import script_of
+from nxmpi.cctw.settings import geometry_and_grid, settings_of
 from nxmpi.crystal.detector import as_matrix
 from nxmpi.crystal.goniometer import rotation
 from nxmpi.crystal.reciprocal import pixel_to_hkl
