@@ -117,6 +117,25 @@ def test_a_scan_is_nothing_more_than_itself(comm, scan, twin):
 
 
 @pytest.mark.parallel([1, 3])
+def test_scales_of_a_background_are_refined_as_those_of_the_scan(comm, scan, twin):
+    for wrapper in (scan, twin):
+        if comm.rank == 0:
+            with h5py.File(wrapper, "r+") as file:
+                file["f2/monitor1/data"][...] *= 2
+        comm.barrier()  # the others are to see that
+        transform(comm, wrapper)
+    params = CombineParams(background=twin, refine_scale=True)
+    run_combine(comm, scan, params, OutputParams())
+    found, _ = volume(scan, schema.REGULAR)
+    measured = found["n"] > 0
+    parallel_assert(measured.any())
+    np.testing.assert_array_equal(found["v"][measured], 0)
+    with h5py.File(scan) as file:
+        note = file["entry/nxworkflow/nxcombine/note/data"].asstr()[()]
+    assert "its scales: f1 1, f2 0.5" in note or "its scales: f1 1, f2 0.4" in note
+
+
+@pytest.mark.parallel([1, 3])
 def test_another_background_or_scale_makes_the_volume_again_without_a_transform(comm, scan, can):
     for wrapper in (scan, can):
         transform(comm, wrapper)

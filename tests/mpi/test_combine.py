@@ -187,6 +187,26 @@ def test_positions_on_other_grids_are_not_combined(comm, scan):
         run_combine(comm, scan, CombineParams(), OutputParams())
 
 
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(
+    ("params", "norm", "voxels", "told"),
+    [
+        ({}, {"monitor": False}, "centred", r"monitor none, not in units of \d+ counts"),
+        ({"norm": 1000.0}, {}, "centred", r"monitor in units of 1000 counts, not in units of \d+"),
+        ({"polarization": 0.5}, {}, "centred", "polarization 0.5, not 0.99"),
+        ({}, {"air": 0.01}, "centred", "air 0.01 per mm, not none"),
+        ({}, {}, "lower-edge", "voxels lower-edge, not centred"),
+    ],
+)
+def test_positions_whose_norms_differ_are_not_combined(comm, scan, params, norm, voxels, told):
+    transform(comm, scan)
+    params = ScanParams(grid=GRIDS["small"], entries=("f2",), **params)
+    engine = TransformParams(voxels=voxels)
+    run_transform(comm, scan, params, NormParams(**norm), engine, OutputParams())
+    with pytest.raises(CollectiveError, match=f"/f2: expected .* like that of f1, found {told}"):
+        run_combine(comm, scan, CombineParams(), OutputParams())
+
+
 @pytest.mark.parallel(1)
 def test_voxel_without_counts_has_the_error_of_one_and_one_never_measured_none(comm):
     intensity, norm, errors = combine(
