@@ -10,20 +10,11 @@ import time
 
 import pytest
 from system.mpi import error_lines, finish, run_nxmpi, start_mpi
-from system.scans import simulated
 
 from nxmpi.parallel.owner import Owner
 from nxmpi.slurm.record import Job, add_jobs
 
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
-
-
-@pytest.fixture(scope="module")
-def reduced(tmp_path_factory):
-    scan = simulated(tmp_path_factory.mktemp("reduced") / "e", frames=False)
-    result = run_nxmpi(0, "reduce", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
 
 
 def told(scan, *args, env=None):
@@ -42,9 +33,8 @@ def states(scan, *args, env=None):
     return [step["state"] for step in told(scan, *args, env=env).values()]
 
 
-def test_a_scan_that_nobody_touched(tmp_path):
-    scan = simulated(tmp_path / "e", frames=False)
-    steps = told(scan)
+def test_a_scan_that_nobody_touched(untouched):
+    steps = told(untouched)
     # its orientation is there, as NXRefine would have left it
     assert [steps[name]["state"] for name in STEPS] == ["to do", "done", *["to do"] * 4]
 
