@@ -380,7 +380,7 @@ def test_nothing_hidden_is_left_by_runs_that_end_well(accepted):
 
 @pytest.mark.full
 def test_more_ranks_than_frames_give_what_one_rank_gives(tmp_path):
-    few = simulated(tmp_path / "few", "--frames", 2, frames=False)
+    few = simulated(tmp_path / "few", "--frames", 2)
     (few.root / "tasks" / "settings.ini").unlink()
     one = few.copy(tmp_path / "one")
     for n, scan in ((4, few), (0, one)):

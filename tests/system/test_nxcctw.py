@@ -439,7 +439,7 @@ def test_version(nxcctw):
 def reduced_by_nxrefine(nxrefine, nxcctw, tmp_path_factory):
     """Return a scan that NXRefine's own programs transformed and combined, and what they said."""
     root = tmp_path_factory.mktemp("nxrefine")
-    scan = simulated(root / "e", "--frames", str(N_FRAMES), frames=False)
+    scan = simulated(root / "e", "--frames", str(N_FRAMES))
     add_masks(scan)
     with scan.open() as wrapper:
         for name in PROGRAMS:
