@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nxmpi._typing import F8
-from nxmpi.crystal.detector import detector_axes, pixel_positions
+from nxmpi._typing import F8, Mask
+from nxmpi.crystal.detector import detector_axes, pixel_centres, pixel_positions
 from nxmpi.crystal.goniometer import centred, frame_matrices, goniometer_matrix, rotation
 from nxmpi.model import Geometry, HKLGrid, Vector
 from nxmpi.params import Voxels
+
+ALONG = 33
+"""Pixels along a side of the detector of which `hkl_ranges` knows."""
 
 
 class Sights(NamedTuple):
@@ -213,3 +216,35 @@ def frame_transforms(
         offset,
         (samples[:, None] - parts).reshape(-1, 3),
     )
+
+
+def hkl_ranges(geometry: Geometry, used: Mask) -> F8:
+    """Return from where to where h, k and l of frames go, about: every so many pixels are asked.
+
+    Parameters
+    ----------
+    used : (n_frames,) bool
+        Frames that count, at least one.
+
+    Returns
+    -------
+    (3, 2) float64
+        Lowest and highest of each [r.l.u.].
+    """
+    n_slow, n_fast = geometry.detector.shape
+    slow, fast = (np.linspace(0, n - 1, min(n, ALONG)).astype(int) for n in (n_slow, n_fast))
+    places = pixel_centres(geometry.detector)[np.ix_(slow, fast)].reshape(-1, 3)
+    plain = HKLGrid(origin=(0.0,) * 3, step=(1.0,) * 3, shape=(1, 1, 1))
+    matrices, _, samples = frame_transforms(geometry, plain, "lower-edge")
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for matrix, sample in zip(matrices[used], samples[used], strict=True):
+        hkl = scattering_vectors(places - sample, 1.0) @ matrix.T
+        low, high = np.minimum(low, hkl.min(axis=0)), np.maximum(high, hkl.max(axis=0))
+    return np.stack([low, high], axis=1)
+
+
+def corners_of(grid: HKLGrid) -> F8:
+    """Return hkl of the centres of the voxels in the corners of a grid, (8, 3) float64 [r.l.u.]."""
+    ends = np.stack(np.meshgrid(*[[0, n - 1] for n in grid.shape], indexing="ij"), axis=-1)
+    along = np.array(grid.origin) + ends.reshape(-1, 3) * np.array(grid.step)
+    return np.asarray(along @ np.array(grid.axes))

@@ -21,6 +21,7 @@ from nxmpi.nexus.volume import RECIPROCAL, axis_label, axis_values, grid_from_ax
 from nxmpi.parallel.collective import all_or_none, kept_on_root
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.follow import positions_in_turn
+from nxmpi.pipeline.reach import nothing_reached
 from nxmpi.pipeline.scan import Measured, Scan, read_scan_to_bin
 from nxmpi.pipeline.transform import tables_of
 from nxmpi.stages.combine import combine
@@ -59,7 +60,7 @@ def run_slice(
     Raises
     ------
     CollectiveError
-        On every rank, if the input is unusable, or the slice is too large.
+        On every rank, if the input is unusable, the slice is too large, or no frame reaches it.
     """
     timer = Timer()
     scans, parts = [], []
@@ -76,6 +77,8 @@ def run_slice(
     def conclude() -> tuple[Section, Lattice | None]:
         read = [each for each in scans if each is not None]
         scan = replace(read[0], measured=[m for each in read for m in each.measured])
+        if not any(part.norm.any() or part.bad_frames for part in parts):
+            raise nothing_reached(wrapper, scan.measured, scan.grid)
         lattice = lattice_along(scan.sample.lattice, scan.grid.axes) if scan.sample else None
         return _section(scan, lattice, parts, params), lattice
 

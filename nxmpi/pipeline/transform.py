@@ -14,6 +14,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.process import write_process
 from nxmpi.nexus.values import open_file
 from nxmpi.nexus.volume import SHOWN, VolumeFile, title_of, write_volume_group
+from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.checkpoint import Checkpoint
 from nxmpi.parallel.collective import kept_on_root, on_root
 from nxmpi.parallel.locks import step_lock
@@ -22,6 +23,7 @@ from nxmpi.parallel.signals import stop_if_wished
 from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.binning import Binning, bin_frames
 from nxmpi.pipeline.inputs import Inputs, fingerprint, reason_to_make, transform_inputs
+from nxmpi.pipeline.reach import nothing_reached
 from nxmpi.pipeline.scan import Measured, Scan, read_scan_to_bin
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import publish_results, require_writable
@@ -77,7 +79,8 @@ def run_transform(
     Raises
     ------
     CollectiveError
-        On every rank, if the input is unusable, or a file cannot be read or written.
+        On every rank, if the input is unusable, a file cannot be read or written, or no frame of
+        these positions reaches the grid.
     StoppedError
         On every rank, if any heard a wish to stop and something is left to do.
     """
@@ -104,7 +107,7 @@ def _transform_if_due(
     if not plan.twins:
         return []
     stop_if_wished(comm)
-    return _transform_position(comm, plan, measured, params, output)
+    return _transform_position(comm, plan, scan, measured, params, output)
 
 
 def plan_position(
@@ -153,8 +156,8 @@ def position_due(
 
 
 def _transform_position(
-    comm: MPI.Intracomm, plan: Plan, measured: Measured | None, params: TransformParams,
-    output: OutputParams,
+    comm: MPI.Intracomm, plan: Plan, scan: Scan | None, measured: Measured | None,
+    params: TransformParams, output: OutputParams,
 ) -> list[Path]:  # fmt: skip
     timer, start_time = Timer(), now()
     folder = plan.files.checkpoint(plan.name, STEP)
@@ -173,6 +176,9 @@ def _transform_position(
         return tables_of(plan.grid, measured, params)
 
     volume, frames = bin_frames(comm, binning, build, params, store, timer)
+    n_pillars = len(pillars_held((volume.kept, volume.excluded)))
+    if not largest(comm, n_pillars) and not volume.bad_frames:
+        on_root(comm, lambda: _require_others(scan, measured, params))
     with unpublished_removed(comm, targets_of(plan).values()):
         with timer.part("write"):
             _write_volumes(comm, plan, volume, output, measured)
@@ -191,6 +197,22 @@ def _transform_position(
         on_root(comm, publish_all)
     log.info("transform of %s", line)
     return list(targets_of(plan).values())
+
+
+def _require_others(scan: Scan | None, empty: Measured | None, params: TransformParams) -> None:
+    """Make sure that not all volumes are as empty as that of a position. Not collective.
+
+    Raises
+    ------
+    InputError
+        If no other position reaches the grid.
+    """
+    assert scan is not None  # on the root
+    assert empty is not None
+    others = [each for each in scan.measured if each is not empty]
+    if not any(tables_of(scan.grid, each, params).scales.any() for each in others):
+        raise nothing_reached(scan.files.wrapper, scan.measured, scan.grid)
+    log.warning("%s: none of its frames reaches the grid: all is 0", empty.position.name)
 
 
 def targets_of(plan: Plan) -> dict[schema.Twin, Path]:

@@ -20,6 +20,7 @@ from nxmpi.pipeline.transform import run_transform
 RANKS = [1, 2, 3, 4, 7]
 GRID = ((-3.0, 0.1, 3.0), (-4.0, 0.1, 4.0), (-4.0, 0.125, 4.0))
 ALONG = ((1.0, 1.0, 0.0), (1.0, -1.0, 0.0), (0.0, 0.0, 1.0))
+ONLY_F1 = (GRID[0], GRID[1], (4.6, 0.02, 4.7))
 
 
 def make(comm, wrapper, params, *, norm=None, **binning):
@@ -148,6 +149,37 @@ def test_slices_that_cannot_be(comm, scan):
     comm.barrier()  # the others are to see that
     with pytest.raises(CollectiveError, match=r"/f2/data/data_mask: expected a 3-D mask"):
         make(comm, scan, SliceParams(plane="h k 0", masked=True))
-    beyond = SliceParams(plane="h k 90")
-    section = make(comm, scan, beyond)
-    parallel_assert(section is None or not np.isfinite(section.intensity).any())
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_plane_that_no_frame_reaches_is_an_error_that_says_where_frames_are(comm, scan):
+    with pytest.raises(CollectiveError, match=r"l from 99 to 99; found them at h from -3\.\d+ to "):
+        make(comm, scan, SliceParams(plane="h k 99"))
+
+
+def files_of(scan):
+    return sorted((p, p.stat().st_mtime_ns) for p in scan.parents[2].rglob("*.*") if p.is_file())
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_grid_that_no_position_reaches_replaces_nothing(comm, scan):
+    transform(comm, scan)
+    before = files_of(scan)
+    comm.barrier()
+    far = ((90.0, 0.5, 99.0),) * 3
+    with pytest.raises(CollectiveError, match="f1, f2 that reach the grid, h from 90 to 99"):
+        transform(comm, scan, grid=far)
+    comm.barrier()
+    parallel_assert(before == files_of(scan))
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_grid_that_one_position_of_two_reaches_is_made_with_a_warning(comm, scan, caplog):
+    """The second ends at l = 4.5."""
+    transform(comm, scan, grid=ONLY_F1)
+    with all_or_none(comm):
+        if comm.rank == 0:
+            for name, some in (("f1", True), ("f2", False)):
+                with h5py.File(schema.ScanFiles(scan).transform(name, schema.REGULAR)) as file:
+                    assert file[schema.VOLUME][schema.NORM][()].any() == some
+            assert "f2: none of its frames reaches the grid: all is 0" in caplog.text
