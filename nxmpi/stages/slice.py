@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,7 +47,7 @@ def bin_frames(
     masked : bool
         Leave out what the 3-D mask excludes.
     """
-    params = replace(params, hits=False, checkpoint=math.inf)
+    params = replace(params, hits=False, checkpoint=sys.float_info.max)
     volume = transform(comm, tables, reader, params, Workspace(store=NoStore(), timer=timer))
     parts = (volume.kept,) if masked else (volume.kept, volume.excluded)
     n_h, n_k, n_l = (int(n) for n in tables.shape)
