@@ -239,7 +239,20 @@ def test_files_of_a_cut(combined, tmp_path):
 
 def test_what_cannot_be_cut(combined, tmp_path):
     for params, told in (
-        (CutParams(box=(5, 6, 0, 1, 0, 1)), "expected voxels from 5 to 6 along Qh, found"),
+        (
+            CutParams(box=(5, 6, 0, 1, 0, 1)),
+            "expected voxel centres from 5 to 6 along Qh, found them ",
+        ),
+        (
+            CutParams(line=((-1, 0, 0.5), (1, 0, 0.5)), width=0.01),
+            r"expected voxel centres from "
+            r"0\.4\d+ to 0\.5\d+ along Ql, found none \(steps of 0\.2; a larger --width\)",
+        ),
+        (
+            CutParams(box=(0.52, 0.58, 0, 1, 0, 1)),
+            r"from 0\.52 to 0\.58 along Qh, found none "
+            r"\(steps of 0\.1\)",
+        ),
         (CutParams(line=((0, 0, 0), (0, 0, 0))), "found the same place twice"),
         (CutParams(box=(0, 1, 0, 1, 0, 1), along=("x",)), "expected of h, k, l, found x"),
     ):
