@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import mpi4py
@@ -18,6 +19,7 @@ OF_ONE_PROCESS = (
 
 def main() -> None:
     """Run ``nxmpi``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to be undone
     command = next((word for word in sys.argv[1:] if word != "--verbose"), "--help")
     alone = command in OF_ONE_PROCESS and "--calibrate" not in sys.argv
     if alone and launched_size(os.environ) == 1:
@@ -29,6 +31,7 @@ def main() -> None:
 
 def main_of_nxcctw() -> None:
     """Run ``nxcctw``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from nxmpi.cli.main import main as run_main
     from nxmpi.cli.nxcctw import nxcctw
 
