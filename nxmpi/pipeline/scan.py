@@ -14,6 +14,7 @@ from nxmpi.crystal.factors import PixelFactors
 from nxmpi.crystal.grid import default_axes, largest_G
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, SchemaError
+from nxmpi.log import ONCE
 from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
@@ -242,13 +243,13 @@ def _find_grid(
     if params.axes:
         return _default_grid(entries, lattice_along(sample.lattice, axes), axes, shape)
     if layers.parent_grid:
-        log.info("grid from %s", layers.parent)
+        log.info("grid from %s", layers.parent, extra=ONCE)
         return layers.parent_grid
     for twin in (schema.REGULAR, schema.MASKED):
         for entry in entries:
             grid = read_grid(find(entry, twin.group))
             if grid:
-                log.info("grid from %s", location(entry, twin.group))
+                log.info("grid from %s", location(entry, twin.group), extra=ONCE)
                 return grid
     return _default_grid(entries, sample.lattice, HKL, shape)
 
