@@ -92,7 +92,8 @@ for command in (
 
 def main(command: click.Command = cli) -> None:
     """Run the command; fail once, with one message, on all ranks together."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the start left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     comm = MPI.COMM_WORLD if MPI.Is_initialized() else cast("MPI.Intracomm", Alone())
     status = run(comm, command)
     if status and must_not_end_in_order():

@@ -19,7 +19,7 @@ OF_ONE_PROCESS = (
 
 def main() -> None:
     """Run ``nxmpi``."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to be undone
+    _end_at_interrupt()
     command = next((word for word in sys.argv[1:] if word != "--verbose"), "--help")
     alone = command in OF_ONE_PROCESS and "--calibrate" not in sys.argv
     if alone and launched_size(os.environ) == 1:
@@ -31,8 +31,14 @@ def main() -> None:
 
 def main_of_nxcctw() -> None:
     """Run ``nxcctw``."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _end_at_interrupt()
     from nxmpi.cli.main import main as run_main
     from nxmpi.cli.nxcctw import nxcctw
 
     run_main(nxcctw)
+
+
+def _end_at_interrupt() -> None:
+    """Let SIGINT end the process at once while there is nothing to be undone, unless ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

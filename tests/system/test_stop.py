@@ -200,3 +200,14 @@ def test_ctrl_c_ends_quietly_at_any_time(fresh, module):
     result = finish(process)
     assert result.returncode in (-signal.SIGINT, 130)  # both are 130 for a shell
     assert result.stdout + result.stderr.strip() == ""
+
+
+def test_an_interrupt_that_a_shell_ignores_stays_ignored(fresh):
+    script = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{INTERRUPTED_AT}"
+    for module in ("scipy.linalg", "rich.console"):
+        process = start_mpi(
+            0, "-c", script, "status", fresh.wrapper, env={"INTERRUPTED_AT": module}
+        )
+        result = finish(process)
+        assert result.returncode == 0, result.stderr
+        assert "triclinite_300K" in result.stdout
