@@ -60,6 +60,14 @@ class CctwParams:
             )
         if self.compression is not None and self.compression > 9:
             raise InputError(f"compression: expected at most 9, found {self.compression}")
+        masks = {"--mask": self.mask, "--mask3d": self.mask3d, "--angles": self.angles}
+        own = [("--output", self.output), *(("input", text) for text in self.inputs)]
+        others = [*masks.items(), *(("--weights", text) for text in self.weights)]
+        for what, text in own:
+            parse_place(text, what)
+        for what, name in others:
+            if name is not None:
+                parse_place(name, what, Path())
 
 
 def parse_place(text: str, what: str, file: Path | None = None) -> Place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -35,7 +36,7 @@ from nxmpi.cli.symmetrize import symmetrize
 from nxmpi.cli.transform import transform
 from nxmpi.cli.unlock import unlock
 from nxmpi.errors import CollectiveError, NxmpiError, StoppedError
-from nxmpi.parallel.collective import abort, describe, first_to_speak
+from nxmpi.parallel.collective import abort, describe, first_to_speak, undo_all
 from nxmpi.parallel.h5 import must_not_end_in_order
 from nxmpi.parallel.launch import Alone
 from nxmpi.parallel.signals import heed_signals
@@ -43,6 +44,9 @@ from nxmpi.pipeline.reduce import STEPS
 
 CAN_STOP = ("reduce", *STEPS)
 """Commands that a signal stops where they can be gone on with; it ends the others at once."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Status that shells know."""
 
 
 @click.group()
@@ -88,6 +92,8 @@ for command in (
 
 def main(command: click.Command = cli) -> None:
     """Run the command; fail once, with one message, on all ranks together."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the start left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     comm = MPI.COMM_WORLD if MPI.Is_initialized() else cast("MPI.Intracomm", Alone())
     status = run(comm, command)
     if status and must_not_end_in_order():
@@ -115,6 +121,11 @@ def run(comm: MPI.Intracomm, command: click.Command = cli) -> int:
             if comm.rank == 0:
                 click.echo(f"{wish}", err=True)
             status = os.EX_TEMPFAIL
+        except click.Abort:  # Ctrl-C, which launchers of several ranks hear in their place
+            if comm.size > 1:
+                abort(comm, "interrupted" if may_speak() else None)
+            undo_all()
+            status = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - the one exit
             together = comm.size == 1 or isinstance(error, CollectiveError)
             if not (together and isinstance(error, NxmpiError)):

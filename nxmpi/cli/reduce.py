@@ -69,16 +69,17 @@ def run_of(comm: MPI.Intracomm, scan: Path, text: str) -> Run:
 
     Raises
     ------
-    click.ClickException
-        If these are no options of reduce.
+    click.UsageError
+        Of the command that calls, if these are no options of reduce.
     """
     try:
         words = [str(scan), *shlex.split(text)]
-    except ValueError as error:
-        raise click.UsageError(f"--options {text!r}: {error}") from error
-    context = reduce.make_context("nxmpi reduce", words, obj=comm)
-    steps, redo = chosen_steps(context.params)
-    return Run(scan, context, chosen(comm, context.params), steps, redo)
+        context = reduce.make_context("nxmpi reduce", words, obj=comm)
+        steps, redo = chosen_steps(context.params)
+        return Run(scan, context, chosen(comm, context.params), steps, redo)
+    except (ValueError, click.UsageError) as error:
+        told = error.format_message() if isinstance(error, click.UsageError) else f"{error}"
+        raise click.UsageError(f"--options {text!r}: {told}") from error
 
 
 def chosen_steps(options: dict[str, Any]) -> tuple[tuple[str, ...], bool]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nxmpi.pipeline.section import save_section
+from nxmpi.pipeline.section import require_replaceable, save_section
 
 if TYPE_CHECKING:
     from nxmpi.model import Lattice
@@ -41,6 +41,12 @@ def targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path
         expected = ", ".join((*DATA, ".png"))
         raise click.UsageError(f"--output {output}: expected a name that ends in {expected}")
     return [output.with_name(f"{output.name}{kind}") for kind in kinds]
+
+
+def require_all_replaceable(files: list[Path]) -> None:
+    """Make sure that files can be written, before any work. Not collective: the root calls it."""
+    for path in files:
+        require_replaceable(path)
 
 
 def write_files(

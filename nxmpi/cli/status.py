@@ -16,7 +16,13 @@ from nxmpi.cli.reduce import run_of
 from nxmpi.errors import InputError
 from nxmpi.pipeline.inputs import NOT_DONE
 from nxmpi.pipeline.reduce import STEPS
-from nxmpi.pipeline.standings import after_failures, find_ended, find_scans, standings
+from nxmpi.pipeline.standings import (
+    after_failures,
+    find_ended,
+    find_scans,
+    scans_among,
+    standings,
+)
 from nxmpi.slurm.command import BatchError, NoSlurmError
 from nxmpi.slurm.queue import queued
 from nxmpi.slurm.record import record_path
@@ -65,11 +71,12 @@ class Look(NamedTuple):
 def status(
     comm: MPI.Intracomm, /, paths: tuple[Path, ...], *, reducing: str, watch: float | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Say how far each step of scans is: of files, or of all scans of an experiment's folders.
 
     Done, running with progress and node, queued, failed with the reason, out of date. Files are
     read only, and no lock is taken; where Slurm is, it is asked about the jobs of nxmpi submit.
+    Ends with status 1 if a file that is named cannot be read.
 
     \b
     nxmpi status                       # of the experiment here
@@ -78,20 +85,21 @@ def status(
     shared.require_one_process(comm)
     logging.getLogger("nxmpi").setLevel(logging.ERROR)
     choices = run_of(comm, Path("scan.nxs"), reducing).choices
-    scans = [scan for path in paths or (Path(),) for scan in find_scans(path)]
+    scans = scans_among([scan for path in paths or (Path(),) for scan in find_scans(path)])
     if not scans:
         raise InputError(
             f"{', '.join(str(path.absolute()) for path in paths or (Path(),))}: expected scan "
             "files SAMPLE/LABEL/SAMPLE_SCAN.nxs, found none"
         )
     look = _look(scans, choices, {})
-    found = look.found
     if as_json:
         if look.trouble:
             click.echo(look.trouble, err=True)
-        click.echo(json.dumps([_plain(scan, steps) for scan, steps in found.items()], indent=2))
-        return
-    _show(look, scans, choices, watch)
+        told = [_plain(scan, steps) for scan, steps in look.found.items()]
+        click.echo(json.dumps(told, indent=2))
+    else:
+        look = _show(look, scans, choices, watch)
+    return int(any(isinstance(look.found.get(path), str) for path in paths))
 
 
 def _look(scans: list[Path], choices: Choices, endings: dict[str, Seen]) -> Look:
@@ -120,14 +128,15 @@ def _plain(scan: Path, steps: list[Standing] | str) -> dict[str, object]:
     return {"scan": str(scan), "steps": {each.step: asdict(each) for each in steps}}
 
 
-def _show(look: Look, scans: list[Path], choices: Choices, watch: float | None) -> None:
+def _show(look: Look, scans: list[Path], choices: Choices, watch: float | None) -> Look:
+    """Show a table, again and again if that is wished, and return what was found last."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console() if Console().is_terminal else Console(width=140)
     if watch is None:
         console.print(_table(look), *_notes(look.found), sep="\n")
-        return
+        return look
     with Live(_table(look), console=console, auto_refresh=False) as live:
         while look.trouble or _is_left(look.found):
             time.sleep(watch)
@@ -135,6 +144,7 @@ def _show(look: Look, scans: list[Path], choices: Choices, watch: float | None) 
             look = look._replace(trouble=now.trouble) if now.trouble else now
             live.update(_table(look), refresh=True)
     console.print(*_notes(look.found), sep="\n")
+    return look
 
 
 def _is_left(found: Found) -> bool:

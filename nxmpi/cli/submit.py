@@ -18,6 +18,7 @@ from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.requests import largest_of, requests_of
 from nxmpi.pipeline.step_cost import Layout
 from nxmpi.pipeline.submitted import require_idle, run_submit
+from nxmpi.pipeline.watch import scans_among
 from nxmpi.slurm.chain import Work, plan_chain
 from nxmpi.slurm.nodes import limits_of
 from nxmpi.slurm.sbatch import shell_script
@@ -103,6 +104,9 @@ def submit(
     with shared.usage_errors():
         site = read_site(site_file(), STEPS, given)
     paths = list({scan.resolve(): scan.absolute() for scan in scans}.values())
+    all_paths, paths = paths, scans_among(paths)
+    if others := [path.name for path in all_paths if path not in paths]:
+        click.echo(f"left out, without detector positions: {', '.join(others)}", err=True)
     by_file = {scan.resolve(): scan for scan in paths}
     for parent in parents:
         if parent.resolve() not in by_file:

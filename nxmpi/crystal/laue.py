@@ -7,7 +7,7 @@ import numpy as np
 
 from nxmpi._typing import F8, I8, Mask
 from nxmpi.crystal.lattice import reciprocal_matrix
-from nxmpi.crystal.symmetry import lattice_translations, space_group_info
+from nxmpi.crystal.symmetry import lattice_translations, laue_group, space_group_info
 from nxmpi.errors import InputError
 from nxmpi.model import HKLGrid, Lattice
 
@@ -70,6 +70,17 @@ def laue_operators(symbol: str) -> I8:
     every = np.unique(np.rint(np.concatenate([matrices, -matrices])).astype(np.int64), axis=0)
     is_identity = (every == np.eye(3, dtype=np.int64)).all(axis=(1, 2))
     return np.asarray(every[np.argsort(~is_identity, kind="stable")])
+
+
+def laue_class(symbol: str) -> str:
+    """Return the Laue class of a space group, or of a class in any setting, such as ``-3m``.
+
+    Raises
+    ------
+    InputError
+        If the symbol is not known.
+    """
+    return laue_group(REPRESENTATIVES.get(symbol.replace(" ", ""), symbol))
 
 
 def keeps_lattice(operators: I8, lattice: Lattice) -> bool:

@@ -50,6 +50,24 @@ class Section(NamedTuple):
     """Between axes, the opposite of the slowest first; one angle in two dimensions [degrees]."""
 
 
+WHAT_OF = ("volume", "scan")
+"""The notes of which every section has one: the file that it is of."""
+
+
+def is_section(path: Path) -> bool:
+    """Return whether a file is one that `write_section` or `write_table` made. Not collective."""
+    if path.suffix.lower() == ".csv":
+        with path.open("rb") as table:
+            return table.readline().startswith(tuple(f"# {what}: ".encode() for what in WHAT_OF))
+    try:
+        with h5py.File(path, "r") as file:
+            notes = file[schema.VOLUME].attrs
+            is_own = [*file] == [schema.SHARED] and notes["signal"] == schema.INTENSITY
+            return is_own and any(what in notes for what in WHAT_OF)
+    except (OSError, KeyError):
+        return False
+
+
 def write_section(path: Path, section: Section) -> None:
     """Write an NXdata that is plottable by default. Not collective."""
     with h5py.File(path, "w") as file:

@@ -43,6 +43,11 @@ def identity_of(file: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def positions_in(file: h5py.File) -> list[str]:
+    """Return the detector positions in a file, none if it is no scan's. Not collective."""
+    return [name for name in file if name[-1].isdigit() and name != schema.SHARED]
+
+
 def entry_names(wrapper: h5py.File) -> list[str]:
     """Return the detector positions of a scan, in the order of the file. Not collective.
 
@@ -51,7 +56,7 @@ def entry_names(wrapper: h5py.File) -> list[str]:
     SchemaError
         If there are none.
     """
-    names = [name for name in wrapper if name[-1].isdigit() and name != schema.SHARED]
+    names = positions_in(wrapper)
     if not names:
         expected = "entries of detector positions, such as f1"
         raise SchemaError(wrapper.filename, "/", expected, f"{', '.join(wrapper) or 'nothing'}")

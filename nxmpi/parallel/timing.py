@@ -28,15 +28,20 @@ class Timer:
         self.start = time.perf_counter()
         self.sent_before = sent_until_now()
         self.parts: defaultdict[str, float] = defaultdict(float)
+        self.inner = [0.0]
+        """Seconds of what ended within each part that is under way, the outermost first."""
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add the time of the body to a part. Not collective."""
+        """Add the time of the body to a part, less that of parts within it. Not collective."""
         start = time.perf_counter()
+        self.inner.append(0.0)
         try:
             yield
         finally:
-            self.parts[name] += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self.parts[name] += seconds - self.inner.pop()
+            self.inner[-1] += seconds
 
     def summary(self, comm: MPI.Intracomm) -> str:
         """Return total seconds (min, mean, max over ranks), the share of each part, and the rest.

@@ -13,7 +13,7 @@ from nxmpi.errors import InputError
 from nxmpi.nexus import schema
 from nxmpi.nexus.measured import MeasuredVolume, open_measured
 from nxmpi.nexus.section import Axis, Section
-from nxmpi.nexus.values import chosen_entries, open_file
+from nxmpi.nexus.values import chosen_entries, open_file, positions_in
 from nxmpi.nexus.volume import CHUNK, RECIPROCAL, read_part
 from nxmpi.stages.cut import Totals, Voxels, means
 
@@ -109,7 +109,7 @@ def volume_file(path: Path, entry: str | None, *, masked: bool, symmetrized: boo
         If there is none.
     """
     with open_file(path) as file:
-        is_scan = any(name != schema.SHARED and name[-1].isdigit() for name in file)
+        is_scan = bool(positions_in(file))
         if is_scan and entry:
             chosen_entries(file, (entry,))
     if not is_scan:
@@ -154,7 +154,9 @@ def _line(volume: MeasuredVolume, params: CutParams, metric: F8 | None) -> _Plac
     first, last = (np.asarray(np.linalg.solve(volume.vectors.T, end)) for end in params.line)
     line = make_line((first, last), volume.steps, metric, params.step, params.width)
     low, high = bounds(line)
-    ranges = tuple(_inside(volume.axes[i], low[i], high[i], volume, i) for i in (2, 1, 0))
+    ranges = tuple(
+        _inside(volume.axes[i], low[i], high[i], volume, i, "; a larger --width") for i in (2, 1, 0)
+    )
     coordinates = line.start + np.arange(line.n)[:, None] * line.step
     main = int(np.argmax(np.abs(line.step)))
     names = tuple(reversed(volume.space.axes))
@@ -215,15 +217,19 @@ def _box(volume: MeasuredVolume, params: CutParams) -> _Places:
     return _Places(shape, axes, tuple(kept), (ranges[0], ranges[1], ranges[2]), bins, {})
 
 
-def _inside(values: F8, low: float, high: float, volume: MeasuredVolume, axis: int) -> slice:
-    """Return the voxels whose centres are in a range."""
+def _inside(
+    values: F8, low: float, high: float, volume: MeasuredVolume, axis: int, hint: str = ""
+) -> slice:
+    """Return the voxels whose centres are in a range; a hint helps where it is between two."""
     slack = 1e-6 * volume.steps[axis]
     inside = np.flatnonzero((values >= low - slack) & (values <= high + slack))
     if not inside.size:
-        name = volume.space.axes[2 - axis]
+        found = f"them from {values[0]:g} to {values[-1]:g}"
+        if values[0] < low and high < values[-1]:
+            found = f"none (steps of {volume.steps[axis]:g}{hint})"
         raise InputError(
-            f"{volume.signal.file.filename}: expected voxels from {low:g} to {high:g} along "
-            f"{name}, found them from {values[0]:g} to {values[-1]:g}"
+            f"{volume.signal.file.filename}: expected voxel centres from {low:.4g} to {high:.4g} "
+            f"along {volume.space.axes[2 - axis]}, found {found}"
         )
     return slice(int(inside[0]), int(inside[-1]) + 1)
 

@@ -197,6 +197,12 @@ def _merged_layout(params: CctwParams) -> Layout:
     first = volumes[0].counts
     l, k, h = first.chunks or (CHUNK,) * 3
     layout = layout_of(params, first.shape, (l, k, h), compression)
+    alone = [text for text, each in zip(params.inputs, volumes, strict=True) if each.norm is None]
+    if 0 < len(alone) < len(volumes):
+        log.warning(
+            "%s: datasets alone, added as counts whose norm is 1 in every voxel, to volumes that "
+            "have a norm (name the group of v and n instead)", ", ".join(alone),
+        )  # fmt: skip
     for volume in volumes:
         volume.counts.file.close()
     return layout

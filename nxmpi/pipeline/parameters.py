@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from nxmpi.errors import InputError
+from nxmpi.log import ONCE
 from nxmpi.nexus import schema
 from nxmpi.nexus.parameters import parent_file, read_settings_file, read_settings_group
 from nxmpi.nexus.values import find, open_file
@@ -58,7 +59,7 @@ def read_layers(wrapper: h5py.File, files: schema.ScanFiles) -> Layers:
 def resolve(
     name: str, given: T | None, layers: Layers, default: T, convert: Callable[[str], T]
 ) -> T:
-    """Return a parameter, and log which source it came from. Not collective.
+    """Return a parameter, and log which source it came from, once in a log. Not collective.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def resolve(
         If the text cannot be converted.
     """
     if given is not None:
-        log.info("%s = %s, from the command line", name, given)
+        log.info("%s = %s, from the command line", name, given, extra=ONCE)
         return given
     for source, values in layers.sources:
         if name in values:
@@ -83,7 +84,7 @@ def resolve(
                 raise InputError(
                     f"{source}: {name}: expected a number, found '{values[name]}'"
                 ) from None
-            log.info("%s = %s, from %s", name, value, source)
+            log.info("%s = %s, from %s", name, value, source, extra=ONCE)
             return value
-    log.info("%s = %s, by default", name, default)
+    log.info("%s = %s, by default", name, default, extra=ONCE)
     return default

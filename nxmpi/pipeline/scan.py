@@ -14,6 +14,7 @@ from nxmpi.crystal.factors import PixelFactors
 from nxmpi.crystal.grid import default_axes, largest_G
 from nxmpi.crystal.lattice import lattice_along
 from nxmpi.errors import InputError, SchemaError
+from nxmpi.log import ONCE
 from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     import h5py
 
+    from nxmpi._typing import F8
     from nxmpi.model import HKLGrid, Lattice, Matrix, Sample
     from nxmpi.params import NormParams, ScanParams
 
@@ -159,7 +161,23 @@ def read_stacks(entry: h5py.Group, follow: float | None = None) -> tuple[Stack, 
             entry.name, numbers.size, n_frames, min(numbers.size, n_frames),
         )  # fmt: skip
         n_frames = min(numbers.size, n_frames)
+    if numbers is not None:
+        _look_for_gaps(entry, numbers.ravel()[:n_frames])
     return raw, n_frames
+
+
+def _look_for_gaps(entry: h5py.Group, numbers: F8) -> None:
+    """Warn if frames between others are not there, and nothing says at which phi the others are."""
+    phi = read_array(entry, f"{schema.GONIOMETER}/{schema.PHI}")
+    gaps = np.flatnonzero(np.diff(numbers) != 1)
+    if gaps.size and (phi is None or phi.size == 1):
+        log.warning(
+            "%s: frame_number is not consecutive: from %g to %g, then from %g on%s; phi is taken "
+            "as start + step times the place in the file, which is wrong if frames were lost (an "
+            "array of phi says where each is)", entry.name, numbers[0], numbers[gaps[0]],
+            numbers[gaps[0] + 1], f" ({gaps.size} such places)" if gaps.size > 1 else "",
+            extra=ONCE,
+        )  # fmt: skip
 
 
 def _read_mask(entry: h5py.Group, params: ScanParams, raw: Stack) -> Stack | None:
@@ -248,13 +266,13 @@ def _find_grid(
     if params.axes:
         return _default_grid(entries, lattice_along(sample.lattice, axes), axes, shape)
     if layers.parent_grid:
-        log.info("grid from %s", layers.parent)
+        log.info("grid from %s", layers.parent, extra=ONCE)
         return layers.parent_grid
     for twin in (schema.REGULAR, schema.MASKED):
         for entry in entries:
             grid = read_grid(find(entry, twin.group))
             if grid:
-                log.info("grid from %s", location(entry, twin.group))
+                log.info("grid from %s", location(entry, twin.group), extra=ONCE)
                 return grid
     return _default_grid(entries, sample.lattice, HKL, shape)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
-from nxmpi.nexus.values import open_file
+from nxmpi.nexus.values import open_file, positions_in
 from nxmpi.parallel.checkpoint import MANIFEST
 from nxmpi.parallel.locks import list_locks
 from nxmpi.pipeline.status import scan_states
@@ -56,7 +56,7 @@ def find_scans(path: Path) -> list[Path]:
     """Return the scan files of an experiment, of one of its folders, or of a file itself.
 
     Not collective. Their names begin with that of the folder two above, as
-    EXPERIMENT/SAMPLE/LABEL/SAMPLE_SCAN.nxs; parents of scans are left out.
+    EXPERIMENT/SAMPLE/LABEL/SAMPLE_SCAN.nxs; what has no detector positions is left out.
 
     Raises
     ------
@@ -70,13 +70,25 @@ def find_scans(path: Path) -> list[Path]:
     root = path.absolute()
     patterns = ("*.nxs", "*/*.nxs", "*/*/*.nxs")
     found = {file for pattern in patterns for file in root.glob(pattern)}
-    return sorted(file for file in found if _is_scan(file))
+    named = [file for file in found if file.stem.startswith(f"{file.parent.parent.name}_")]
+    return sorted(file for file in named if not _is_another(file))
 
 
-def _is_scan(file: Path) -> bool:
-    sample = file.parent.parent.name
-    named = file.stem.startswith(f"{sample}_") and not file.stem.endswith("_scans")
-    return named and not file.name.startswith(".")
+def scans_among(files: Sequence[Path]) -> list[Path]:
+    """Return files but those without detector positions; all of them if none would be left.
+
+    Not collective. Parents of scans, slices and cuts lie beside scans and are called like them.
+    """
+    return [file for file in files if not _is_another(file)] or list(files)
+
+
+def _is_another(file: Path) -> bool:
+    """Return whether a file is no scan's; one that cannot be read is told of by who reads it."""
+    try:
+        with open_file(file) as opened:
+            return not positions_in(opened)
+    except InputError:
+        return False
 
 
 def find_ended(

@@ -56,16 +56,16 @@ def scan_states(wrapper: Path, choices: Choices) -> list[StepState]:
     readers = reasons_of(files, choices, KEEP, unasked=True)
     states: list[StepState] = []
     for step in steps_to_run(STEPS, choices.scan):
-        before = next((each.step for each in states if each.state != "done"), "")
+        before = next((each for each in states if each.state != "done"), None)
         if step == "orient" and is_kept:  # whatever peaks there are going to be
-            before = ""
+            before = None
         n_parts = len(names) if step in BY_POSITION else 0
         states.append(_state(step, readers[step], before, n_parts))
     return states
 
 
 def _state(
-    step: str, read: Callable[[], dict[str, str]], before: str, n_parts: int
+    step: str, read: Callable[[], dict[str, str]], before: StepState | None, n_parts: int
 ) -> StepState:  # fmt: skip
     """Return how far a step is.
 
@@ -73,8 +73,8 @@ def _state(
     ----------
     read : callable
         Returns why something is to be done, by what it is; complete things are not in it.
-    before : str
-        A step before it that is not done; empty if there is none.
+    before : StepState or None
+        The first before it that is not done, if there is one.
     n_parts : int
         Things that the step makes, 0 where that depends.
     """
@@ -83,12 +83,17 @@ def _state(
     except AnotherProgramError:
         return StepState(step=step, state="done", reason=BY_ANOTHER)
     except InputError as error:
-        state: State = "to do" if before else "cannot be done"
-        return StepState(step=step, state=state, reason=f"after {before}" if before else f"{error}")
+        state: State = "cannot be done"
+        if before and before.state != state:
+            state = "to do"
+        reason = f"{error}"
+        if before and before.reason != reason:
+            reason = f"after {before.step}"
+        return StepState(step=step, state=state, reason=reason)
     reasons = set(due.values())
     if not due:
         if before:
-            return StepState(step=step, state="out of date", reason=f"after {before}")
+            return StepState(step=step, state="out of date", reason=f"after {before.step}")
         return StepState(step=step, state="done")
     told = "; ".join(f"{name}: {reason}" for name, reason in due.items())
     if any(NOT_DONE not in reason for reason in reasons):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING
 
 import nxmpi
-from nxmpi.crystal.laue import coset_leaders, keeps_lattice, laue_operators, voxel_group
+from nxmpi.crystal.laue import coset_leaders, keeps_lattice, laue_class, laue_operators, voxel_group
 from nxmpi.errors import InputError
+from nxmpi.log import ONCE
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_sample
 from nxmpi.nexus.values import entry_names, find, open_file, require
@@ -132,6 +134,8 @@ def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams)
             f"{where}: expected a space group or Laue group, found neither (--laue names it)"
         )
     operators = laue_operators(symbol)
+    if not params.laue and sample and sample.space_group and sample.laue_group:
+        _compare(where, sample.space_group, sample.laue_group)
     if sample and not keeps_lattice(operators, sample.lattice):
         cell = " ".join(f"{value:g}" for value in astuple(sample.lattice))
         raise InputError(
@@ -139,6 +143,17 @@ def operators_of(wrapper: Path, sample: Sample | None, params: SymmetrizeParams)
             "another symmetry, or setting, such as 'R -3 m :R' or 'P 1 1 2/m')"
         )
     return operators
+
+
+def _compare(where: str, space_group: str, laue_group: str) -> None:
+    """Warn if a space group is not of the Laue group beside it, of which no use is made."""
+    with suppress(InputError):  # one that is not known says nothing
+        own, other = laue_class(space_group), laue_class(laue_group)
+        if own != other:
+            log.warning(
+                "%s: space_group %s is of the Laue class %s, laue_group says %s: taking the space "
+                "group (--laue decides)", where, space_group, own, other, extra=ONCE,
+            )  # fmt: skip
 
 
 def group_of(wrapper: Path, operators: I8, grid: HKLGrid) -> VoxelGroup:

@@ -257,3 +257,20 @@ def test_output_that_somebody_else_makes_is_left_alone(comm, shared_tmp_path):
     ):
         run_cctw_transform(comm, params(path, output, {}))
     assert not output.exists()
+
+
+@pytest.mark.parallel([1, 3])
+def test_datasets_alone_among_volumes_with_a_norm_are_warned_of(comm, shared_tmp_path, caplog):
+    path = shared_tmp_path / "in.nxs"
+    if comm.rank == 0:
+        with h5py.File(path, "w") as file:
+            for name in ("whole/v", "whole/n", "other"):
+                file[name] = np.full((3, 4, 5), 2.0)
+    comm.barrier()  # the others are to see it
+    group, alone = f"{path}#/whole", f"{path}#/other"
+    for inputs, is_told in (((group, alone), True), ((group, group), False), ((alone,), False)):
+        caplog.clear()
+        output = f"{shared_tmp_path / 'out.nxs'}#/entry/data"
+        run_cctw_merge(comm, CctwParams(inputs=inputs, output=output, normalization=0))
+        told = f"{alone}: datasets alone, added as counts whose norm is 1" in caplog.text
+        parallel_assert(told == (is_told and comm.rank == 0))

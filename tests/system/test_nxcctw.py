@@ -106,6 +106,7 @@ WRONG_CALLS = {
     "output of another shape": (scripted("outputData.dimensions = [5, 6, 7];"), r":/entry/data/v: expected a dataset of \(7, 6, 5\) or nothing \(--output\), found a dataset of \(61, 51, 51\)"),
     "output that is a group": (("transform", *SCRIPT, *FRAMES, "-o", "{out}#/entry/data"), r":/entry/data: expected a dataset of \(61, 51, 51\) or nothing \(--output\), found a group"),
     "output in a dataset": (("transform", *SCRIPT, *FRAMES, "-o", "{out}#/entry/data/v/w"), r":/entry/data/v: expected a group or nothing \(--output\), found a dataset"),
+    "mask without a name": (("transform", *PLAIN, "--mask", "{here}/wrapper.nxs"), r"--mask: expected FILE#DATASET, found .* without a dataset"),
     "merge of nothing": (("merge", *OUTPUT), r"merge: expected volumes as inputs, found none"),
     "merge of what is not there": (("merge", FIRST, "{here}/none.nxs#/entry/data", *OUTPUT), r"none\.nxs: expected a file, found none"),
     "merge of other shapes": (("merge", FIRST, other("floats"), *OUTPUT), r"odd\.h5:/floats: expected the shape of .*f1_transform\.nxs#/entry/data, \(61, 51, 51\), found \(48, 96, 80\)"),
@@ -191,6 +192,8 @@ def test_wrong_call_is_told_once_and_changes_nothing(calls, name):
     first, *others = ranks
     (message,) = re.findall(r"^Error: .*", first.stderr, re.MULTILINE)
     assert re.search(WRONG_CALLS[name][1], message), message
+    if "expected FILE#DATASET" in message:
+        assert first.returncode == 2
     assert not any(rank.stderr for rank in others)
     assert after == before
 

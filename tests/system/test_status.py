@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import pytest
 from system.mpi import error_lines, finish, run_nxmpi, start_mpi
 
@@ -274,6 +275,61 @@ def test_an_experiment_with_a_file_that_cannot_be_read(reduced, tmp_path):
         assert "cannot be read" in result.stdout
         assert "copied" not in result.stdout
     assert f"{other}: expected an HDF5 file" in result.stdout.replace("\n", "")
+
+
+def test_a_file_that_cannot_be_read_ends_with_status_1_if_it_is_named(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    other = scan.folder / "triclinite_400K.nxs"
+    other.write_text("nothing")
+    for options in ((), ("--json",)):
+        result = run_nxmpi(0, "status", scan.wrapper, other, *options)
+        assert result.returncode == 1
+        assert "expected an HDF5 file" in result.stdout
+    (line,) = error_lines(run_nxmpi(0, "submit", scan.wrapper, other, "--dry-run"))
+    assert "expected an HDF5 file" in line
+
+
+def test_what_lies_beside_scans_and_has_no_positions_is_left_out(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    parent, cut = scan.folder / "triclinite_scans.nxs", scan.folder / "triclinite_hk0.nxs"
+    for path in (parent, cut):
+        with h5py.File(path, "w") as file:
+            file.create_group("entry")
+    for paths in ((scan.folder,), (scan.wrapper, parent, cut)):
+        result = run_nxmpi(0, "status", *paths, "--json")
+        assert result.returncode == 0
+        assert [each["scan"] for each in json.loads(result.stdout)] == [str(scan.wrapper)]
+    result = run_nxmpi(0, "submit", scan.wrapper, parent, cut, "--dry-run")
+    assert result.returncode == 0
+    left_out = "left out, without detector positions: triclinite_scans.nxs, triclinite_hk0.nxs"
+    assert left_out in result.stderr.splitlines()
+    for command in (("status", "--json"), ("submit", "--dry-run")):
+        result = run_nxmpi(0, *command, cut)
+        assert result.returncode == 1
+        assert "expected entries of detector positions" in result.stdout + result.stderr
+
+
+def test_options_that_reduce_does_not_have_are_wrong_usage_of_the_command(reduced):
+    for command, more in (("status", ()), ("submit", ("--dry-run",))):
+        for text, told in (
+            ("--radius", "Option '--radius' requires an argument"),
+            ("--radios 3", "No such option '--radios'"),
+            ("--from pdf --to frames", "--from pdf comes after --to frames"),
+            ("'", "No closing quotation"),
+        ):
+            result = run_nxmpi(0, command, reduced.wrapper, *more, "--options", text)
+            assert result.returncode == 2
+            assert f" {command} [OPTIONS]" in result.stderr
+            assert f"Error: --options {text!r}: {told}" in result.stderr
+
+
+def test_frames_that_are_gone_cannot_be_transformed(reduced, tmp_path):
+    scan = reduced.copy(tmp_path / "e")
+    (scan.data / "f2.h5").unlink()
+    steps = told(scan)
+    for name in ("frames", "transform"):
+        assert steps[name]["state"] == "cannot be done"
+        assert "f2/data/data: expected raw frames, found a link to" in steps[name]["detail"]
 
 
 def test_a_folder_without_scans(tmp_path):

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from system.mpi import error_lines, run_mpi, run_nxmpi
+from system.mpi import error_lines, finish, run_mpi, run_nxmpi, start_mpi
 from system.observed import Observed
 from system.scans import add_masks, contents, differences, simulated, volumes
 
@@ -14,6 +14,19 @@ N_FRAMES = 120
 SLOWLY = 0.1
 """Seconds that a read takes longer."""
 KILL_AT = Path(__file__).with_name("kill_at.py")
+
+INTERRUPTED_AT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+from nxmpi.cli.start import main
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +174,27 @@ def test_a_volume_that_is_stopped_is_begun_again_to_the_same_bits(reduced, tmp_p
     assert set(found) == set(made)
     for each in made:
         assert not differences(found[each], made[each]), each
+
+
+@pytest.mark.parametrize(
+    "module", ["numpy", "cctbx", "scipy.linalg", "nxmpi.cli.cut", "rich.console"]
+)
+def test_ctrl_c_ends_quietly_at_any_time(fresh, module):
+    """While modules are loaded, the last of them by the command itself."""
+    process = start_mpi(
+        0, "-c", INTERRUPTED_AT, "status", fresh.wrapper, env={"INTERRUPTED_AT": module}
+    )
+    result = finish(process)
+    assert result.returncode in (-signal.SIGINT, 130)  # both are 130 for a shell
+    assert result.stdout + result.stderr.strip() == ""
+
+
+def test_an_interrupt_that_a_shell_ignores_stays_ignored(fresh):
+    script = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{INTERRUPTED_AT}"
+    for module in ("scipy.linalg", "rich.console"):
+        process = start_mpi(
+            0, "-c", script, "status", fresh.wrapper, env={"INTERRUPTED_AT": module}
+        )
+        result = finish(process)
+        assert result.returncode == 0, result.stderr
+        assert "triclinite_300K" in result.stdout

@@ -6,16 +6,20 @@ from itertools import product
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from mpi4py import MPI
 from nexusformat.nexus import nxload
 
+from nxmpi.cli.cut import cut
+from nxmpi.cli.slice import slice_
 from nxmpi.crystal.lattice import reciprocal_matrix
-from nxmpi.errors import InputError
+from nxmpi.errors import CollectiveError, InputError
 from nxmpi.model import HKLGrid, Lattice
 from nxmpi.nexus import schema
 from nxmpi.nexus.volume import REAL, VolumeFile, create_volume
 from nxmpi.params import CutParams
 from nxmpi.pipeline.cut import run_cut, volume_file
-from nxmpi.pipeline.section import save_section
+from nxmpi.pipeline.section import require_replaceable, save_section
 from nxmpi.plot.section import plot_section
 
 LATTICE = Lattice(a=5.0, b=5.5, c=7.0, alpha=80.0, beta=95.0, gamma=120.0)
@@ -237,9 +241,51 @@ def test_files_of_a_cut(combined, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_only_earlier_cuts_are_replaced(combined, tmp_path):
+    section, _ = run_cut(combined, CutParams(box=(0, 1, 0, 1, 0, 1)))
+    for name in ("line.nxs", "line.csv"):
+        path = tmp_path / name
+        require_replaceable(path)
+        save_section(path, section)
+        require_replaceable(path)
+    (tmp_path / "notes.csv").write_text("T,I\n1,2\n")
+    (tmp_path / "notes.nxs").write_text("# scan: text\n")
+    with h5py.File(tmp_path / "scan.nxs", "w") as file:
+        file.create_group("entry/data").attrs["signal"] = "intensity"
+        file.create_group("f1")
+    for path in (combined, *(tmp_path / name for name in ("notes.csv", "notes.nxs", "scan.nxs"))):
+        with pytest.raises(InputError, match="or a slice or cut to replace, found another"):
+            require_replaceable(path)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [(cut, ["--box", *"010101"]), (slice_, ["--plane", "h k 0"])]
+)
+def test_a_volume_is_not_replaced_by_what_is_cut_out_of_it(combined, command, words):
+    before = combined.read_bytes()
+    words = [str(combined), *words, "--output", str(combined)]
+    result = CliRunner().invoke(command, words, obj=MPI.COMM_SELF)
+    assert isinstance(result.exception, CollectiveError), result.output
+    assert "or a slice or cut to replace" in str(result.exception)
+    assert combined.read_bytes() == before
+
+
 def test_what_cannot_be_cut(combined, tmp_path):
     for params, told in (
-        (CutParams(box=(5, 6, 0, 1, 0, 1)), "expected voxels from 5 to 6 along Qh, found"),
+        (
+            CutParams(box=(5, 6, 0, 1, 0, 1)),
+            "expected voxel centres from 5 to 6 along Qh, found them ",
+        ),
+        (
+            CutParams(line=((-1, 0, 0.5), (1, 0, 0.5)), width=0.01),
+            r"expected voxel centres from "
+            r"0\.4\d+ to 0\.5\d+ along Ql, found none \(steps of 0\.2; a larger --width\)",
+        ),
+        (
+            CutParams(box=(0.52, 0.58, 0, 1, 0, 1)),
+            r"from 0\.52 to 0\.58 along Qh, found none "
+            r"\(steps of 0\.1\)",
+        ),
         (CutParams(line=((0, 0, 0), (0, 0, 0))), "found the same place twice"),
         (CutParams(box=(0, 1, 0, 1, 0, 1), along=("x",)), "expected of h, k, l, found x"),
     ):

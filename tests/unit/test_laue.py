@@ -1,5 +1,8 @@
 """Laue groups as integer matrices, on hkl and on the voxels of grids."""
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,9 @@ from nxmpi.crystal.laue import (
     voxel_group,
 )
 from nxmpi.errors import InputError
-from nxmpi.model import HKLGrid, Lattice
+from nxmpi.model import HKLGrid, Lattice, Sample
+from nxmpi.params import SymmetrizeParams
+from nxmpi.pipeline.symmetrize_plan import operators_of
 
 ORDERS = {
     "-1": 2, "2/m": 4, "mmm": 8, "4/m": 8, "4/mmm": 16, "-3": 6, "-3m": 12, "-3m1": 12, "-31m": 12,
@@ -119,6 +124,32 @@ def test_a_cell_has_the_symmetry_or_not(cell, symbol, kept):
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     lattice = Lattice(**dict(zip(names, map(float, cell), strict=True)))
     assert keeps_lattice(laue_operators(symbol), lattice) == kept
+
+
+@pytest.mark.parametrize(
+    ("space_group", "laue_group", "laue", "told"),
+    [
+        ("P m m m", "2/m", None, True),
+        ("P m m m", "2/m", "mmm", False),
+        ("P m m m", "mmm", None, False),
+        ("P m m m", "unknown", None, False),
+        ("P 1 1 21/b", "2/m", None, False),
+        ("P 31 1 2", "-3m", None, False),
+        ("P m m m", "", None, False),
+    ],
+)
+def test_groups_that_disagree_are_told(caplog, space_group, laue_group, laue, told):
+    caplog.set_level(logging.WARNING, "nxmpi")
+    logging.getLogger("nxmpi").propagate = True
+    names = ("a", "b", "c", "alpha", "beta", "gamma")
+    cell = map(float, CELLS.get(space_group, (5, 6, 7, 90, 90, 90)))
+    lattice = Lattice(**dict(zip(names, cell, strict=True)))
+    sample = Sample(lattice=lattice, space_group=space_group, laue_group=laue_group)
+    found = operators_of(Path("x.nxs"), sample, SymmetrizeParams(laue=laue))
+    np.testing.assert_array_equal(found, laue_operators(laue or space_group))
+    wanted = "space_group P m m m is of the Laue class mmm, laue_group says 2/m: taking the space"
+    assert (wanted in caplog.text) == told
+    assert bool(caplog.messages) == told
 
 
 @pytest.mark.parametrize("symbol", ["23", "32"])

@@ -622,6 +622,21 @@ def test_frames_are_the_fewer_of_those_there_and_those_counted(change, told, num
     assert told("/f1: frame_number counts", f"{numbers} frames, the data have 9: taking {used}")
 
 
+def test_gap_in_the_frames_is_told_where_phi_is_a_scalar(change, told):
+    gap = ("f1/data/frame_number", np.array([0, 1, 2, 3, 4, 20, 21, 22, 23]))
+    text = "/f1: frame_number is not consecutive: from 0 to 4, then from 20 on; phi is taken as"
+    change((f"{GON}/phi", np.arange(9) * 0.1), gap, step=0.1)
+    assert not told("frame_number")
+    change((f"{GON}/phi", 0.0), step=0.1)
+    assert told(text)
+
+
+@pytest.mark.parametrize("numbers", [range(9), range(100, 109)])
+def test_frames_that_are_consecutive_have_no_gap(change, told, numbers):
+    change(("f1/data/frame_number", np.array(numbers)))
+    assert not told("frame_number")
+
+
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, ">i2", np.int32])
 def test_mask_of_any_type_excludes_where_it_is_not_0(path, dtype):
     wanted = np.random.default_rng(2).random((N_FRAMES, *SHAPE)) < 0.3
