@@ -67,7 +67,7 @@ def cut(comm: MPI.Intracomm, /, file: Path, **options: Any) -> None:
         params = CutParams(
             **{name: options[name] for name in ("line", "width", "step", "box", "along")}
         )
-    files = targets(options["output"], f"{file.stem}_cut", (".nxs", ".csv", ".png"))
+    files = targets(comm, options["output"], f"{file.stem}_cut", (".nxs", ".csv", ".png"))
 
     def make() -> None:
         source = volume_file(

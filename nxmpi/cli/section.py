@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nxmpi.parallel.collective import on_root
+from nxmpi.parallel.publish import require_place
 from nxmpi.pipeline.section import save_section
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
+
     from nxmpi.model import Lattice
     from nxmpi.nexus.section import Section
 
 DATA = (".nxs", ".csv")
 
 
-def targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path]:
-    """Return the files to be written.
+def targets(
+    comm: MPI.Intracomm, output: Path | None, name: str, kinds: tuple[str, ...]
+) -> list[Path]:
+    """Return the files to be written, all in one folder. Collective on ``comm``.
 
     Parameters
     ----------
@@ -32,7 +38,15 @@ def targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path
     ------
     click.UsageError
         If the suffix is of another kind.
+    CollectiveError
+        On every rank, if nothing can be written there.
     """
+    files = _targets(output, name, kinds)
+    on_root(comm, lambda: require_place(files[0]))
+    return files
+
+
+def _targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path]:
     if output is None:
         output = Path(name)
     elif output.suffix.lower() in (*DATA, ".png"):

@@ -70,7 +70,7 @@ def slice_(
             skip_bad_frames=options["skip_bad_frames"],
         )  # fmt: skip
     what = re.sub(r"[^\w.+-]+", "_", plane) if plane else "box"
-    files = targets(options["output"], f"{scan.stem}_{what}", (".nxs", ".png"))
+    files = targets(comm, options["output"], f"{scan.stem}_{what}", (".nxs", ".png"))
     made = run_slice(comm, scan, params, scan_params, norm, binning)
 
     def write() -> None:
