@@ -11,6 +11,7 @@ from nxmpi.cctw.command import Place, parse_place
 from nxmpi.errors import InputError, SchemaError
 from nxmpi.nexus import schema
 from nxmpi.nexus.values import open_file
+from nxmpi.parallel.publish import require_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,10 +51,7 @@ def find_output(params: CctwParams) -> Place:
     """
     place = parse_place(params.output, "--output")
     target = place.file.resolve()
-    if not target.parent.is_dir():
-        raise InputError(f"{place.file}: expected a folder {target.parent}, found none")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{place.file}: expected a folder to write to, found it not writable")
+    require_place(target)
     if target.exists() and not os.access(target, os.W_OK):
         raise InputError(f"{place.file}: expected a file to write, found it not writable")
     return place._replace(file=target)

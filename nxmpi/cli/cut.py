@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nxmpi.cli import options as shared
-from nxmpi.cli.section import require_all_replaceable, targets, write_files
+from nxmpi.cli.section import targets, write_files
 from nxmpi.parallel.collective import on_root
 from nxmpi.params import CutParams
 from nxmpi.pipeline.cut import run_cut, volume_file
@@ -67,10 +67,9 @@ def cut(comm: MPI.Intracomm, /, file: Path, **options: Any) -> None:
         params = CutParams(
             **{name: options[name] for name in ("line", "width", "step", "box", "along")}
         )
-    files = targets(options["output"], f"{file.stem}_cut", (".nxs", ".csv", ".png"))
+    files = targets(comm, options["output"], f"{file.stem}_cut", (".nxs", ".csv", ".png"))
 
     def make() -> None:
-        require_all_replaceable(files)
         source = volume_file(
             file, options["entry"], masked=options["masked"], symmetrized=options["symmetrized"]
         )

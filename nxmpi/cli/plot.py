@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nxmpi.parallel.collective import on_root
+from nxmpi.parallel.publish import require_place
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -44,6 +45,8 @@ def plot(
     target = output or scan.with_suffix(".png")
 
     def draw() -> None:
+        if output is not None or scan.exists():
+            require_place(target)
         from nxmpi.plot.scan import plot_scan  # matplotlib is slow to import
 
         plot_scan(scan, target, entry=entry, masked=masked, vmax=vmax)

@@ -10,6 +10,7 @@ import click
 from nxmpi.cli import options as shared
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import on_root
+from nxmpi.parallel.publish import require_place
 from nxmpi.params import PredictParams
 from nxmpi.pipeline.predict import predict_scan, write_list
 
@@ -70,6 +71,8 @@ def predict(
             raise InputError(f"{output}: expected a name that ends in .csv or .png")
 
     def tell() -> int:
+        if output is not None:
+            require_place(output)
         predictions = predict_scan(scan, params)
         if output is None:
             write_list(predictions, sys.stdout)

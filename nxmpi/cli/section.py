@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nxmpi.parallel.collective import on_root
+from nxmpi.parallel.publish import require_place
 from nxmpi.pipeline.section import require_replaceable, save_section
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
+
     from nxmpi.model import Lattice
     from nxmpi.nexus.section import Section
 
 DATA = (".nxs", ".csv")
 
 
-def targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path]:
-    """Return the files to be written.
+def targets(
+    comm: MPI.Intracomm, output: Path | None, name: str, kinds: tuple[str, ...]
+) -> list[Path]:
+    """Return the files to be written, all in one folder. Collective on ``comm``.
 
     Parameters
     ----------
@@ -32,7 +38,21 @@ def targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path
     ------
     click.UsageError
         If the suffix is of another kind.
+    CollectiveError
+        On every rank, if nothing can be written there, or something else would be replaced.
     """
+    files = _targets(output, name, kinds)
+
+    def require() -> None:
+        require_place(files[0])
+        for path in files:
+            require_replaceable(path)
+
+    on_root(comm, require)
+    return files
+
+
+def _targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path]:
     if output is None:
         output = Path(name)
     elif output.suffix.lower() in (*DATA, ".png"):
@@ -41,12 +61,6 @@ def targets(output: Path | None, name: str, kinds: tuple[str, ...]) -> list[Path
         expected = ", ".join((*DATA, ".png"))
         raise click.UsageError(f"--output {output}: expected a name that ends in {expected}")
     return [output.with_name(f"{output.name}{kind}") for kind in kinds]
-
-
-def require_all_replaceable(files: list[Path]) -> None:
-    """Make sure that files can be written, before any work. Not collective: the root calls it."""
-    for path in files:
-        require_replaceable(path)
 
 
 def write_files(

@@ -9,7 +9,7 @@ import click
 
 from nxmpi.cli import options as shared
 from nxmpi.cli import step_options as own
-from nxmpi.cli.section import require_all_replaceable, targets, write_files
+from nxmpi.cli.section import targets, write_files
 from nxmpi.parallel.collective import on_root
 from nxmpi.params import SliceParams, TransformParams, Voxels
 from nxmpi.pipeline.slice import run_slice
@@ -70,8 +70,7 @@ def slice_(
             skip_bad_frames=options["skip_bad_frames"],
         )  # fmt: skip
     what = re.sub(r"[^\w.+-]+", "_", plane) if plane else "box"
-    files = targets(options["output"], f"{scan.stem}_{what}", (".nxs", ".png"))
-    on_root(comm, lambda: require_all_replaceable(files))
+    files = targets(comm, options["output"], f"{scan.stem}_{what}", (".nxs", ".png"))
     made = run_slice(comm, scan, params, scan_params, norm, binning)
 
     def write() -> None:

@@ -6,7 +6,6 @@ import zipfile
 from dataclasses import astuple
 from typing import TYPE_CHECKING, get_args
 
-import h5py
 import mrcfile
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import h5py
+
     from nxmpi._typing import F4, F8
     from nxmpi.nexus.export import Exported
 
@@ -33,8 +34,10 @@ OFF = 0.01
 """What a voxel may be off the places that a map can have [voxels]."""
 
 
-def write_yell(path: Path, volume: Exported) -> str:
+def write_yell(file: h5py.File, volume: Exported) -> str:
     """Write what Yell reads and writes, [h, k, l], and return what its model is to say.
+
+    Into a new file.
 
     Notes
     -----
@@ -47,19 +50,18 @@ def write_yell(path: Path, volume: Exported) -> str:
         _even(axis, step) for axis, step in zip(volume.axes, volume.steps, strict=True)
     )
     lost = 0
-    with h5py.File(path, "w") as file:
-        file.attrs["filetype"] = YELL
-        file["format"] = YELL
-        file["is_direct"] = np.uint8(volume.space is REAL)
-        file["lower_limits"] = [axis[0] for axis in volume.axes]
-        file["step_sizes"] = volume.steps
-        file["unit_cell"] = astuple(volume.lattice)
-        chunks = tuple(min(CHUNK, n) for n in (n_h, n_k, n_l))
-        data = file.create_dataset("data", (n_h, n_k, n_l), dtype="f4", chunks=chunks)
-        for start, slab in slabs(volume):
-            values, n = _without_gaps(slab[: max(n_l - start, 0), :n_k, :n_h])
-            data[:, :, start : start + len(values)] = values.transpose(2, 1, 0)
-            lost += n
+    file.attrs["filetype"] = YELL
+    file["format"] = YELL
+    file["is_direct"] = np.uint8(volume.space is REAL)
+    file["lower_limits"] = [axis[0] for axis in volume.axes]
+    file["step_sizes"] = volume.steps
+    file["unit_cell"] = astuple(volume.lattice)
+    chunks = tuple(min(CHUNK, n) for n in (n_h, n_k, n_l))
+    data = file.create_dataset("data", (n_h, n_k, n_l), dtype="f4", chunks=chunks)
+    for start, slab in slabs(volume):
+        values, n = _without_gaps(slab[: max(n_l - start, 0), :n_k, :n_h])
+        data[:, :, start : start + len(values)] = values.transpose(2, 1, 0)
+        lost += n
     told = f"Cell {_words(astuple(volume.lattice))}; {_lost(lost)}"
     if volume.space is REAL:
         return told
@@ -170,5 +172,6 @@ def _lost(n: int) -> str:
 
 
 WRITERS: dict[str, Callable[[Path, Exported], str]] = {
-    "yell": write_yell, "numpy": write_numpy, "ccp4map": write_ccp4,
+    "numpy": write_numpy, "ccp4map": write_ccp4,
 }  # fmt: skip
+"""Of files that are not HDF5."""

@@ -68,31 +68,30 @@ def is_section(path: Path) -> bool:
         return False
 
 
-def write_section(path: Path, section: Section) -> None:
-    """Write an NXdata that is plottable by default. Not collective."""
-    with h5py.File(path, "w") as file:
-        file.attrs["default"] = schema.SHARED
-        entry = replace_group(file, schema.SHARED, "NXentry")
-        entry.attrs["default"] = schema.DATA
-        data = replace_group(file, schema.VOLUME, "NXdata")
-        arrays = {
-            schema.INTENSITY: section.intensity, schema.INTENSITY_ERRORS: section.errors,
-            **section.sums,
-        }  # fmt: skip
-        for name, values in arrays.items():
-            data.create_dataset(name, data=values, compression="gzip", compression_opts=1)
-        for axis in section.axes:
-            dataset = put(data, axis.name, axis.values, long_name=axis.label, step=axis.width)
-            if axis.scale is not None:
-                dataset.attrs["scaling_factor"] = axis.scale
-        data.attrs["signal"] = schema.INTENSITY
-        data.attrs["axes"] = [axis.name for axis in section.axes]
-        if len(section.angles) > 1:
-            data.attrs["angles"] = section.angles
-        elif section.angles:
-            data.attrs["angles"] = section.angles[0]
-        data.attrs.update(section.notes)
-        put(data, "title", section.title)
+def write_section(file: h5py.File, section: Section) -> None:
+    """Write an NXdata that is plottable by default into a new file. Not collective."""
+    file.attrs["default"] = schema.SHARED
+    entry = replace_group(file, schema.SHARED, "NXentry")
+    entry.attrs["default"] = schema.DATA
+    data = replace_group(file, schema.VOLUME, "NXdata")
+    arrays = {
+        schema.INTENSITY: section.intensity, schema.INTENSITY_ERRORS: section.errors,
+        **section.sums,
+    }  # fmt: skip
+    for name, values in arrays.items():
+        data.create_dataset(name, data=values, compression="gzip", compression_opts=1)
+    for axis in section.axes:
+        dataset = put(data, axis.name, axis.values, long_name=axis.label, step=axis.width)
+        if axis.scale is not None:
+            dataset.attrs["scaling_factor"] = axis.scale
+    data.attrs["signal"] = schema.INTENSITY
+    data.attrs["axes"] = [axis.name for axis in section.axes]
+    if len(section.angles) > 1:
+        data.attrs["angles"] = section.angles
+    elif section.angles:
+        data.attrs["angles"] = section.angles[0]
+    data.attrs.update(section.notes)
+    put(data, "title", section.title)
 
 
 def write_table(path: Path, section: Section) -> None:

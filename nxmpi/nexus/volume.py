@@ -17,7 +17,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.values import link_to, open_file, put, read_array, replace_group, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from nxmpi._typing import F8
@@ -102,26 +102,6 @@ def create_datasets(data: h5py.Group, volume: VolumeFile, storage: Mapping[str, 
         data.create_dataset(
             name, shape=shape, dtype=volume.dtype, fillvalue=fill, chunks=chunks, **storage
         )
-
-
-def copy_all_but(source: h5py.File, file: h5py.File, left_out: Container[str]) -> h5py.Group:
-    """Copy a volume's file without some of its datasets, and return the new group of the others.
-
-    Not collective. Chunks stay compressed as they are.
-    """
-    parent, _, name = schema.VOLUME.rpartition("/")
-    file.attrs.update(source.attrs)
-    entry = replace_group(file, parent, "NXentry")
-    entry.attrs.update(source[parent].attrs)
-    for other in source[parent]:
-        if other != name:
-            source.copy(f"{parent}/{other}", entry)
-    data = replace_group(file, schema.VOLUME, "NXdata")
-    data.attrs.update(source[schema.VOLUME].attrs)
-    for dataset in source[schema.VOLUME]:
-        if dataset not in left_out:
-            source.copy(f"{schema.VOLUME}/{dataset}", data)
-    return data
 
 
 def axis_values(grid: HKLGrid, axis: int) -> F8:

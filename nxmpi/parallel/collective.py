@@ -36,13 +36,17 @@ _at_abort: list[Callable[[], None]] = []
 def describe(error: BaseException) -> str:
     """Return what an error says, in one line.
 
-    Of an `NxmpiError` the message alone; of others the name of their type comes before it, and
-    a long text is shortened.
+    Of an `NxmpiError` the message alone; of what the system refuses the file and why; of others the
+    name of their type comes before the message. A long text is shortened, but for the first.
     """
     text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, NxmpiError):
         return text
-    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        file = error.filename if error.filename2 is None else error.filename2
+        text = error.strerror if file is None else f"{file}: {error.strerror}"
+    else:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if len(text) > LONGEST_TEXT:
         # the first lines of a stack say what failed, the last why
         half = LONGEST_TEXT // 2

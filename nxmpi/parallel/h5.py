@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import hdf5plugin
 import numpy as np
+from rich.filesize import decimal
 
 from nxmpi.errors import CollectiveError, NxmpiError
 from nxmpi.parallel.collective import all_or_none, at_abort, or_abort
@@ -38,8 +39,8 @@ writes metadata in the middle of a collective write of chunks, by the data's own
 crashes."""
 ROUNDS_TO_FLUSH = 64
 """After so many rounds metadata is written, between two writes."""
-_abandoned: dict[int, h5py.File] = {}
-"""Files that could not be written, kept open: HDF5 1.10 crashes when it is to close them."""
+_abandoned: dict[int, h5py.File | h5py.Dataset] = {}
+"""What could not be written, kept open: HDF5 1.10 crashes when it is to close such a file."""
 
 
 def has_parallel_hdf5() -> bool:
@@ -102,7 +103,7 @@ class Output:
             with all_or_none(self.comm):  # hears whether the root could write
                 pass
             return
-        dataset = self.file[path]
+        dataset = _held(self.file[path])
         error: Exception | None = None
         for source, where in enumerate(slabs):
             if where is None:
@@ -120,6 +121,7 @@ class Output:
         with all_or_none(self.comm), _named(Path(self.file.filename)):
             if error is not None:
                 raise error
+            _release(dataset)
 
 
 def _write_collectively(dataset: h5py.Dataset, slab: Slab, data: NDArray[Any]) -> None:
@@ -145,8 +147,8 @@ def _named(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         # HDF5 puts what the system said into the middle of a long text
         said = re.search(r"error message = '([^']*)'", str(error))
-        free = shutil.disk_usage(path.parent).free / 2**30
-        reason = said[1] if said else f"{error}; {free:.1f} GiB are free there"
+        free = shutil.disk_usage(path.parent).free
+        reason = said[1] if said else f"{error}; {decimal(free)} are free there"
         raise NxmpiError(f"{path}: cannot be written: {reason}") from error
 
 
@@ -220,7 +222,7 @@ def create_file(
 def _make_room(file: h5py.File, everyone: list[Chunks]) -> None:
     for chunks in everyone:
         for path, offsets in chunks.items():
-            dataset = file[path]
+            dataset = _held(file[path])
             empty = None
             for offset in offsets:
                 if empty is None:  # compressed once, by writing one chunk of the fill value
@@ -229,6 +231,7 @@ def _make_room(file: h5py.File, everyone: list[Chunks]) -> None:
                     file.flush()
                     empty = dataset.id.read_direct_chunk(offset)
                 dataset.id.write_direct_chunk(offset, empty[1], empty[0])
+            _release(dataset)
 
 
 def _check_file_size_limits(comm: MPI.Intracomm, path: Path) -> None:
@@ -264,15 +267,17 @@ def _open_by_all(comm: MPI.Intracomm, path: Path) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def edited(path: Path) -> Iterator[h5py.File]:
-    """Open a file to be changed, and close it. Not collective.
+def edited(path: Path, *, anew: bool = False) -> Iterator[h5py.File]:
+    """Open a file to be changed, or made ``anew``, and close it. Not collective.
 
     Raises
     ------
     NxmpiError
         If it cannot be written; it stays open then.
     """
-    file = h5py.File(path, "r+")
+    with _named(path):
+        # without a cache of chunks none is left to fail when its dataset is closed
+        file = h5py.File(path, "w", rdcc_nbytes=0) if anew else h5py.File(path, "r+")
     try:
         with _named(path):
             yield file
@@ -288,6 +293,18 @@ def _close(file: h5py.File) -> None:
     file.flush()
     file.close()
     del _abandoned[id(file)]
+
+
+def _held(dataset: h5py.Dataset) -> h5py.Dataset:
+    """Keep a dataset open until it is released: of a failure on the way h5py would tell too."""
+    _abandoned[id(dataset)] = dataset
+    return dataset
+
+
+def _release(dataset: h5py.Dataset) -> None:
+    """Close a dataset that was held; raises where h5py would only tell that something was lost."""
+    h5py.h5i.dec_ref(dataset.id)
+    del _abandoned[id(dataset)]
 
 
 def _close_quietly(file: h5py.File) -> None:

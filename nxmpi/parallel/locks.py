@@ -262,6 +262,15 @@ def _take(path: Path, content: bytes) -> Lock | None:
 
 def _create(path: Path, content: bytes) -> bool:
     """Create a file that has its content from the first; return False if the name is taken."""
+    try:
+        return _create_hidden(path, content)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: expected a folder to make a lock in, found: {error.strerror}"
+        ) from error
+
+
+def _create_hidden(path: Path, content: bytes) -> bool:
     hidden = f".{path.name.removeprefix('.')}."
     descriptor, name = tempfile.mkstemp(prefix=hidden, dir=path.parent)
     try:

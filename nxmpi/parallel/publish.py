@@ -8,11 +8,13 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from nxmpi.errors import InputError
+import h5py
+
+from nxmpi.errors import InputError, NxmpiError
 from nxmpi.parallel.collective import at_abort
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from mpi4py import MPI
@@ -42,10 +44,47 @@ def publish(written: Path, target: Path) -> None:
 
 
 def publish_text(path: Path, text: str) -> None:
-    """Write a small file, in place of one that is there. Not collective: for the root."""
+    """Write a small file, in place of one that is there. Not collective: for the root.
+
+    Raises
+    ------
+    NxmpiError
+        If it cannot be written; an old one stays.
+    """
+    _publish_bytes(path, text.encode())
+
+
+def publish_hdf5(path: Path, create: Callable[[h5py.File], None]) -> None:
+    """Write an HDF5 file that memory holds, in place of one that is there.
+
+    Not collective: for the root. HDF5 crashes when it is to close a file for which the disk has no
+    room: here it never sees the disk.
+
+    Parameters
+    ----------
+    create : callable
+        Creates everything in the open file, whose name is the temporary one.
+
+    Raises
+    ------
+    NxmpiError
+        If it cannot be written; an old one stays.
+    """
+    with h5py.File(temporary(path), "w", driver="core", backing_store=False) as file:
+        create(file)
+        file.flush()
+        image = file.id.get_file_image()
+    _publish_bytes(path, image)
+
+
+def _publish_bytes(path: Path, content: bytes) -> None:
     written = temporary(path)
-    written.write_text(text)
-    publish(written, path)
+    try:
+        written.write_bytes(content)
+        publish(written, path)
+    except OSError as error:
+        remove_quietly(written)
+        raise NxmpiError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def remove_quietly(path: Path) -> None:
@@ -92,6 +131,21 @@ def require_folder(folder: Path) -> None:
         raise InputError(f"{folder}: expected a folder for the results, found {error}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: expected a folder for the results, found it not writable")
+
+
+def require_place(file: Path) -> None:
+    """Make sure, before long work, that a file can be written where the user says. Not collective.
+
+    Raises
+    ------
+    InputError
+        If its folder is not there, or nothing can be written there.
+    """
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{file}: expected a folder {folder}, found none")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{file}: expected a folder to write to, found it not writable")
 
 
 def _sync_folder(folder: Path) -> None:

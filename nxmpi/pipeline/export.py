@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from nxmpi.errors import InputError
 from nxmpi.nexus.export import opened_volume
-from nxmpi.nexus.export_formats import SUFFIXES, WRITERS
-from nxmpi.parallel.publish import publish, remove_quietly, temporary
+from nxmpi.nexus.export_formats import SUFFIXES, WRITERS, write_yell
+from nxmpi.parallel.collective import describe
+from nxmpi.parallel.h5 import edited
+from nxmpi.parallel.publish import publish, remove_quietly, require_place, temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +42,17 @@ def export(
             raise InputError(f"{target}: expected another file than that of the volume")
         if target.exists() and not overwrite:
             raise InputError(f"{target}: expected no file of this name, found one; --overwrite")
+        require_place(target)
         written = temporary(target)
         try:
-            told = WRITERS[kind](written, volume)
+            if kind == "yell":
+                with edited(written, anew=True) as made:
+                    told = write_yell(made, volume)
+            else:
+                told = WRITERS[kind](written, volume)
             publish(written, target)
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{target}: cannot be written: {error}") from error
+            raise InputError(f"{target}: cannot be written: {describe(error)}") from error
         finally:
             remove_quietly(written)
     return target, told

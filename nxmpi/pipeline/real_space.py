@@ -12,12 +12,12 @@ from nxmpi.crystal.laue import has_all_images
 from nxmpi.crystal.window import window_on, window_slab
 from nxmpi.errors import InputError
 from nxmpi.nexus import schema
+from nxmpi.nexus.copied import copy_all_but
 from nxmpi.nexus.values import open_file, require
 from nxmpi.nexus.volume import (
     CHUNK,
     REAL,
     VolumeFile,
-    copy_all_but,
     create_datasets,
     read_part,
     title_of,

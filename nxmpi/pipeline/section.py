@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nxmpi.errors import InputError
+from nxmpi.errors import InputError, NxmpiError
 from nxmpi.nexus.section import is_section, write_section, write_table
-from nxmpi.parallel.publish import publish, remove_quietly, temporary
+from nxmpi.parallel.publish import publish, publish_hdf5, remove_quietly, temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +36,15 @@ def save_section(path: Path, section: Section) -> None:
 
     Raises
     ------
-    InputError
+    NxmpiError
         If it cannot be written.
     """
-    write = write_table if path.suffix.lower() == ".csv" else write_section
+    if path.suffix.lower() != ".csv":
+        publish_hdf5(path, lambda file: write_section(file, section))
+        return
     try:
-        write(temporary(path), section)
+        write_table(temporary(path), section)
         publish(temporary(path), path)
     except OSError as error:
         remove_quietly(temporary(path))
-        raise InputError(f"{path}: cannot be written: {error}") from error
+        raise NxmpiError(f"{path}: cannot be written: {error.strerror}") from error

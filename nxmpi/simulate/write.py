@@ -6,7 +6,6 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from nxmpi.crystal.symmetry import laue_group, space_group_info
@@ -15,7 +14,7 @@ from nxmpi.nexus import schema, wrapper
 from nxmpi.nexus.orientation import write_orientation
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.h5 import create_file, filters
-from nxmpi.parallel.publish import publish, temporary
+from nxmpi.parallel.publish import publish, publish_hdf5, publish_text, temporary
 from nxmpi.simulate.experiment import entry_name, geometry
 from nxmpi.simulate.factors import frame_factors
 from nxmpi.simulate.frames import FrameTables, bcast_tables, build_tables, simulated_frame
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import h5py
     from mpi4py import MPI
 
     from nxmpi._typing import Frames
@@ -119,10 +119,8 @@ def _write_beside(
     files: schema.ScanFiles, experiment: Experiment, peaks: list[TruePeaks]
 ) -> None:  # fmt: skip
     """Write truth and settings; the truth first, as it marks what may be overwritten."""
-    with h5py.File(temporary(files.truth()), "w") as file:
-        write_scan_truth(file, experiment, peaks)
-    publish(temporary(files.truth()), files.truth())
-    files.settings.write_text(settings_text(experiment))
+    publish_hdf5(files.truth(), lambda file: write_scan_truth(file, experiment, peaks))
+    publish_text(files.settings, settings_text(experiment))
 
 
 def _write_frames(
@@ -170,7 +168,8 @@ def _write_wrapper(files: schema.ScanFiles, experiment: Experiment) -> None:
         schema.CENTRING: group.conventional_centring_type_symbol(),
         schema.CELL_GROUP: group.crystal_system().lower(),
     }
-    with h5py.File(temporary(files.wrapper), "w") as file:
+
+    def create(file: h5py.File) -> None:
         shared = wrapper.create_shared(file)
         wrapper.write_sample(shared, experiment.lattice, texts, experiment.temperature)
         for index, setting in enumerate(experiment.positions):
@@ -190,4 +189,5 @@ def _write_wrapper(files: schema.ScanFiles, experiment: Experiment) -> None:
                 wrapper.write_filter(entry, factors.filter)
             if experiment.grid is not None:
                 wrapper.write_suggested_grid(entry, experiment.grid)
-    publish(temporary(files.wrapper), files.wrapper)
+
+    publish_hdf5(files.wrapper, create)

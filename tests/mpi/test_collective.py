@@ -71,6 +71,9 @@ def test_ranks_go_on_together_after_a_failure(comm):
         (ValueError("two\n  lines\n"), "ValueError: two; lines"),
         (MemoryError(), "MemoryError"),
         (InputError("f1: bad\nvery"), "f1: bad; very"),
+        (PermissionError(13, "Permission denied", "a/b"), "a/b: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(28, "No space left on device", "from", None, "to"), "to: No space left on device"),
     ],
 )
 def test_description_is_one_line(error, text):

@@ -222,7 +222,7 @@ def test_axes_that_say_nothing_are_refused(tmp_path):
 
 def test_nothing_is_left_behind_where_it_cannot_be_written(volume):
     path, _, _ = volume
-    with pytest.raises(InputError, match=r"x\.npz: cannot be written: .*No such file"):
+    with pytest.raises(InputError, match=r"x\.npz: expected a folder .*/missing, found none"):
         written(path, "numpy", output=path.parent / "missing" / "x.npz")
     with pytest.raises(InputError, match=r"expected another file than that of the volume"):
         written(path, "numpy", output=path, overwrite=True)

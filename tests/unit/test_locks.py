@@ -462,3 +462,10 @@ def test_locks_of_a_scan_whose_name_begins_alike_are_left(wrapper):
     other = wrapper.with_name(".scan.nxs_2.nxs.f1.transform.lock")
     other.write_text("")
     assert list_locks(wrapper) == []
+
+
+def test_folder_where_no_lock_can_be_made_is_told_by_its_name(tmp_path):
+    folder = tmp_path / "none"
+    told = f"^{folder}: expected a folder to make a lock in, found: No such file or directory$"
+    with pytest.raises(CollectiveError, match=told), step_lock(ALONE, folder / "s.nxs", "f1", "x"):
+        pass

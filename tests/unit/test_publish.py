@@ -3,10 +3,18 @@
 import os
 from pathlib import Path
 
+import h5py
 import pytest
 
-from nxmpi.errors import InputError
-from nxmpi.parallel.publish import changed_copy, publish, temporary
+from nxmpi.errors import InputError, NxmpiError
+from nxmpi.parallel.publish import (
+    changed_copy,
+    publish,
+    publish_hdf5,
+    publish_text,
+    require_place,
+    temporary,
+)
 
 
 @pytest.fixture
@@ -148,3 +156,33 @@ def test_file_that_may_not_be_written_is_not_replaced(wrapper, monkeypatch):
     with pytest.raises(InputError, match="not writable"), changed_copy(wrapper):
         pass
     assert names(wrapper.parent) == ["scan.nxs"]
+
+
+def test_hdf5_of_memory_takes_the_place_of_the_old_one(wrapper):
+    def create(file):
+        file["beside"] = h5py.ExternalLink("other.h5", "/x")
+        assert not temporary(wrapper).exists()
+        assert file.filename == str(temporary(wrapper))
+
+    publish_hdf5(wrapper, create)
+    with h5py.File(wrapper) as file:
+        assert file.get("beside", getlink=True).filename == "other.h5"
+    assert names(wrapper.parent) == ["scan.nxs"]
+
+
+def test_small_file_that_cannot_be_written_leaves_the_old_one(wrapper):
+    temporary(wrapper).mkdir()
+    for write in (lambda: publish_text(wrapper, "new"), lambda: publish_hdf5(wrapper, list)):
+        with pytest.raises(NxmpiError, match=r"/scan\.nxs: cannot be written: Is a directory$"):
+            write()
+    assert wrapper.read_text() == "old"
+
+
+def test_place_for_a_file_is_a_folder_that_is_there(wrapper, monkeypatch):
+    require_place(wrapper.with_name("new.nxs"))
+    with pytest.raises(InputError, match=r"/no/new\.nxs: expected a folder .*/no, found none"):
+        require_place(wrapper.with_name("no") / "new.nxs")
+    monkeypatch.chdir(wrapper.parent)
+    monkeypatch.setattr(os, "access", lambda folder, _: folder != wrapper.parent)
+    with pytest.raises(InputError, match=r"^new\.nxs: expected a folder to write to, found it not"):
+        require_place(Path("new.nxs"))
