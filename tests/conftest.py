@@ -1,5 +1,6 @@
 """Outcomes are collective, and the report comes from rank 0 alone."""
 
+import logging
 import os
 import shutil
 import signal
@@ -32,6 +33,21 @@ def pytest_runtest_makereport(item, call):
             report.outcome = "failed"
             report.longrepr = f"failed on ranks {failed}; rank {failed[0]}:\n{texts[failed[0]]}"
     return report
+
+
+def _loggers():
+    return [
+        logging.getLogger(name) for name in [*logging.root.manager.loggerDict] if "nxmpi" in name
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_logs():
+    """Undo what commands set when they are called in this process."""
+    before = {logger.name: logger.level for logger in _loggers()}
+    yield
+    for logger in _loggers():
+        logger.setLevel(before.get(logger.name, logging.NOTSET))
 
 
 @pytest.fixture
