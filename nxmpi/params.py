@@ -39,6 +39,8 @@ class NormParams:
     filter: bool = True
     transmission: bool = True
     """Of the sample, where the pass over the frames has found it."""
+    hot_pixels: bool = False
+    """Bin those too that the pass over the frames has found hot or dead."""
     polarization: bool = True
     solid_angle: bool = True
     efficiency: float | None = None

@@ -20,7 +20,7 @@ from nxmpi.cctw.script import CIRCLES
 from nxmpi.cli import options as shared
 from nxmpi.errors import InputError
 from nxmpi.parallel.signals import undo_at_signals
-from nxmpi.pipeline.cctw import run_cctw_merge, run_cctw_transform
+from nxmpi.pipeline.nxcctw import run_cctw_merge, run_cctw_transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -84,6 +84,9 @@ NORM = (
     click.option(
         "--no-transmission", is_flag=True, help="Ignore what the frames tell of the sample's."
     ),
+    click.option(
+        "--keep-hot-pixels", is_flag=True, help="Bin pixels that nxmpi frames found hot or dead."
+    ),
     click.option("--no-polarization", is_flag=True, help="Do not correct for polarization."),
     click.option("--no-solid-angle", is_flag=True, help="Do not correct for the solid angle."),
     click.option(
@@ -173,6 +176,7 @@ def norm_params(options: dict[str, Any]) -> NormParams:
     return replace(
         flux_params(options),
         transmission=not options["no_transmission"],
+        hot_pixels=options["keep_hot_pixels"],
         polarization=not options["no_polarization"],
         solid_angle=not options["no_solid_angle"],
         efficiency=options["efficiency"],

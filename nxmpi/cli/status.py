@@ -16,7 +16,13 @@ from nxmpi.cli.reduce import run_of
 from nxmpi.errors import InputError
 from nxmpi.pipeline.inputs import NOT_DONE
 from nxmpi.pipeline.reduce import STEPS
-from nxmpi.pipeline.watch import after_failures, find_ended, find_scans, scans_among, standings
+from nxmpi.pipeline.standings import (
+    after_failures,
+    find_ended,
+    find_scans,
+    scans_among,
+    standings,
+)
 from nxmpi.slurm.command import BatchError, NoSlurmError
 from nxmpi.slurm.queue import queued
 from nxmpi.slurm.record import record_path
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nxmpi.pipeline.reduce import Choices
-    from nxmpi.pipeline.watch import Standing
+    from nxmpi.pipeline.standings import Standing
     from nxmpi.slurm.queue import Queued, Seen
 
     Found = dict[Path, list[Standing] | str]

@@ -16,9 +16,9 @@ from nxmpi.pipeline.due import parent_of, steps_due
 from nxmpi.pipeline.estimate import disk_warnings
 from nxmpi.pipeline.reduce import STEPS
 from nxmpi.pipeline.requests import largest_of, requests_of
+from nxmpi.pipeline.standings import scans_among
 from nxmpi.pipeline.step_cost import Layout
 from nxmpi.pipeline.submitted import require_idle, run_submit
-from nxmpi.pipeline.watch import scans_among
 from nxmpi.slurm.chain import Work, plan_chain
 from nxmpi.slurm.nodes import limits_of
 from nxmpi.slurm.sbatch import shell_script

@@ -8,7 +8,7 @@ import click
 
 from nxmpi.cli import options as shared
 from nxmpi.cli import step_options as own
-from nxmpi.pipeline.external import run_by_engine
+from nxmpi.pipeline.engine.transform import run_by_engine
 
 if TYPE_CHECKING:
     from pathlib import Path

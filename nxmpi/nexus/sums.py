@@ -172,12 +172,16 @@ def read_sums(entry: h5py.Group) -> dict[str, F8]:
     return found
 
 
-def read_hot_pixels(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
-    """Return True for the pixels found to be hot, none where nobody looked. Not collective.
+def read_faults(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
+    """Return True for the pixels found hot or dead, none where nobody looked. Not collective.
 
     Raises
     ------
     SchemaError
         If they are of another shape than the frames.
     """
-    return read_flags(entry, f"{schema.DETECTOR}/{schema.HOT_PIXELS}", shape)
+    hot, dead = (
+        read_flags(entry, f"{schema.DETECTOR}/{name}", shape)
+        for name in (schema.HOT_PIXELS, schema.DEAD_PIXELS)
+    )
+    return hot | dead

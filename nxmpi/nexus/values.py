@@ -24,9 +24,17 @@ def open_file(path: Path) -> h5py.File:
         raise InputError(f"{path}: expected a file, found none")
     try:
         return h5py.File(path, "r")
+    except (BlockingIOError, PermissionError) as error:
+        raise InputError(f"{path}: {_refusal(error)}") from error
     except OSError as error:
         reason = "nothing that HDF5 can open" if not h5py.is_hdf5(path) else f"{error}"
         raise InputError(f"{path}: expected an HDF5 file, found {reason}") from error
+
+
+def _refusal(error: BlockingIOError | PermissionError) -> str:
+    if isinstance(error, BlockingIOError):
+        return "is open for writing in another program; close it there"
+    return "no permission to read it"
 
 
 def identity_of(file: Path) -> tuple[int, int]:
@@ -123,11 +131,25 @@ def _absence(group: h5py.Group, path: str) -> str:
     link = owner.get(name, getlink=True) if owner.get(name, getclass=True, getlink=True) else None
     if isinstance(link, h5py.ExternalLink):
         target = Path(group.file.filename).absolute().parent / link.filename
-        reason = "lacks that path or cannot be read" if target.exists() else "does not exist"
-        return f"a link to {target}:{link.path}, which {reason}"
+        return f"a link to {target}:{link.path}, {_why_unreadable(target, link.path)}"
     if isinstance(link, h5py.SoftLink):
         return f"a link to {link.path}, which leads nowhere"
     return "nothing"
+
+
+def _why_unreadable(target: Path, path: str) -> str:
+    """Return what keeps a link to a path in a file from leading there."""
+    try:
+        if not target.exists():
+            return "which does not exist"
+        with h5py.File(target, "r") as file:
+            return "which cannot be read" if path in file else "which lacks that path"
+    except BlockingIOError as error:
+        return f"which {_refusal(error)}"
+    except PermissionError as error:
+        return _refusal(error)
+    except OSError:
+        return "which cannot be read"
 
 
 def read_number(group: h5py.Group, path: str) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 from mpi4py import MPI
+from rich.filesize import decimal
 
 from nxmpi.parallel.h5 import has_parallel_hdf5
 from nxmpi.parallel.launch import launched_size
@@ -76,9 +77,9 @@ def describe_nodes(comm: MPI.Intracomm) -> list[tuple[str, str]]:
     leader = node.bcast(comm.rank)
     n_ranks = node.size
     node.Free()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    mine = (leader, platform.node(), n_ranks, os.cpu_count(), f"{memory:.1f} GiB", usable)
+    mine = (leader, platform.node(), n_ranks, os.cpu_count(), decimal(memory), usable)
     leaders, hosts, ranks, cores, memories, usables = zip(*comm.allgather(mine), strict=True)
     names = dict(zip(leaders, hosts, strict=True))
     shown = ", ".join(list(names.values())[:4]) + (", …" if len(names) > 4 else "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.filesize import decimal
 
 from nxmpi.errors import InputError
 from nxmpi.parallel.collective import all_or_none
@@ -91,8 +92,8 @@ def require_memory(comm: MPI.Intracomm, needed: int, what: str, advice: str) -> 
     with all_or_none(comm):
         if needed > found:
             raise InputError(
-                f"{what}: expected {needed / 2**30:.2f} GiB of memory for each of {comm.size} "
-                f"ranks, found {found / 2**30:.2f} GiB ({advice})"
+                f"{what}: expected {decimal(needed)} of memory for each of {comm.size} "
+                f"ranks, found {decimal(found)} ({advice})"
             )
 
 
@@ -118,8 +119,8 @@ def require_disk(folder: Path, needed: int, what: str, advice: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{what}: expected room for {needed / 2**30:.1f} GiB in {folder}, found "
-            f"{free / 2**30:.1f} GiB free ({advice})"
+            f"{what}: expected room for {decimal(needed)} in {folder}, found "
+            f"{decimal(free)} free ({advice})"
         )
 
 

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rich.filesize import decimal
+
 from nxmpi.errors import InputError
 from nxmpi.nexus.frames import StackReader
 from nxmpi.parallel.collective import all_or_none, kept_on_root, on_root
@@ -88,14 +90,14 @@ def _scratch(
 ) -> Path | None:
     """Return where the volume is to lie if memory does not hold it, None if it does."""
     assert tables is not None  # on the root
-    volumes, gib = 2 if params.hits else 1, 2.0**30
+    volumes = 2 if params.hits else 1
     table = tables_of_volumes(tables) * volumes
     grid = f"a grid of {' x '.join(str(s) for s in binning.shape)} voxels"
     if table > params.memory:
         raise InputError(
             f"{binning.name}: expected a grid that fits the memory, found "
-            f"{grid} whose tables alone take {table / gib:.1f} GiB of the "
-            f"{params.memory / gib:.1f} GiB of a rank; {binning.advice}"
+            f"{grid} whose tables alone take {decimal(table)} of the "
+            f"{decimal(params.memory)} of a rank; {binning.advice}"
         )
     needed = covered_bytes(tables) * volumes
     if needed // size + table <= params.memory:
@@ -104,7 +106,7 @@ def _scratch(
     folder.mkdir(parents=True, exist_ok=True)
     require_disk(
         folder, needed, binning.name,
-        f"for {grid}, more than {size} times {params.memory / gib:.1f} GiB of memory hold; "
+        f"for {grid}, more than {size} times {decimal(params.memory)} of memory hold; "
         f"{binning.advice}",
     )  # fmt: skip
     log.info("%s: the volume lies in a scratch file in %s", binning.name, folder)

@@ -31,8 +31,8 @@ from nxmpi.parallel.timing import Timer
 from nxmpi.pipeline.agreement import describe_agreement, describe_scales
 from nxmpi.pipeline.background import describe_background
 from nxmpi.pipeline.combined import STEP, volumes_due
+from nxmpi.pipeline.engine.merge import find_program, merged
 from nxmpi.pipeline.inputs import fingerprint
-from nxmpi.pipeline.program_merge import find_program, merged
 from nxmpi.pipeline.sources import open_sources
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.pipeline.wrapper import publish_results, require_writable_for
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from nxmpi.model import Agreement
     from nxmpi.params import CombineParams, OutputParams
     from nxmpi.pipeline.combined import Plan
-    from nxmpi.pipeline.program_merge import Merged
+    from nxmpi.pipeline.engine.merge import Merged
     from nxmpi.pipeline.sources import Sources
     from nxmpi.stages.bricks import Pillar
     from nxmpi.stages.scales import Scales

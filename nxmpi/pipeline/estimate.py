@@ -6,6 +6,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.filesize import decimal
+
 from nxmpi.pipeline.step_cost import ORIENT_SECONDS
 
 if TYPE_CHECKING:
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
     from nxmpi.pipeline.rates import Rates
     from nxmpi.pipeline.step_cost import Layout, StepCost
-
-GIB = 2.0**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +112,8 @@ def memory_warnings(estimates: Iterable[Estimate], node_memory: int) -> list[str
         0 if it is not known [bytes].
     """
     return [
-        f"{each.step}: expected {each.least_node / GIB:.1f} GiB of memory a node to be there, "
-        f"found {node_memory / GIB:.1f} GiB (use more nodes, or fewer ranks on each)"
+        f"{each.step}: expected {decimal(each.least_node)} of memory a node to be there, "
+        f"found {decimal(node_memory)} (use more nodes, or fewer ranks on each)"
         for each in estimates
         if node_memory and each.least_node > node_memory
     ]
@@ -143,8 +143,7 @@ def disk_warnings(
         free = shutil.disk_usage(folder).free
         if needed > free:
             found.append(
-                f"{folder}: expected {needed / GIB:.1f} GiB of disk, found "
-                f"{free / GIB:.1f} GiB free"
+                f"{folder}: expected {decimal(needed)} of disk, found {decimal(free)} free"
             )
     return found
 

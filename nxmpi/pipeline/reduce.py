@@ -10,7 +10,7 @@ from nxmpi.nexus.geometry import has_orientation
 from nxmpi.nexus.values import chosen_entries, open_file
 from nxmpi.parallel.collective import kept_on_root
 from nxmpi.pipeline.combine import run_combine
-from nxmpi.pipeline.external import run_by_engine
+from nxmpi.pipeline.engine.transform import run_by_engine
 from nxmpi.pipeline.frames import run_frames
 from nxmpi.pipeline.orient import run_orient
 from nxmpi.pipeline.pdf import run_pdf

@@ -19,6 +19,7 @@ from nxmpi.model import HKL, Position
 from nxmpi.nexus import schema
 from nxmpi.nexus.geometry import read_detector, read_geometry, read_sample, read_wavelength
 from nxmpi.nexus.stack import Stack, find_stack, follow_stack, read_pixel_mask
+from nxmpi.nexus.sums import read_faults
 from nxmpi.nexus.values import chosen_entries, entry_names, find, location, open_file, read_array
 from nxmpi.nexus.volume import grid_from_axes, read_grid
 from nxmpi.nexus.weights import read_factor, read_weight
@@ -200,6 +201,11 @@ def _read_position(
     first, last = frames_used(n_frames, params, layers, name)
     sample = read_sample(entry)
     bad = read_pixel_mask(entry, shape)
+    faults = read_faults(entry, shape) & ~bad
+    if faults.any() and not norm.hot_pixels:
+        told = int(faults.sum())
+        log.info("%s: %d hot or dead pixels are left out (--keep-hot-pixels)", name, told)
+        bad |= faults
     used = slice(first, last + 1)
     factors = read_norm(entry, params, norm, layers, used, n_frames)
     factors = with_pixels(factors, entry, params, norm, layers, bad)

@@ -90,7 +90,7 @@ def run_sum(
 def _positions(scans: list[Path], files: schema.ScanFiles) -> tuple[str, ...]:
     """Return the positions of the first scan. Not collective: the root calls it."""
     paths = [scan.absolute() for scan in scans]
-    if len(set(paths)) < 2:
+    if len(paths) < 2:
         raise InputError("sum: expected two scans or more")
     if len(set(paths)) < len(paths) or files.wrapper in paths:
         raise InputError("sum: expected scans that differ from each other and from the sum")

@@ -8,7 +8,7 @@ import numpy as np
 from nxmpi._typing import F8, Frames, Mask
 from nxmpi.nexus import schema
 from nxmpi.nexus.stack import find_stack, read_pixel_mask
-from nxmpi.nexus.sums import read_hot_pixels
+from nxmpi.nexus.sums import read_faults
 from nxmpi.nexus.values import find, read_array, read_number
 
 N_SUMMED = 100
@@ -146,7 +146,7 @@ def average_blocks(values: F8, block: int) -> F8:
 
 
 def _excluded(entry: h5py.Group, shape: tuple[int, int]) -> Mask:
-    return read_pixel_mask(entry, shape) | read_hot_pixels(entry, shape)
+    return read_pixel_mask(entry, shape) | read_faults(entry, shape)
 
 
 def _picture(entry: h5py.Group, values: F8, title: str, masked: Mask | None = None) -> Picture:

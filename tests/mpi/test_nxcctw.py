@@ -12,7 +12,7 @@ from pytest_mpi import parallel_assert
 from nxmpi.cctw.command import CctwParams
 from nxmpi.errors import CollectiveError
 from nxmpi.parallel.locks import step_lock
-from nxmpi.pipeline.cctw import run_cctw_merge, run_cctw_transform
+from nxmpi.pipeline.nxcctw import run_cctw_merge, run_cctw_transform
 
 RANKS = [1, 2, 3, 4, 7]
 SHAPE = (11, 23, 37)

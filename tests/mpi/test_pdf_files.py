@@ -246,6 +246,6 @@ def test_too_little_memory_is_told_before_anything_is_made(comm, shared_tmp_path
     path = write(comm, shared_tmp_path, "P m -3 m")
     run_symmetrize(comm, path, SymmetrizeParams(), OUTPUT)
     monkeypatch.setattr("nxmpi.parallel.memory.available_memory", lambda comm: 10**6)
-    with pytest.raises(CollectiveError, match=r"pdf.nxs: expected \S+ GiB of memory for each of"):
+    with pytest.raises(CollectiveError, match=r"pdf.nxs: expected \S+ \wB of memory for each of"):
         run_pdf(comm, path, CHOICES, OUTPUT)
     parallel_assert(not (path.parent / "300K" / "pdf.nxs").exists())

@@ -272,6 +272,7 @@ def test_calls_that_make_no_sense_and_small_differences(comm, scans):
     for some, where, told in (
         (scans[:1], target, "expected two scans or more"),
         ([*scans, scans[0]], target, "differ from each other"),
+        (scans[:1] * 2, target, "differ from each other"),
         (scans, scans[1], "differ from each other and from the sum"),
         (scans, scans[0].parents[1] / "sum.nxs", "in the folder of triclinite_300K.nxs"),
         ([*scans, target.with_name("none.nxs")], target, "none.nxs: expected a file"),

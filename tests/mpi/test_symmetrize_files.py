@@ -287,6 +287,6 @@ def test_another_cell_makes_it_again(comm, shared_tmp_path):
 def test_too_little_memory_is_told_before_anything_is_read(comm, shared_tmp_path, monkeypatch):
     path = write(comm, shared_tmp_path, "P m -3 m")
     monkeypatch.setattr("nxmpi.parallel.memory.available_memory", lambda comm: 10**6)
-    with pytest.raises(CollectiveError, match=r"symm_transform.nxs: expected \S+ GiB of memory"):
+    with pytest.raises(CollectiveError, match=r"symm_transform.nxs: expected \S+ \wB of memory"):
         run_symmetrize(comm, path, PARAMS, OUTPUT)
     parallel_assert(not (path.parent / "300K" / "symm_transform.nxs").exists())

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from system.mpi import run_nxmpi
 from system.scans import VOLUMES, add_masks, simulated, volumes
 from system.slurm import NEEDED, running_slurm
 
@@ -61,18 +60,35 @@ def slurm():
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory):
-    """Return a simulated scan with 3-D masks, its frames gone through; to be copied."""
-    scan = simulated(tmp_path_factory.mktemp("fresh") / "e")
+def untouched(tmp_path_factory):
+    """Return a simulated scan; to be copied, as those below."""
+    return simulated(tmp_path_factory.mktemp("untouched") / "e")
+
+
+@pytest.fixture(scope="session")
+def searched(untouched, tmp_path_factory):
+    """Return the same scan, its frames gone through."""
+    return untouched.after(tmp_path_factory.mktemp("searched") / "e", "frames")
+
+
+@pytest.fixture(scope="session")
+def fresh(searched, tmp_path_factory):
+    """Return the same scan with other 3-D masks."""
+    scan = searched.copy(tmp_path_factory.mktemp("fresh") / "e")
     add_masks(scan)
     return scan
 
 
 @pytest.fixture(scope="session")
 def reduced(fresh, tmp_path_factory):
-    """Return the same scan, reduced by one rank without a checkpoint; to be copied."""
-    scan = fresh.copy(tmp_path_factory.mktemp("reduced") / "e")
-    result = run_nxmpi(0, "reduce", scan.wrapper)
-    assert result.returncode == 0, result.stderr
+    """Return the same scan, reduced by one rank without a checkpoint."""
+    scan = fresh.after(tmp_path_factory.mktemp("reduced") / "e", "reduce")
     assert set(volumes(scan)) == set(VOLUMES)
     return scan
+
+
+@pytest.fixture(scope="session")
+def transformed(fresh, tmp_path_factory):
+    """Return the scan with those masks, its first position transformed by one rank."""
+    root = tmp_path_factory.mktemp("transformed") / "e"
+    return fresh.after(root, "transform", "--entry", "f1")

@@ -48,6 +48,13 @@ class Scan(NamedTuple):
         shutil.copytree(self.root, root)
         return Scan(root)
 
+    def after(self, root, *args):
+        """Return a copy on which one process ran nxmpi with these arguments and the scan file."""
+        scan = self.copy(root)
+        result = run_nxmpi(0, *args, scan.wrapper)
+        assert result.returncode == 0, result.stderr
+        return scan
+
     def lock(self, *subject):
         """Return where a lock of nxmpi is."""
         return self.folder / f".{'.'.join([self.wrapper.name, *subject])}.lock"
@@ -69,23 +76,11 @@ class Scan(NamedTuple):
         return sorted({path.name for kind in (".*", "*.lock") for path in self.root.rglob(kind)})
 
 
-def simulated(root, *options, frames=True):
-    """Return a new tiny scan, its frames gone through, so that `reduce` finds that complete.
-
-    Parameters
-    ----------
-    options : str
-        Of ``nxmpi simulate``.
-    frames : bool, optional
-        False leaves the frames to `reduce`.
-    """
-    scan = Scan(root)
+def simulated(root, *options):
+    """Return a new tiny scan; options are those of ``nxmpi simulate``."""
     result = run_nxmpi(0, "simulate", root, "--preset", "tiny", *options)
     assert result.returncode == 0, result.stderr
-    if frames:
-        result = run_nxmpi(0, "frames", scan.wrapper)
-        assert result.returncode == 0, result.stderr
-    return scan
+    return Scan(root)
 
 
 def add_masks(scan):

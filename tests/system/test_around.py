@@ -13,11 +13,11 @@ LETTERS = "bc"
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory):
+def scan(searched, tmp_path_factory):
     """Return a tiny scan, reduced, with two more simulated beside it."""
-    first = simulated(tmp_path_factory.mktemp("around") / "experiment")
+    first = searched.copy(tmp_path_factory.mktemp("around") / "experiment")
     for seed, letter in enumerate(LETTERS, 1):
-        other = simulated(first.root.with_name(letter), "--seed", str(seed), frames=False)
+        other = simulated(first.root.with_name(letter), "--seed", str(seed))
         other.data.rename(first.data.with_name(f"300K{letter}"))
         target = first.wrapper.with_name(f"triclinite_300K{letter}.nxs")
         other.wrapper.rename(target)

@@ -16,7 +16,7 @@ import hdf5plugin  # noqa: F401 - brings the filters
 import numpy as np
 import pytest
 from system.mpi import error_lines, finish, run_nxmpi, start_mpi
-from system.scans import add_masks, contents, simulated
+from system.scans import contents
 
 import nxmpi
 
@@ -25,22 +25,15 @@ PREFIXES = ("", "masked_")
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """Return a simulated scan with 3-D masks, transformed natively."""
-    scan = simulated(tmp_path_factory.mktemp("fresh") / "e", "--frames", 12, frames=False)
-    add_masks(scan)
-    result = run_nxmpi(0, "transform", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
+def transformed(fresh, tmp_path_factory):
+    """Return a simulated scan with 3-D masks, all of it transformed natively."""
+    return fresh.after(tmp_path_factory.mktemp("transformed") / "e", "transform")
 
 
 @pytest.fixture(scope="module")
-def native(fresh, tmp_path_factory):
+def native(transformed, tmp_path_factory):
     """Return the same scan, combined without CCTW."""
-    scan = fresh.copy(tmp_path_factory.mktemp("native") / "e")
-    result = run_nxmpi(0, "combine", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
+    return transformed.after(tmp_path_factory.mktemp("native") / "e", "combine")
 
 
 def by_cctw(n, program, scan, *args, how="good"):
@@ -81,8 +74,8 @@ def assert_combined(scan, native):
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.full)])
-def test_sums_are_those_of_the_transforms(nxcctw, fresh, native, tmp_path, n):
-    scan = fresh.copy(tmp_path / "e")
+def test_sums_are_those_of_the_transforms(nxcctw, transformed, native, tmp_path, n):
+    scan = transformed.copy(tmp_path / "e")
     result = by_cctw(n, nxcctw, scan)
     assert result.returncode == 0, result.stderr
     assert_combined(scan, native)
@@ -167,10 +160,10 @@ def test_volumes_without_chunks_are_refused_before(program, native, tmp_path):
 
 
 @pytest.mark.full
-def test_background_is_subtracted_as_natively(nxcctw, fresh, tmp_path):
+def test_background_is_subtracted_as_natively(nxcctw, transformed, tmp_path):
     made = []
     for name in ("native", "cctw"):
-        scan, can = fresh.copy(tmp_path / name), fresh.copy(tmp_path / f"can_{name}")
+        scan, can = transformed.copy(tmp_path / name), transformed.copy(tmp_path / f"can_{name}")
         args = ("combine", "--background", can.wrapper, "--background-scale", "0.3", scan.wrapper)
         if name == "cctw":
             args = (*args, "--engine", "cctw", "--cctw", nxcctw)
@@ -183,8 +176,8 @@ def test_background_is_subtracted_as_natively(nxcctw, fresh, tmp_path):
 
 
 @pytest.mark.full
-def test_reduce_hands_the_engine_on(nxcctw, fresh, tmp_path):
-    scan = fresh.copy(tmp_path / "e")
+def test_reduce_hands_the_engine_on(nxcctw, transformed, tmp_path):
+    scan = transformed.copy(tmp_path / "e")
     result = run_nxmpi(
         2, "reduce", "--from", "transform", "--to", "combine", "--engine", "cctw", "--cctw", nxcctw,
         scan.wrapper,
@@ -214,11 +207,11 @@ def test_wish_to_stop_reaches_the_program(program, native, tmp_path, who):
     assert scan.files() == before
 
 
-def test_real_program(native, fresh, tmp_path):
+def test_real_program(native, transformed, tmp_path):
     cctw = shutil.which("cctw")
     if cctw is None:
         pytest.skip("cctw is not on PATH")
-    scan = fresh.copy(tmp_path / "e")
+    scan = transformed.copy(tmp_path / "e")
     result = by_cctw(2, cctw, scan)
     assert result.returncode == 0, result.stderr
     assert_combined(scan, native)

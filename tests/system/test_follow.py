@@ -21,7 +21,7 @@ N = 40
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     root = tmp_path_factory.mktemp("original") / "experiment"
-    return simulated(root, "--frames", str(N), frames=False)
+    return simulated(root, "--frames", str(N))
 
 
 @pytest.fixture

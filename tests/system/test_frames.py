@@ -31,7 +31,7 @@ def plain(tmp_path_factory):
     """Return a simulated scan with hot and dead pixels."""
     root = tmp_path_factory.mktemp("plain") / "e"
     faults = ("--hot-pixels", 3, "--dead-pixels", 4)
-    return simulated(root, "--frames", N_FRAMES, *faults, frames=False)
+    return simulated(root, "--frames", N_FRAMES, *faults)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def few(tmp_path_factory):
     """Return a scan of three unsigned frames, two of them stored together."""
     root = tmp_path_factory.mktemp("few") / "e"
     stored = ("--dtype", "uint16", "--compression", "gzip", "--chunk-frames", 2)
-    return simulated(root, "--frames", 3, *stored, frames=False)
+    return simulated(root, "--frames", 3, *stored)
 
 
 @pytest.fixture(scope="module")

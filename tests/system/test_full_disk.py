@@ -45,14 +45,6 @@ def disk(tmp_path):
         subprocess.run(["umount", folder], capture_output=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(fresh, tmp_path_factory):
-    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
-    result = run_nxmpi(0, "transform", "--entry", "f1", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
-
-
 @pytest.mark.parametrize(
     ("free", "options"),
     [
@@ -62,7 +54,7 @@ def undisturbed(fresh, tmp_path_factory):
         pytest.param(65_536, ("--root-writes",), marks=pytest.mark.full),
     ],
 )
-def test_volume_that_finds_no_room_is_told_and_made_later(fresh, undisturbed, disk, free, options):
+def test_volume_that_finds_no_room_is_told_and_made_later(fresh, transformed, disk, free, options):
     scan = fresh.copy(disk.folder / "e")
     before = scan.files()
     disk.leave(free)
@@ -78,7 +70,7 @@ def test_volume_that_finds_no_room_is_told_and_made_later(fresh, undisturbed, di
     disk.grow()
     again = run_nxmpi(2, "transform", "--entry", "f1", *options, scan.wrapper)
     assert again.returncode == 0, again.stderr
-    found, wanted = volumes(scan), volumes(undisturbed)
+    found, wanted = volumes(scan), volumes(transformed)
     assert set(found) == set(wanted)
     for name in wanted:
         assert not differences(found[name], wanted[name]), name

@@ -4,20 +4,14 @@ import os
 import subprocess
 
 import pytest
-from system.scans import assert_same, simulated
+from system.scans import assert_same
 from system.slurm import JOBS, running_slurm
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """Return a simulated scan, its frames gone through."""
-    return simulated(tmp_path_factory.mktemp("fresh") / "e")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(fresh, tmp_path_factory, slurm):
-    """Return the same scan, reduced by one rank without Slurm."""
-    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
+def undisturbed(searched, tmp_path_factory, slurm):
+    """Return a scan that one rank reduced without Slurm."""
+    scan = searched.copy(tmp_path_factory.mktemp("undisturbed") / "e")
     slurm.nxmpi("reduce", scan.wrapper)
     return scan
 
@@ -54,9 +48,9 @@ def test_two_slurms_run_side_by_side_and_leave_nothing(slurm, tmp_path):
 @pytest.mark.parametrize("mpi", ["mpiexec", "pmix"])
 @pytest.mark.parametrize(("nodes", "ranks"), [(1, 2), (2, 1)])
 def test_reduce_script_gives_what_one_rank_gives(
-    slurm, fresh, undisturbed, tmp_path, nodes, ranks, mpi
+    slurm, searched, undisturbed, tmp_path, nodes, ranks, mpi
 ):
-    scan = fresh.copy(tmp_path / "e")
+    scan = searched.copy(tmp_path / "e")
     args = (f"--nodes={nodes}", f"--ntasks-per-node={ranks}", JOBS / "reduce.sbatch", scan.wrapper)
     job = slurm.run("sbatch", "--parsable", *args, cwd=tmp_path, env={"NXMPI_MPI": mpi})
     job = job.stdout.strip()

@@ -7,7 +7,6 @@ import signal
 import time
 
 import pytest
-from system.mpi import run_nxmpi
 from system.observed import Observed
 from system.scans import differences, simulated, volumes
 
@@ -18,17 +17,15 @@ SLOWLY = 0.05
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    return simulated(tmp_path_factory.mktemp("fresh") / "e", "--frames", N_FRAMES, frames=False)
+def longer(tmp_path_factory):
+    return simulated(tmp_path_factory.mktemp("longer") / "e", "--frames", N_FRAMES)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(fresh, tmp_path_factory):
-    """Return the same scan, transformed by one rank."""
-    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
-    result = run_nxmpi(0, "transform", "--entry", "f1", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
+def transformed(longer, tmp_path_factory):
+    """Return the same scan, its first position transformed by one rank."""
+    root = tmp_path_factory.mktemp("transformed") / "e"
+    return longer.after(root, "transform", "--entry", "f1")
 
 
 def saved_frames(scan):
@@ -38,12 +35,12 @@ def saved_frames(scan):
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.full)])
 def test_killed_at_random_it_repeats_one_round_at_most_and_ends_with_the_same_bits(
-    fresh, undisturbed, tmp_path, kills
+    longer, transformed, tmp_path, kills
 ):
     """A round is a frame of each rank: a checkpoint is due after every batch, of one frame."""
     seed = random.SystemRandom().randrange(10**6)
     rng, history = random.Random(seed), [f"seed {seed}"]
-    scan = fresh.copy(tmp_path / "e")
+    scan = longer.copy(tmp_path / "e")
     args = ("transform", "--entry", "f1", scan.wrapper)
     often = ("--checkpoint", "1e-6", "--batch-frames", "1")
     n, saved = 0, set()
@@ -71,7 +68,7 @@ def test_killed_at_random_it_repeats_one_round_at_most_and_ends_with_the_same_bi
     assert result.returncode == 0, (history, result.stderr)
     read = {frame for some in last.frames() for _, frame in some}
     assert read == set(range(N_FRAMES)) - saved, history
-    found, wanted = volumes(scan), volumes(undisturbed)
+    found, wanted = volumes(scan), volumes(transformed)
     assert set(found) == set(wanted)
     for name in wanted:
         assert not differences(found[name], wanted[name]), (name, history)

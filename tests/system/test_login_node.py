@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from system.mpi import run_nxmpi
-from system.scans import simulated
 
 WITHOUT_MPI = {"OMPI_MCA_pml": "nosuch"}
 """Open MPI finds no way to send messages, and ends the process in MPI_Init.
@@ -16,8 +15,8 @@ What it says of that differs: its daemon (ORTE) may fail to hand the message on.
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    return simulated(tmp_path_factory.mktemp("login") / "e", frames=False)
+def scan(untouched, tmp_path_factory):
+    return untouched.copy(tmp_path_factory.mktemp("login") / "e")
 
 
 def run(scan, *args, n=0):

@@ -92,7 +92,7 @@ WRONG_CALLS = {
     "weights zero": (("transform", *PLAIN, "--weights", other("zero")), r"f1/data/data: expected frames with a weight above 0, found none"),
     "weights too far apart": (("transform", *PLAIN, "--weights", other("apart")), r"--weights: expected the smallest above 0 to be at least 4\.7e-10 of the largest, found 4\.6e-10"),
     "weights too far apart together": (("transform", *PLAIN, "--weights", other("apart_2"), "--weights", other("apart_3")), r"expected the smallest above 0 to be at least 4\.7e-10 of the largest, found 1e-10"),
-    "disk too small": (("transform", "-s", "{here}/contiguous.pars", *FRAMES, "-o", "{out}#/more", "-c", "outputData.dimensions = [32000, 32000, 32000]"), r"old-\d+\.nxs: expected room for 122070\.3 GiB in .*/wrong\d+, found \d+\.\d GiB free"),
+    "disk too small": (("transform", "-s", "{here}/contiguous.pars", *FRAMES, "-o", "{out}#/more", "-c", "outputData.dimensions = [32000, 32000, 32000]"), r"old-\d+\.nxs: expected room for 131\.1 TB in .*/wrong\d+, found \d+\.\d [kMGT]B free"),
     "angles short": (("transform", *PLAIN, "--angles", other("few")), r"odd\.h5:/few: expected a number for each of 48 frames"),
     "angle of no number": (("transform", *PLAIN, "--phi", "{here}/odd.h5#/few"), r"phi: expected a number or 'start,step' in radians"),
     "subset beyond": (("transform", *PLAIN, "--subset", "3/3"), r"subset: expected a part from 0 to 2 of 3, found 3"),
@@ -442,7 +442,7 @@ def test_version(nxcctw):
 def reduced_by_nxrefine(nxrefine, nxcctw, tmp_path_factory):
     """Return a scan that NXRefine's own programs transformed and combined, and what they said."""
     root = tmp_path_factory.mktemp("nxrefine")
-    scan = simulated(root / "e", "--frames", str(N_FRAMES), frames=False)
+    scan = simulated(root / "e", "--frames", str(N_FRAMES))
     add_masks(scan)
     with scan.open() as wrapper:
         for name in PROGRAMS:

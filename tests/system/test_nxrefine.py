@@ -32,9 +32,9 @@ TASKS = (*FRAMES_TASKS, "nxtransform", "nxmasked_transform")
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory):
+def scan(untouched, tmp_path_factory):
     """Return a tiny scan with no angle or offset zero, not reduced."""
-    scan = simulated(tmp_path_factory.mktemp("nxrefine") / "experiment", frames=False)
+    scan = untouched.copy(tmp_path_factory.mktemp("nxrefine") / "e")
     with scan.open() as wrapper:
         for name, values in SETTINGS.items():
             for path, value in values.items():
@@ -168,10 +168,10 @@ def test_pixels_have_the_same_hkl(after, scan, points, name):
 @pytest.fixture(scope="module")
 def oriented(nxrefine, points, tmp_path_factory):
     """Return a scan that was oriented with all of its geometry free, and NXRefine's hkl in it."""
-    scan = simulated(tmp_path_factory.mktemp("oriented") / "experiment", "--no-orientation")
+    root = tmp_path_factory.mktemp("oriented")
+    scan = simulated(root / "simulated", "--no-orientation").after(root / "searched", "frames")
     free = ("distance", "tilts", "theta", "phi0")
-    result = run_nxmpi(0, "orient", scan.wrapper, *(x for name in free for x in ("--free", name)))
-    assert result.returncode == 0, result.stderr
+    scan = scan.after(root / "e", "orient", *(x for name in free for x in ("--free", name)))
     return scan, ask(nxrefine, scan, points, tmp_path_factory.mktemp("home"))
 
 

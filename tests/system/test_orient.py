@@ -183,9 +183,9 @@ def test_all_systems_from_frames(tmp_path, name):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(searched, tmp_path_factory):
     """Return a scan that no test may change."""
-    return simulated(tmp_path_factory.mktemp("tiny") / "experiment").wrapper
+    return searched.copy(tmp_path_factory.mktemp("tiny") / "e").wrapper
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_wrong_calls_of_predict_are_refused(tiny, args, told):
 
 
 def test_frames_that_were_not_gone_through_are_told_of(tmp_path):
-    scan = simulated(tmp_path / "experiment", "--no-orientation", frames=False)
+    scan = simulated(tmp_path / "experiment", "--no-orientation")
     done = run("orient", scan.wrapper, n=2)
     assert done.returncode == 1
     (line,) = error_lines(done)

@@ -8,7 +8,6 @@ from pathlib import Path
 import h5py
 import pytest
 from system.mpi import run_mpi, run_nxmpi
-from system.scans import simulated
 
 from nxmpi.pipeline.rates import BUILT_IN, MIB
 
@@ -34,8 +33,8 @@ def peak_of(wrapper, step, n):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return simulated(tmp_path_factory.mktemp("tiny") / "e").wrapper
+def tiny(searched, tmp_path_factory):
+    return searched.copy(tmp_path_factory.mktemp("tiny") / "e").wrapper
 
 
 @pytest.mark.full

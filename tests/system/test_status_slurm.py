@@ -4,15 +4,14 @@ import json
 
 import h5py
 import pytest
-from system.scans import simulated
 from system.slurm import JOBS
 
 STEPS = ("frames", "orient", "transform", "combine", "symmetrize", "pdf")
 
 
 @pytest.fixture
-def scan(tmp_path):
-    return simulated(tmp_path / "e")
+def scan(searched, tmp_path):
+    return searched.copy(tmp_path / "e")
 
 
 def told(slurm, scan):

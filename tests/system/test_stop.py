@@ -30,20 +30,18 @@ main()
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
+def longer(tmp_path_factory):
     """Return a simulated scan with 3-D masks."""
-    scan = simulated(tmp_path_factory.mktemp("fresh") / "e", "--frames", N_FRAMES, frames=False)
+    scan = simulated(tmp_path_factory.mktemp("longer") / "e", "--frames", N_FRAMES)
     add_masks(scan)
     return scan
 
 
 @pytest.fixture(scope="module")
-def undisturbed(fresh, tmp_path_factory):
-    """Return the same scan, transformed by one rank."""
-    scan = fresh.copy(tmp_path_factory.mktemp("undisturbed") / "e")
-    result = run_nxmpi(0, "transform", "--entry", "f1", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
+def transformed(longer, tmp_path_factory):
+    """Return the same scan, its first position transformed by one rank."""
+    root = tmp_path_factory.mktemp("transformed") / "e"
+    return longer.after(root, "transform", "--entry", "f1")
 
 
 @pytest.mark.parametrize(
@@ -56,9 +54,9 @@ def undisturbed(fresh, tmp_path_factory):
     ],
 )
 def test_stopped_transform_goes_on_to_the_same_bits_and_repeats_nothing(
-    fresh, undisturbed, tmp_path, who, name, n, next_n
+    longer, transformed, tmp_path, who, name, n, next_n
 ):
-    scan = fresh.copy(tmp_path / "e")
+    scan = longer.copy(tmp_path / "e")
     args = ("transform", "--entry", "f1", "--batch-frames", "2", scan.wrapper)
     run = Observed(n, tmp_path / "first", SLOWLY, *args)
     run.wait(2 * n)
@@ -80,7 +78,7 @@ def test_stopped_transform_goes_on_to_the_same_bits_and_repeats_nothing(
     rest = {frame for some in again.frames() for _, frame in some}
     assert not rest & read
     assert rest | read == set(range(N_FRAMES))
-    found, wanted = volumes(scan), volumes(undisturbed)
+    found, wanted = volumes(scan), volumes(transformed)
     assert set(found) == set(wanted)
     for each in wanted:
         assert not differences(found[each], wanted[each]), each
@@ -88,16 +86,14 @@ def test_stopped_transform_goes_on_to_the_same_bits_and_repeats_nothing(
 
 
 @pytest.fixture(scope="module")
-def gone_through(fresh, tmp_path_factory):
+def gone_through(longer, tmp_path_factory):
     """Return the same scan, whose frames one rank has gone through."""
-    scan = fresh.copy(tmp_path_factory.mktemp("gone_through") / "e")
-    result = run_nxmpi(0, "frames", "--entry", "f1", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
+    root = tmp_path_factory.mktemp("gone_through") / "e"
+    return longer.after(root, "frames", "--entry", "f1")
 
 
-def test_stopped_frames_go_on_to_the_same_bits(fresh, gone_through, tmp_path):
-    scan = fresh.copy(tmp_path / "e")
+def test_stopped_frames_go_on_to_the_same_bits(longer, gone_through, tmp_path):
+    scan = longer.copy(tmp_path / "e")
     args = ("frames", "--entry", "f1", scan.wrapper)
     run = Observed(3, tmp_path / "first", SLOWLY, *args)
     run.wait(12)
@@ -106,7 +102,7 @@ def test_stopped_frames_go_on_to_the_same_bits(fresh, gone_through, tmp_path):
     assert (stopped.returncode, run.statuses()) == (75, [75] * 3), stopped.stderr
     assert stopped.stderr.count("stopped by SIGUSR1: run the same command again to go on") == 1
     assert not error_lines(stopped)
-    assert contents(scan.wrapper) == contents(fresh.wrapper)
+    assert contents(scan.wrapper) == contents(longer.wrapper)
     assert run.n_frames() < N_FRAMES
 
     again = Observed(3, tmp_path / "second", 0, *args)  # as many ranks as before
@@ -117,16 +113,16 @@ def test_stopped_frames_go_on_to_the_same_bits(fresh, gone_through, tmp_path):
     assert scan.hidden() == []
 
 
-def test_signal_between_positions_leaves_the_first_complete(fresh, undisturbed, tmp_path):
+def test_signal_between_positions_leaves_the_first_complete(longer, transformed, tmp_path):
     """The last batch of the first position is under way: it is written, and the next not begun."""
-    scan = fresh.copy(tmp_path / "e")
+    scan = longer.copy(tmp_path / "e")
     args = ("transform", "--batch-frames", str(N_FRAMES), scan.wrapper)
     run = Observed(1, tmp_path / "first", 1.0, *args)
     run.wait(N_FRAMES)
     os.kill(run.pids()[0], signal.SIGTERM)
     stopped = run.finish()
     assert (stopped.returncode, run.statuses()) == (75, [75]), stopped.stderr
-    found, wanted = volumes(scan), volumes(undisturbed)
+    found, wanted = volumes(scan), volumes(transformed)
     assert set(found) == set(wanted)
     for each in wanted:
         assert not differences(found[each], wanted[each]), each
@@ -134,15 +130,6 @@ def test_signal_between_positions_leaves_the_first_complete(fresh, undisturbed, 
     assert ended.returncode == 0, ended.stderr
     assert [name for name in volumes(scan) if "f2" in name]
     assert scan.hidden() == []
-
-
-@pytest.fixture(scope="module")
-def reduced(tmp_path_factory):
-    """Return a small scan, reduced by one rank."""
-    scan = simulated(tmp_path_factory.mktemp("reduced") / "e", frames=False)
-    result = run_nxmpi(0, "reduce", scan.wrapper)
-    assert result.returncode == 0, result.stderr
-    return scan
 
 
 AGAIN = {

@@ -26,7 +26,7 @@ LATER = "--extra=--begin=now+1hour"
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """Return a simulated scan without orientation."""
-    return simulated(tmp_path_factory.mktemp("raw") / "e", "--no-orientation", frames=False)
+    return simulated(tmp_path_factory.mktemp("raw") / "e", "--no-orientation")
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +435,7 @@ FRAMES = 24
 def longer(tmp_path_factory):
     """Return a simulated scan with orientation."""
     root = tmp_path_factory.mktemp("longer") / "e"
-    return simulated(root, "--frames", FRAMES, frames=False)
+    return simulated(root, "--frames", FRAMES)
 
 
 @pytest.fixture(scope="module")

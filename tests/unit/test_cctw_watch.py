@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from processes import wait_until_gone
 
 from nxmpi.cctw.watch import Limits, run_watched
 from nxmpi.errors import NxmpiError
@@ -33,22 +34,6 @@ def program(tmp_path):
         return [str(path), "transform"]
 
     return make
-
-
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return not stat.stdout.startswith("Z") and bool(stat.stdout)
-
-
-def wait_until_gone(pid):
-    deadline = time.monotonic() + QUICKLY
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not is_alive(pid)
 
 
 def test_lines_and_percentages_are_told_apart(program, tmp_path):

@@ -362,6 +362,19 @@ def test_any_value_but_0_masks_a_pixel(change, dtype):
     np.testing.assert_array_equal(np.argwhere(found.bad), [[3, 5], [7, 1]])
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_hot_and_dead_pixels_that_were_found_are_left_out(path, told, kept):
+    mask, hot, dead = (np.zeros(SHAPE, np.int8) for _ in range(3))
+    mask[0, 0] = hot[0, 0] = hot[3, 5] = dead[7, 1] = 1
+    with h5py.File(path, "r+") as file:
+        for name, values in (("pixel", mask), ("hot_pixel", hot), ("dead_pixel", dead)):
+            replace(file, f"{DET}/{name}_mask", values)
+    found = read_scan(path, ScanParams(), NormParams(hot_pixels=kept)).measured[0].position.bad
+    expected = mask != 0 if kept else (mask | hot | dead) != 0
+    np.testing.assert_array_equal(found, expected)
+    assert told("f1: 2 hot or dead pixels are left out") != kept
+
+
 def test_pixel_mask_of_another_shape_is_an_error(change):
     with pytest.raises(SchemaError, match=r"pixel_mask: expected the shape of the frames"):
         change((f"{DET}/pixel_mask", np.zeros(SHAPE[::-1], np.int8)))

@@ -12,13 +12,13 @@ from nxmpi.cctw.watch import Limits, run_watched
 from nxmpi.nexus import schema
 from nxmpi.parallel.collective import all_or_none
 from nxmpi.parallel.progress import progress
-from nxmpi.pipeline.program_task import named
+from nxmpi.pipeline.engine.task import named
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from nxmpi.cctw.scratch import Given
-    from nxmpi.pipeline.program_task import Job, Task
+    from nxmpi.pipeline.engine.task import Job, Task
 
 log = logging.getLogger(__name__)
 

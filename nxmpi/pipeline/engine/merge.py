@@ -21,8 +21,8 @@ from nxmpi.nexus import schema
 from nxmpi.parallel.collective import all_or_none, wait_for_all
 from nxmpi.parallel.signals import wishes
 from nxmpi.pipeline.combined import STEP
-from nxmpi.pipeline.external import asked
-from nxmpi.pipeline.program_task import BYTES, named, program_folder
+from nxmpi.pipeline.engine.task import BYTES, named, program_folder
+from nxmpi.pipeline.engine.transform import asked
 from nxmpi.pipeline.sources import slices_of
 from nxmpi.stages.combine import Sums
 

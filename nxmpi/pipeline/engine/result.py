@@ -13,7 +13,7 @@ from nxmpi.cctw.scratch import OUTPUT, VOLUME
 from nxmpi.nexus import schema
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.decompose import block_range
-from nxmpi.pipeline.program_task import named
+from nxmpi.pipeline.engine.task import named
 from nxmpi.pipeline.transform import factors_of
 from nxmpi.pipeline.volume import write_volume
 from nxmpi.stages.bricks import WIDTH, Pillar
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nxmpi._typing import F8
     from nxmpi.nexus.volume import VolumeFile
-    from nxmpi.pipeline.program_task import Task
+    from nxmpi.pipeline.engine.task import Task
 
 log = logging.getLogger(__name__)
 

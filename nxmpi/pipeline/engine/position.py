@@ -11,10 +11,10 @@ from nxmpi.log import now
 from nxmpi.parallel.collective import kept_on_root, on_root
 from nxmpi.parallel.publish import temporary, unpublished_removed
 from nxmpi.parallel.timing import Timer
-from nxmpi.pipeline.program_look import look
-from nxmpi.pipeline.program_result import check_result, write_result
-from nxmpi.pipeline.program_run import run_program
-from nxmpi.pipeline.program_task import (
+from nxmpi.pipeline.engine.look import look
+from nxmpi.pipeline.engine.result import check_result, write_result
+from nxmpi.pipeline.engine.run import run_program
+from nxmpi.pipeline.engine.task import (
     BYTES,
     Task,
     given_of,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from nxmpi.pipeline.program_task import Job
+    from nxmpi.pipeline.engine.task import Job
     from nxmpi.pipeline.scan import Measured
     from nxmpi.pipeline.transform import Plan
 

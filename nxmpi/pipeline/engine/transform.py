@@ -24,8 +24,8 @@ from nxmpi.parallel.cores import processors_of
 from nxmpi.parallel.locks import step_lock
 from nxmpi.parallel.memory import available_memory, ranks_of_node
 from nxmpi.parallel.signals import wishes
-from nxmpi.pipeline.program import transform_by_program
-from nxmpi.pipeline.program_task import Job
+from nxmpi.pipeline.engine.position import transform_by_program
+from nxmpi.pipeline.engine.task import Job
 from nxmpi.pipeline.scan import chosen_positions, read_scan_to_bin
 from nxmpi.pipeline.transform import STEP, plan_position, run_transform
 

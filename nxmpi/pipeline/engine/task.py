@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.filesize import decimal
 
 from nxmpi.cctw.scratch import SCRIPT, Given, write_input
 from nxmpi.cctw.script import script_of
@@ -147,8 +148,8 @@ def require_memory(task: Task) -> None:
     needed = BYTES * voxels + 9 * math.prod(task.plan.raw.shape[1:]) * job.processors.share
     if needed > job.memory:
         raise InputError(
-            f"{task.plan.files.wrapper}:/{task.plan.name}: expected {needed / 2**30:.2f} GiB of "
-            f"memory at least for {job.program.version}, found {job.memory / 2**30:.2f} GiB for "
+            f"{task.plan.files.wrapper}:/{task.plan.name}: expected {decimal(needed)} of "
+            f"memory at least for {job.program.version}, found {decimal(job.memory)} for "
             "this position (use more nodes, fewer positions at a time, or larger steps)"
         )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nxmpi.kernels.tiles import Tables
     from nxmpi.model import Position
-    from nxmpi.pipeline.program_task import Job
+    from nxmpi.pipeline.engine.task import Job
     from nxmpi.pipeline.scan import Measured
     from nxmpi.pipeline.transform import Plan
     from nxmpi.stages.blocks import Expected

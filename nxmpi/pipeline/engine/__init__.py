@@ -1,0 +1,1 @@
+"""CCTW in the place of the native transform and combination: prepared, run, watched, checked."""
