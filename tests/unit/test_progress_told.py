@@ -15,9 +15,11 @@ pytestmark = pytest.mark.parallel([1])
 @pytest.fixture
 def logger():
     """Return the logger of the package, and leave it as it was."""
-    logger = logging.getLogger("nxmpi")
-    before = logger.handlers[:], logger.propagate, logger.level
+    logger, pipeline = logging.getLogger("nxmpi"), logging.getLogger("nxmpi.pipeline")
+    before, level = (logger.handlers[:], logger.propagate, logger.level), pipeline.level
+    pipeline.setLevel(logging.NOTSET)  # commands that other tests run make it quiet
     yield logger
+    pipeline.setLevel(level)
     logger.handlers[:], logger.propagate, logger.level = before
 
 
