@@ -3,10 +3,7 @@
 # cctbx wheels bring a C++ library of their own; loaded after the system's (which scipy and
 # numba bring in) it crashes the interpreter, loaded before them all go together. Loaded before
 # numpy, in turn, it makes scipy's LAPACK return nonsense.
-try:
-    import numpy as _numpy  # noqa: F401
-    from cctbx import uctbx as _uctbx  # noqa: F401
-except KeyboardInterrupt:  # the programs load this before anything of theirs runs
-    raise SystemExit(130) from None
+import numpy as _numpy  # noqa: F401
+from cctbx import uctbx as _uctbx  # noqa: F401
 
 __version__ = "0.1.0"

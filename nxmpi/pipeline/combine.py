@@ -21,6 +21,7 @@ from nxmpi.nexus.volume import (
     title_of,
     write_volume_group,
 )
+from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.collective import all_or_none, on_root
 from nxmpi.parallel.h5 import edited, filters
 from nxmpi.parallel.locks import step_lock
@@ -80,8 +81,9 @@ def run_combine(
     ------
     CollectiveError
         On every rank, if a transform is missing or has another grid, or a scale is to be refined
-        of a position that does not overlap with others; or if a program that is to add positions
-        cannot be used, fails, or makes other sums than those of the transforms.
+        of a position that does not overlap with others; if nothing was measured; or if a program
+        that is to add positions cannot be used, fails, or makes other sums than those of the
+        transforms.
     StoppedError
         On every rank, before a volume that is left to do, if any heard a wish to stop.
     """
@@ -250,12 +252,12 @@ def _write(
                     written.wrong = error
             intensity, weight, errors = combine([sums.counts], [sums.norm])
             filled = {schema.COUNTS: intensity, schema.NORM: weight, schema.ERRORS: errors}
+            measured = int((weight > 0).sum())
+            written.measured += measured
             if background is not None and plan.background is not None:
-                before = int((weight > 0).sum())
                 subtracted = subtract(sums, add(*background), plan.background.scale)
                 filled = dict(zip(SUBTRACTED, subtracted, strict=True))
-                written.measured += before
-                written.lacking += before - int((filled[schema.NORM] > 0).sum())
+                written.lacking += measured - int((filled[schema.NORM] > 0).sum())
         with timer.part("compare"):
             written.overlaps.append(pillar_overlaps(counts, norm, pillar, plan.grid.array_shape))
         bar.advance(1)
@@ -268,9 +270,15 @@ def _write(
         target = target._replace(fills={**target.fills, schema.HITS: 0.0})
     with progress(comm, STEP, len(sources.mine), "pillars") as bar:
         write_volume(comm, output, target, sources.mine, fill)
+    measured_anywhere = largest(comm, written.measured)
     with all_or_none(comm):
         if written.wrong is not None:
             raise written.wrong
+        if not measured_anywhere:
+            raise InputError(
+                f"{plan.files.wrapper}: expected a position that reaches the grid, found none: "
+                f"{plan.grid} (nxmpi transform says where frames are)"
+            )
     return written
 
 

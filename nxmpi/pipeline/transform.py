@@ -12,7 +12,7 @@ from nxmpi.kernels.packing import PACKED
 from nxmpi.log import now
 from nxmpi.nexus import schema
 from nxmpi.nexus.process import write_process
-from nxmpi.nexus.values import open_file
+from nxmpi.nexus.values import entry_names, open_file
 from nxmpi.nexus.volume import SHOWN, VolumeFile, title_of, write_volume_group
 from nxmpi.parallel.arrays import largest
 from nxmpi.parallel.checkpoint import Checkpoint
@@ -80,7 +80,7 @@ def run_transform(
     ------
     CollectiveError
         On every rank, if the input is unusable, a file cannot be read or written, or no frame of
-        these positions reaches the grid.
+        the whole scan reaches the grid.
     StoppedError
         On every rank, if any heard a wish to stop and something is left to do.
     """
@@ -205,14 +205,19 @@ def _require_others(scan: Scan | None, empty: Measured | None, params: Transform
     Raises
     ------
     InputError
-        If no other position reaches the grid.
+        If all positions of the scan are looked at, and none reaches the grid.
     """
     assert scan is not None  # on the root
     assert empty is not None
     others = [each for each in scan.measured if each is not empty]
-    if not any(tables_of(scan.grid, each, params).scales.any() for each in others):
+    with open_file(scan.files.wrapper) as wrapper:
+        is_whole = len(scan.measured) == len(entry_names(wrapper))
+    if is_whole and not any(tables_of(scan.grid, each, params).scales.any() for each in others):
         raise nothing_reached(scan.files.wrapper, scan.measured, scan.grid)
-    log.warning("%s: none of its frames reaches the grid: all is 0", empty.position.name)
+    log.warning(
+        "%s: none of its frames reaches the grid: all is 0: %s",
+        empty.position.name, nothing_reached(scan.files.wrapper, [empty], scan.grid),
+    )  # fmt: skip
 
 
 def targets_of(plan: Plan) -> dict[schema.Twin, Path]:

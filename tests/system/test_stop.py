@@ -176,9 +176,7 @@ def test_a_volume_that_is_stopped_is_begun_again_to_the_same_bits(reduced, tmp_p
         assert not differences(found[each], made[each]), each
 
 
-@pytest.mark.parametrize(
-    "module", ["numpy", "cctbx", "scipy.linalg", "nxmpi.cli.cut", "rich.console"]
-)
+@pytest.mark.parametrize("module", ["scipy.linalg", "nxmpi.cli.cut", "rich.console"])
 def test_ctrl_c_ends_quietly_at_any_time(fresh, module):
     """While modules are loaded, the last of them by the command itself."""
     process = start_mpi(
