@@ -20,7 +20,7 @@ from nxmpi.nexus import schema
 from nxmpi.nexus.mask import create_mask, link_mask
 from nxmpi.nexus.peaks import COUNTED, read_peaks, write_peaks
 from nxmpi.nexus.stack import find_stack
-from nxmpi.nexus.sums import FrameSums, read_hot_pixels, read_sums, write_sums
+from nxmpi.nexus.sums import FrameSums, read_faults, read_sums, write_sums
 from nxmpi.plot.frames import summed_frame
 
 SHAPE, N_FRAMES = plain_scan.SHAPE, plain_scan.N_FRAMES
@@ -228,7 +228,7 @@ def test_sums_are_read_as_written(entry):
     np.testing.assert_array_equal(found["transmission_raw"], sums.transmission.raw / 7.5)
     np.testing.assert_array_equal(found["radial_sum"], sums.radial.intensity)
     np.testing.assert_array_equal(found["Q"], sums.radial.Q)
-    np.testing.assert_array_equal(read_hot_pixels(entry, SHAPE), sums.hot)
+    np.testing.assert_array_equal(read_faults(entry, SHAPE), sums.hot | sums.dead)
     dead = entry["instrument/detector/dead_pixel_mask"]
     np.testing.assert_array_equal(dead[()], sums.dead.astype(np.int8))
     assert entry["frame_sums/transmission/transmission"].attrs["median"] == 7.5
@@ -238,7 +238,7 @@ def test_sums_are_read_as_written(entry):
                                atol=1e-6)  # fmt: skip
     assert summed_frame(entry, None).title == "Sum of all frames (stored)"
     with pytest.raises(SchemaError, match="hot_pixel_mask: expected the shape of the frames"):
-        read_hot_pixels(entry, (3, 3))
+        read_faults(entry, (3, 3))
 
 
 def test_sums_are_where_nxrefine_looks(entry):
@@ -276,7 +276,7 @@ def test_sums_of_nxrefine_are_read(entry):
     entry["summed_frames/summed_frames"] = np.ones(N_FRAMES)
     entry["summed_frames/partial_frames"] = np.zeros(N_FRAMES)
     assert set(read_sums(entry)) == {"summed_data", "summed_frames", "partial_frames"}
-    assert not read_hot_pixels(entry, SHAPE).any()
+    assert not read_faults(entry, SHAPE).any()
 
 
 # --- the mask
