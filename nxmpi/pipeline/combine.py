@@ -274,7 +274,7 @@ def _write(
     with all_or_none(comm):
         if written.wrong is not None:
             raise written.wrong
-        if plan.twin is schema.REGULAR and not measured_anywhere:  # masks may exclude all
+        if plan.twin == schema.REGULAR and not measured_anywhere:  # masks may exclude all
             raise InputError(
                 f"{plan.files.wrapper}: expected a position that reaches the grid, found none: "
                 f"{plan.grid} (nxmpi transform says where frames are)"
