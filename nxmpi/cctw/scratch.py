@@ -17,6 +17,7 @@ import numpy as np
 from nxmpi.cctw.dialect import Places
 from nxmpi.errors import InputError
 from nxmpi.nexus.chunks import filters_of
+from nxmpi.parallel.h5 import edited
 from nxmpi.parallel.packed import unpack_mask
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def write_input(folder: Path, given: Given) -> None:
     n_frames = given.frames.shape[0]
     weight = np.zeros(n_frames)
     weight[: given.weight.size] = given.weight
-    with h5py.File(folder / INPUT, "w") as file:
+    with edited(folder / INPUT, anew=True) as file:
         file[FRAMES] = h5py.ExternalLink(str(given.frames.file.absolute()), given.frames.path)
         file[MASK] = given.bad.astype(np.int8)
         file[WEIGHTS] = weight
@@ -141,7 +142,7 @@ def write_mask3d(
     is_stopped : callable
         Called after each frame, to leave out the others; must not wait.
     """
-    with h5py.File(folder / INPUT, "r+") as file:
+    with edited(folder / INPUT) as file:
         if MASK3D in file:
             del file[MASK3D]
         if not given.lost:
