@@ -129,7 +129,7 @@ DAMAGES = {
     ),
     "raw frames truncated": (
         truncate("300K/f2.h5"), [],
-        "{wrapper}:/f2/data/data: expected raw frames, found a link to {data}/f2.h5:/entry/data/data, which * cannot be read",
+        "{wrapper}:/f2/data/data: expected raw frames, found a link to {data}/f2.h5:/entry/data/data, which cannot be read",
     ),
     "raw frames without link": (delete("f2/data/data"), [], "{wrapper}:/f2/data/data: expected raw frames, found nothing"),
     "raw frames flat": (

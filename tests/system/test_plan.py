@@ -127,7 +127,7 @@ def test_a_run_that_cannot_fit_is_warned_of(searched):
     result = run_nxmpi(0, *args)
     assert result.returncode == 0, result.stderr
     assert "Warning: symmetrize: expected " in result.stderr
-    assert "MB of memory a node to be there, found 314.6 MB" in result.stderr
+    assert "GB of memory a node to be there, found 314.6 MB" in result.stderr
     result = run_nxmpi(2, *args, "--strict")
     assert result.returncode == 1
     (line,) = error_lines(result)
